@@ -1,0 +1,24 @@
+//! PURE. Bytes ⇄ packets of MQTT 3.1, 3.1.1 and 5.0.
+//!
+//! Strict by the normative statements: whatever breaks one is a named [`Violation`] with the
+//! statement's number and the reason code it is answered with. Total: no input panics. Zero-copy:
+//! a decoded packet borrows the read buffer. Limits come before allocation.
+//!
+//! What is valid only in context (a packet id in use, a topic alias out of range for this
+//! connection) is the session's to judge, not the codec's.
+
+
+mod packet;
+mod property;
+mod reason;
+
+
+
+
+pub use packet::{
+    Ack, Auth, ConnAck, Connect, Credentials, Disconnect, Packet, PacketId, Publish, PublishHead, SubAck,
+    Subscribe, SubscribeFilter, UnsubAck, Unsubscribe, Will,
+};
+pub use property::{PublishProperties, UserProperties};
+pub use reason::{ConnectReturnCode, ReasonCode};
+

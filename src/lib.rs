@@ -1,0 +1,15 @@
+//! Holdfast: a managed MQTT service that keeps sessions.
+//!
+//! One process, two planes, one seam. The **control plane** answers HTTP and keeps clusters, quotas
+//! and one record per client session in Postgres. The **data plane** is an MQTT broker that enforces
+//! that same state. What crosses between them is written down in [`seam`].
+//!
+//! Reading order: [`model`] (the nouns), [`seam`] (what crosses), [`data_plane`] (packets in, packets
+//! out), [`store`] (the only SQL), [`control_plane`] (the API), then [`app`], which puts them together.
+//! `ARCHITECTURE.md` walks one request and one message through.
+
+pub mod model;
+pub mod seam;
+
+pub mod clock;
+pub mod data_plane;

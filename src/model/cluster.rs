@@ -1,0 +1,61 @@
+//! A cluster: one tenant's logical MQTT service.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterId, QuotaOverrides, Timestamp};
+
+/// Whether a cluster serves clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClusterStatus {
+    /// CONNECTs are admitted.
+    Active,
+    /// CONNECTs are refused with 0x88 and live connections ended; sessions are kept.
+    Suspended,
+}
+
+impl ClusterStatus {
+    /// As the API and the store write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+        }
+    }
+
+    /// The reverse of [`ClusterStatus::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Active, Self::Suspended].into_iter().find(|s| s.as_str() == text)
+    }
+}
+
+/// A cluster as the control plane keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Its id; never changes.
+    pub id: ClusterId,
+    /// What people call it.
+    pub name: String,
+    /// The caller's own marks.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it serves clients.
+    pub status: ClusterStatus,
+    /// Whether DELETE is refused until this is taken back.
+    pub delete_protection: bool,
+    /// Whether a CONNECT without credentials is let in.
+    pub allow_anonymous: bool,
+    /// The name of its plan.
+    pub plan: String,
+    /// What it sets over its plan.
+    pub overrides: QuotaOverrides,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// Counts the changes to the cluster; its ETag.
+    pub version: i64,
+    /// Counts the changes to its quota; the quota's ETag.
+    pub quota_version: i64,
+}

@@ -1,0 +1,27 @@
+//! The nouns both planes share: pure values that are valid because they exist.
+//!
+//! Nothing here reads a clock, awaits, or knows of SQL, HTTP or packets. A value with rules
+//! (a topic filter, a client id, a cluster id) can only be made by a constructor that checks them.
+
+mod cluster;
+mod ids;
+mod message;
+mod qos;
+mod quota;
+mod session;
+mod subscription;
+mod time;
+mod topic;
+
+pub use cluster::{Cluster, ClusterStatus};
+pub use ids::{ClientId, ClusterId, Epoch, IdError, SessionId};
+pub use message::{Message, PropertyBytes};
+pub use qos::QoS;
+pub use quota::{Limit, Plan, Quota, QuotaOverrides, QuotaSource};
+pub use session::{
+    DisconnectCause, EndedBy, ExpirySource, OperatorExpiry, ProtocolVersion, SessionExpiry,
+    SessionState, Transport,
+};
+pub use subscription::{RetainHandling, Subscription};
+pub use time::{Monotonic, Now, Timestamp};
+pub use topic::{SharedFilter, TopicError, TopicFilter, TopicName};

@@ -1,0 +1,132 @@
+//! Quotas: plans, what a cluster overrides, and the limits in force (PRODUCT 2).
+
+use serde::{Deserialize, Serialize};
+
+/// A limit that may be absent.
+pub type Limit = Option<u32>;
+
+/// The limits in force for one cluster. `None` means no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// online sessions and unexpired offline persistent sessions together.
+    pub connections: Limit,
+    /// subscriptions of all sessions together.
+    pub subscriptions: Limit,
+    /// filters of one client.
+    pub filters_per_client: Limit,
+    /// the shortest session expiry interval granted, in seconds; 0 for none.
+    pub session_expiry_min_secs: u32,
+    /// the longest session expiry interval granted, in seconds.
+    pub session_expiry_max_secs: u32,
+}
+
+impl Quota {
+    /// The default and greatest ceiling of a session's expiry: 3 days (PRODUCT S-6).
+    pub const SESSION_EXPIRY_MAX_SECS: u32 = 259_200;
+
+    /// A plan's limits with a cluster's overrides laid over them.
+    pub fn resolve(plan: &Plan, overrides: &QuotaOverrides) -> Self {
+        let connections = overrides.connections.or(plan.connections);
+        let per_connection = plan.subscriptions_per_connection;
+        let derived = connections.zip(per_connection).map(|(n, each)| n.saturating_mul(each));
+        Self {
+            connections,
+            subscriptions: overrides.subscriptions.or(derived),
+            filters_per_client: overrides.filters_per_client.or(plan.filters_per_client),
+            session_expiry_min_secs: overrides.session_expiry_min_secs.unwrap_or(0),
+            session_expiry_max_secs: overrides
+                .session_expiry_max_secs
+                .unwrap_or(Self::SESSION_EXPIRY_MAX_SECS),
+        }
+    }
+}
+
+/// What a cluster sets itself; `None` leaves the plan's value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuotaOverrides {
+    /// See [`Quota::connections`].
+    pub connections: Option<u32>,
+    /// See [`Quota::subscriptions`].
+    pub subscriptions: Option<u32>,
+    /// See [`Quota::filters_per_client`].
+    pub filters_per_client: Option<u32>,
+    /// See [`Quota::session_expiry_min_secs`].
+    pub session_expiry_min_secs: Option<u32>,
+    /// See [`Quota::session_expiry_max_secs`].
+    pub session_expiry_max_secs: Option<u32>,
+}
+
+/// Where a limit in force comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaSource {
+    /// The cluster's plan.
+    Plan,
+    /// The cluster's own setting.
+    Override,
+}
+
+/// A named set of quotas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The name a cluster refers to.
+    pub name: &'static str,
+    ///
+    pub connections: Limit,
+    /// Q-2 is this many times the connections.
+    pub subscriptions_per_connection: Limit,
+    ///
+    pub filters_per_client: Limit,
+}
+
+impl Plan {
+    /// Every plan, smallest first.
+    pub const ALL: [Self; 4] = [
+        Self::sized("basic", 1_000),
+        Self::sized("pro", 100_000),
+        Self::sized("platinum", 1_000_000),
+        Self {
+            name: "unlimited",
+            connections: None,
+            subscriptions_per_connection: None,
+            filters_per_client: None,
+        },
+    ];
+
+    const fn sized(name: &'static str, connections: u32) -> Self {
+        Self {
+            name,
+            connections: Some(connections),
+            subscriptions_per_connection: Some(30),
+            filters_per_client: Some(30),
+        }
+    }
+
+    /// The plan of that name.
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        Self::ALL.iter().find(|plan| plan.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_override_of_connections_moves_the_subscriptions_with_it() {
+        let plan = Plan::by_name("basic").expect("a plan");
+        let overrides = QuotaOverrides { connections: Some(3), ..QuotaOverrides::default() };
+        let quota = Quota::resolve(plan, &overrides);
+        assert_eq!(quota.connections, Some(3));
+        assert_eq!(quota.subscriptions, Some(90));
+        assert_eq!(quota.filters_per_client, Some(30));
+    }
+
+    #[test]
+    fn unlimited_still_has_the_expiry_ceiling() {
+        let plan = Plan::by_name("unlimited").expect("a plan");
+        let quota = Quota::resolve(plan, &QuotaOverrides::default());
+        assert_eq!(quota.connections, None);
+        assert_eq!(quota.session_expiry_max_secs, 259_200);
+    }
+}
