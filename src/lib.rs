@@ -13,3 +13,9 @@ pub mod seam;
 
 pub mod clock;
 pub mod data_plane;
+
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod lifecycle;
+pub mod telemetry;
