@@ -1,1 +1,3 @@
-fn main(){}
+//! The integration tests: one binary, linked once, one module for each topic.
+
+mod import_rules;
