@@ -11,6 +11,7 @@
 pub mod model;
 pub mod seam;
 
+pub mod control_plane;
 pub mod data_plane;
 pub mod store;
 

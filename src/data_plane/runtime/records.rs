@@ -102,17 +102,17 @@ pub async fn commit_until<S: SessionStore>(
                     tracing::info!("the session store answers again; records are being caught up");
                     retry_after = RETRY_FIRST;
                 }
-                let report = Report { outcomes, store_away: false };
-                if reports.send(report).await.is_err() {
-                    return;
-                }
+                // A worker that has ended waits for nothing; what it left is committed all the same.
+                let _ = reports.send(Report { outcomes, store_away: false }).await;
             }
             Err((batch, error)) => {
                 let tickets = queue.put_back(batch);
                 let away = |(cluster, ticket)| (cluster, ticket, RecordOutcome::StoreAway);
                 let report = Report { outcomes: tickets.into_iter().map(away).collect(), store_away: true };
                 tracing::warn!(error = %Chain(&error), ?retry_after, "records are kept until the store is back");
-                if reports.send(report).await.is_err() || stop.is_cancelled() {
+                let _ = reports.send(report).await;
+                if stop.is_cancelled() {
+                    tracing::error!("stopping with records that could not be committed");
                     return;
                 }
                 tokio::select! {
