@@ -2,4 +2,9 @@
 
 mod import_rules;
 mod store_clusters;
+mod store_embedded;
+mod store_scale;
+mod store_service;
+mod store_session_records;
+mod store_sessions;
 mod support;
