@@ -13,3 +13,4 @@ pub mod seam;
 
 pub mod clock;
 pub mod data_plane;
+pub mod store;
