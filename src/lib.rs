@@ -14,3 +14,5 @@ pub mod seam;
 pub mod clock;
 pub mod data_plane;
 pub mod store;
+
+pub mod control_plane;

@@ -19,8 +19,8 @@ pub use message::{Message, PropertyBytes};
 pub use qos::QoS;
 pub use quota::{Limit, Plan, Quota, QuotaOverrides, QuotaSource};
 pub use session::{
-    DisconnectCause, EndedBy, ExpirySource, OperatorExpiry, ProtocolVersion, SessionExpiry,
-    SessionState, Transport,
+    DisconnectCause, EndedBy, ExpirySource, OperatorExpiry, ProtocolVersion, SessionExpiry, SessionState,
+    Transport,
 };
 pub use subscription::{RetainHandling, Subscription};
 pub use time::{Monotonic, Now, Timestamp};

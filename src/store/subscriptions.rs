@@ -6,7 +6,7 @@ use sqlx::types::Uuid;
 use time::OffsetDateTime;
 
 use super::{Error, Result, Store};
-use crate::model::{QoS, RetainHandling, SessionId, Subscription, Timestamp, TopicFilter};
+use crate::model::{ClusterId, QoS, RetainHandling, SessionId, Subscription, Timestamp, TopicFilter};
 
 /// The longest filter that can be kept, in bytes of UTF-8. A batch that holds a longer one is
 /// refused; the data plane's own limit (PRODUCT Q-9: 1,024) lies below it.
@@ -15,6 +15,10 @@ pub const FILTER_BYTES_MAX: usize = 2_048;
 const LIST: &str = "SELECT session_id, filter, qos, no_local, retain_as_published, retain_handling, \
      identifier, created_at FROM subscriptions \
      WHERE session_id = $1 AND ($2::text IS NULL OR filter > $2) ORDER BY filter LIMIT $3";
+
+// A session that is past its expiry does not exist (PRODUCT S-7), and neither do its subscriptions.
+const COUNT: &str = "SELECT count(*) FROM subscriptions b JOIN sessions s USING (session_id) \
+     WHERE s.cluster_id = $1 AND (s.expires_at IS NULL OR s.expires_at > $2)";
 
 /// A subscription as an operator sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,16 @@ impl Store {
                 Ok(SubscriptionRecord { subscription: row.try_into()?, created_at })
             })
             .collect()
+    }
+
+    /// How many subscriptions the sessions of a cluster have at `now`. Reads all of them.
+    pub async fn count_subscriptions(&self, cluster: &ClusterId, now: Timestamp) -> Result<u64> {
+        let count: i64 = sqlx::query_scalar(COUNT)
+            .bind(cluster.as_str())
+            .bind(OffsetDateTime::from(now))
+            .fetch_one(&self.pool)
+            .await?;
+        u64::try_from(count).map_err(Error::unreadable)
     }
 }
 

@@ -79,7 +79,10 @@ impl DesiredPublisher {
                     failures += 1;
                     if failures == 1 {
                         let cause: &dyn std::error::Error = &error;
-                        warn!(cause, "the desired state cannot be read; the last one stays in force: {error}");
+                        warn!(
+                            cause,
+                            "the desired state cannot be read; the last one stays in force: {error}"
+                        );
                     }
                 }
             }

@@ -24,7 +24,7 @@ use crate::model::ClusterId;
 
 /// What a route does, for deciding who may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub(super) enum Scope {
     /// Read plans.
     PlansRead,
     /// Read clusters, quotas and usage.
@@ -41,7 +41,7 @@ pub enum Scope {
 
 impl Scope {
     /// As the specification writes it.
-    pub const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::PlansRead => "plans:read",
             Self::ClustersRead => "clusters:read",
@@ -53,7 +53,7 @@ impl Scope {
     }
 
     /// The least role that has it.
-    pub const fn least_role(self) -> Role {
+    pub(super) const fn least_role(self) -> Role {
         match self {
             Self::PlansRead | Self::ClustersRead | Self::SessionsRead => Role::Viewer,
             Self::SessionsWrite => Role::Operator,
@@ -62,18 +62,18 @@ impl Scope {
     }
 
     /// Whether a token bound to one cluster lacks it, whatever its role.
-    pub const fn is_global(self) -> bool {
+    pub(super) const fn is_global(self) -> bool {
         matches!(self, Self::ClustersCreate)
     }
 }
 
 /// Who made this request. As an extractor it is there on every route of `/v1`.
 #[derive(Clone, Debug)]
-pub struct Caller(Arc<Grant>);
+pub(super) struct Caller(Arc<Grant>);
 
 impl Caller {
     /// The one cluster that exists for the caller; `None` for all of them.
-    pub fn cluster(&self) -> Option<&ClusterId> {
+    pub(super) fn cluster(&self) -> Option<&ClusterId> {
         self.0.cluster.as_ref()
     }
 

@@ -17,7 +17,7 @@ use super::problem::{MEDIA_TYPE, Problem};
 use super::state::ApiState;
 
 /// The header that carries the request's id, both ways.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest request id taken from a caller.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -71,10 +71,7 @@ fn is_probe(path: &str) -> bool {
 /// Gives an error response its body, and logs what the service itself is to blame for.
 fn written(response: Response, instance: &str, request_id: &str) -> Response {
     let (mut parts, _) = response.into_parts();
-    let problem = parts
-        .extensions
-        .remove::<Problem>()
-        .unwrap_or_else(|| Problem::of_status(parts.status));
+    let problem = parts.extensions.remove::<Problem>().unwrap_or_else(|| Problem::of_status(parts.status));
     if parts.status == StatusCode::INTERNAL_SERVER_ERROR {
         error!(cause = chain(&problem), "the request failed by a defect: {}", chain(&problem));
     } else if let Some(cause) = problem.cause() {

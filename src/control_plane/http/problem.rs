@@ -21,7 +21,7 @@ use crate::seam::command::CommandError;
 use crate::store;
 
 /// The media type of every error.
-pub const MEDIA_TYPE: &str = "application/problem+json";
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// How long a caller should wait before it asks again, in seconds, where the service is at fault.
 const RETRY_AFTER_SECS: u16 = 1;
@@ -36,28 +36,28 @@ pub struct Problem {
 }
 
 /// What a handler answers.
-pub type Result<T, E = Problem> = std::result::Result<T, E>;
+pub(super) type Result<T, E = Problem> = std::result::Result<T, E>;
 
 /// One wrong field or parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct FieldError {
+pub(super) struct FieldError {
     /// Where in the body: a JSON pointer as a URI fragment (RFC 6901, 6).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "#/expiry/interval_seconds")]
-    pub pointer: Option<String>,
+    pub(super) pointer: Option<String>,
     /// Which path or query parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "page_size")]
-    pub parameter: Option<String>,
+    pub(super) parameter: Option<String>,
     /// What is wrong with it.
     #[schema(example = "at most 259200")]
-    pub detail: String,
+    pub(super) detail: String,
 }
 
 /// An error, as every operation answers it (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub struct ProblemBody<'a> {
+pub(super) struct ProblemBody<'a> {
     /// `urn:holdfast:problem:` and the code.
     #[serde(rename = "type")]
     #[schema(example = "urn:holdfast:problem:session_not_found")]
@@ -88,17 +88,17 @@ pub struct ProblemBody<'a> {
 
 impl Problem {
     /// A problem with what happened this time.
-    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), errors: Vec::new(), cause: None }
     }
 
     /// A defect. The cause is logged; the caller sees only the request's id.
-    pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(super) fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(Code::Internal, "").caused_by(cause)
     }
 
     /// A field of the body is wrong. `pointer` is a JSON pointer; empty for the whole body.
-    pub fn field(code: Code, pointer: &str, detail: impl Into<String>) -> Self {
+    pub(super) fn field(code: Code, pointer: &str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         let shown = if pointer.is_empty() { "the body" } else { pointer };
         let error =
@@ -107,7 +107,7 @@ impl Problem {
     }
 
     /// A path or query parameter is wrong.
-    pub fn parameter(code: Code, parameter: &str, detail: impl Into<String>) -> Self {
+    pub(super) fn parameter(code: Code, parameter: &str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
         let error =
             FieldError { pointer: None, parameter: Some(parameter.to_owned()), detail: detail.clone() };
@@ -115,12 +115,12 @@ impl Problem {
     }
 
     /// There is no such cluster for this caller.
-    pub fn cluster_not_found(cluster: impl fmt::Display) -> Self {
+    pub(super) fn cluster_not_found(cluster: impl fmt::Display) -> Self {
         Self::new(Code::ClusterNotFound, format!("there is no cluster \"{cluster}\""))
     }
 
     /// The client has no session.
-    pub fn session_not_found(cluster: &ClusterId, client_id: impl fmt::Display) -> Self {
+    pub(super) fn session_not_found(cluster: &ClusterId, client_id: impl fmt::Display) -> Self {
         Self::new(
             Code::SessionNotFound,
             format!("client \"{client_id}\" has no session in cluster \"{cluster}\""),
@@ -129,7 +129,7 @@ impl Problem {
 
     /// What the log is told and the caller is not.
     #[must_use]
-    pub fn caused_by(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(super) fn caused_by(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.cause = Some(Arc::from(cause.into()));
         self
     }
@@ -149,17 +149,17 @@ impl Problem {
     }
 
     /// Its code.
-    pub fn code(&self) -> Code {
+    pub(super) fn code(&self) -> Code {
         self.code
     }
 
     /// What the log is told.
-    pub fn cause(&self) -> Option<&(dyn Error + Send + Sync)> {
+    pub(super) fn cause(&self) -> Option<&(dyn Error + Send + Sync)> {
         self.cause.as_deref()
     }
 
     /// The body for a request to `instance`.
-    pub fn body<'a>(&'a self, instance: &'a str, request_id: &'a str) -> ProblemBody<'a> {
+    pub(super) fn body<'a>(&'a self, instance: &'a str, request_id: &'a str) -> ProblemBody<'a> {
         let hidden = self.code == Code::Internal;
         ProblemBody {
             kind: format!("urn:holdfast:problem:{}", self.code.as_str()),
@@ -226,7 +226,11 @@ impl From<TokenError> for Problem {
 }
 
 /// What a failed command says of a change: it may have been made.
-pub(super) fn command_failed(error: CommandError, cluster: &ClusterId, client_id: impl fmt::Display) -> Problem {
+pub(super) fn command_failed(
+    error: CommandError,
+    cluster: &ClusterId,
+    client_id: impl fmt::Display,
+) -> Problem {
     match error {
         CommandError::NoSuchSession => Problem::session_not_found(cluster, client_id),
         CommandError::Superseded { session_id, epoch } => Problem::new(

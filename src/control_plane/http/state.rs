@@ -20,7 +20,7 @@ use crate::store::Store;
 pub const REQUESTS_MAX: usize = 256;
 
 /// How long a change waits for the data plane to enforce it, and a question for its answer.
-pub const DATA_PLANE_WAIT: Duration = Duration::from_secs(2);
+pub(super) const DATA_PLANE_WAIT: Duration = Duration::from_secs(2);
 
 /// The parts of the service that the API works with. Cheap to clone.
 #[derive(Clone, Debug)]

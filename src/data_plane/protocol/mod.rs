@@ -7,13 +7,9 @@
 //! What is valid only in context (a packet id in use, a topic alias out of range for this
 //! connection) is the session's to judge, not the codec's.
 
-
 mod packet;
 mod property;
 mod reason;
-
-
-
 
 pub use packet::{
     Ack, Auth, ConnAck, Connect, Credentials, Disconnect, Packet, PacketId, Publish, PublishHead, SubAck,
@@ -21,4 +17,3 @@ pub use packet::{
 };
 pub use property::{PublishProperties, UserProperties};
 pub use reason::{ConnectReturnCode, ReasonCode};
-
