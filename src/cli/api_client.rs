@@ -134,12 +134,14 @@ impl ApiClient {
         let mut token = hyper::header::HeaderValue::from_str(&format!("Bearer {}", self.token))
             .map_err(|_| UsageError("--token: expected one line of printable characters".to_owned()))?;
         token.set_sensitive(true);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(&target.text)
             .header(HOST, format!("{}:{}", self.host, self.port))
-            .header(AUTHORIZATION, token)
-            .header(CONTENT_TYPE, "application/json");
+            .header(AUTHORIZATION, token);
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
         let body = body.map(Value::to_string).unwrap_or_default();
         Ok(request.body(Full::from(body))?)
     }
