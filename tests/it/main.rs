@@ -1,6 +1,8 @@
 //! The integration tests: one binary, linked once, one module for each topic, one Postgres for all.
 
+mod command_line;
 mod import_rules;
+mod lifecycle;
 mod store_clusters;
 mod store_embedded;
 mod store_scale;
@@ -8,3 +10,5 @@ mod store_service;
 mod store_session_records;
 mod store_sessions;
 mod support;
+mod walkthrough;
+mod wire;
