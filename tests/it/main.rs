@@ -1,6 +1,7 @@
 //! The integration tests: one binary, linked once, one module for each topic, one Postgres for all.
 
 mod command_line;
+mod conformance;
 mod import_rules;
 mod lifecycle;
 mod store_clusters;
