@@ -4,6 +4,7 @@ mod command_line;
 mod conformance;
 mod import_rules;
 mod lifecycle;
+mod packets;
 mod store_clusters;
 mod store_embedded;
 mod store_scale;

@@ -57,12 +57,21 @@ pub(super) enum Status {
 }
 
 impl Ledger {
-    /// What is wrong with it. `count` is how many statements the standard has.
-    pub(super) fn faults(&self, count: usize, evidence: &Evidence) -> Vec<String> {
+    /// What is wrong with it. `name` is what packet scripts call it; `count` is how many statements the
+    /// standard has.
+    pub(super) fn faults(&self, name: &str, count: usize, evidence: &Evidence) -> Vec<String> {
         let mut faults = self.id_faults(count);
         for statement in &self.statements {
-            let found = statement.faults(evidence);
+            let found = statement.faults(name, evidence);
             faults.extend(found.into_iter().map(|fault| format!("{}: {fault}", statement.id)));
+        }
+        for (script, id) in evidence.shown_by_scripts(name) {
+            let names_it = |statement: &Statement| {
+                statement.id == id && statement.tests.iter().any(|test| test == script)
+            };
+            if !self.statements.iter().any(names_it) {
+                faults.push(format!("{id}: {script} shows it, and the ledger does not say so"));
+            }
         }
         faults
     }
@@ -93,7 +102,7 @@ impl Ledger {
 }
 
 impl Statement {
-    fn faults(&self, evidence: &Evidence) -> Vec<String> {
+    fn faults(&self, ledger: &str, evidence: &Evidence) -> Vec<String> {
         let mut faults = Vec::new();
         let reason = self.reason.as_deref().map(str::trim);
         if self.says.trim().is_empty()
@@ -121,6 +130,8 @@ impl Statement {
             }
             if !evidence.has(test) {
                 faults.push(format!("{test}: no such test, or it is not run"));
+            } else if evidence.denies(test, ledger, &self.id) {
+                faults.push(format!("{test}: does not say that it shows this"));
             }
         }
         faults
@@ -170,11 +181,13 @@ mod checker {
         binds = "server"
         status = "by_construction"
         reason = "It cannot be otherwise."
+        tests = ["packets/x.txt"]
     "#;
 
     fn faults_of(text: &str) -> Vec<String> {
-        let evidence = Evidence::of_source("a", "#[cfg(test)] mod tests { #[test] fn one() {} }");
-        toml::from_str::<Ledger>(text).expect("a ledger").faults(3, &evidence)
+        let mut evidence = Evidence::of_source("a", "#[cfg(test)] mod tests { #[test] fn one() {} }");
+        evidence.add_script("packets/x.txt", [("sample", "MQTT-1.2.4-1"), ("other", "MQTT-1.2.3-2")]);
+        toml::from_str::<Ledger>(text).expect("a ledger").faults("sample", 3, &evidence)
     }
 
     /// The sample with one text replaced has exactly this fault.
@@ -241,9 +254,19 @@ mod checker {
         let twice = "MQTT-1.2.3-1: a::tests::one: named twice";
         broken("\"a::tests::one\"", "\"a::tests::one\", \"a::tests::one\"", twice);
         // Also where a reason would do.
-        let beside = "reason = \"It cannot be otherwise.\"\ntests = [\"a::one\"]";
-        let fault = "MQTT-1.2.4-1: a::one: no such test, or it is not run";
-        broken("reason = \"It cannot be otherwise.\"", beside, fault);
+        let fault = "MQTT-1.2.3-2: a::one: no such test, or it is not run";
+        broken("reason = \"Nobody sees it.\"", "reason = \"Nobody sees it.\"\ntests = [\"a::one\"]", fault);
+    }
+
+    #[test]
+    fn scripts_and_ledger_agree() {
+        let unnamed = "MQTT-1.2.4-1: packets/x.txt shows it, and the ledger does not say so";
+        broken("tests = [\"packets/x.txt\"]", "", unnamed);
+        let elsewhere = "reason = \"Nobody sees it.\"\ntests = [\"packets/x.txt\"]";
+        let fault = "MQTT-1.2.3-2: packets/x.txt: does not say that it shows this";
+        broken("reason = \"Nobody sees it.\"", elsewhere, fault);
+        let gone = "MQTT-1.2.3-2: packets/y.txt: no such test, or it is not run";
+        broken("reason = \"Nobody sees it.\"", &elsewhere.replace('x', "y"), gone);
     }
 
     #[test]

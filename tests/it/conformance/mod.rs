@@ -29,7 +29,9 @@ fn every_normative_statement_is_accounted_for() {
     let mut faults = Vec::new();
     for (name, count) in LEDGERS {
         let ledger = read(root, name);
-        faults.extend(ledger.faults(count, &evidence).into_iter().map(|fault| format!("{name}: {fault}")));
+        faults.extend(
+            ledger.faults(name, count, &evidence).into_iter().map(|fault| format!("{name}: {fault}")),
+        );
         summarise(&ledger);
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));

@@ -1,19 +1,26 @@
-//! Which tests there are, read from the sources.
+//! What can show a statement: tests in the sources, rows of tables, packet scripts.
 //!
 //! A test is a function with an attribute whose path ends in `test` and without `#[ignore]`, wherever its
 //! module stands: in a file of its own, in a `mod` block, inside a macro such as `proptest!`. A function
-//! made by a macro out of pieces is not seen.
+//! made by a macro out of pieces is not seen. A row of a table that a test reads is named `test#row`: the row is
+//! the last column of a line of a `.txt` file in the folder of the test's file or of its tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
+use crate::packets::shown_by_scripts;
+
 /// Everything that can show a statement, by its path.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     tests: BTreeSet<String>,
+    /// Rows of tables, by the module whose folder has the table.
+    rows: BTreeSet<(String, String)>,
+    /// What each script says that it shows: ledger and statement.
+    scripts: BTreeMap<String, Vec<(String, String)>>,
 }
 
 impl Evidence {
@@ -22,12 +29,29 @@ impl Evidence {
         let mut evidence = Self::default();
         evidence.read_folder(&root.join("src"), &[]);
         evidence.read_folder(&root.join("tests/it"), &["it".to_owned()]);
+        evidence.scripts = shown_by_scripts().into_iter().collect();
         evidence
     }
 
     /// Whether there is such a test, and it is run.
     pub(super) fn has(&self, test: &str) -> bool {
-        self.tests.contains(test)
+        match test.split_once('#') {
+            Some((test, row)) => self.tests.contains(test) && self.has_row(test, row),
+            None => self.tests.contains(test) || self.scripts.contains_key(test),
+        }
+    }
+
+    /// Whether `test` is a script that does not say that it shows this statement.
+    pub(super) fn denies(&self, test: &str, ledger: &str, id: &str) -> bool {
+        let says_so = |shown: &Vec<(String, String)>| shown.iter().any(|(l, i)| l == ledger && i == id);
+        self.scripts.get(test).is_some_and(|shown| !says_so(shown))
+    }
+
+    /// The scripts that say they show statements of a ledger, and which.
+    pub(super) fn shown_by_scripts(&self, ledger: &str) -> impl Iterator<Item = (&str, &str)> {
+        let shown =
+            self.scripts.iter().flat_map(|(script, shown)| shown.iter().map(move |(l, id)| (script, l, id)));
+        shown.filter(move |(_, l, _)| *l == ledger).map(|(script, _, id)| (script.as_str(), id.as_str()))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -43,6 +67,24 @@ impl Evidence {
         evidence
     }
 
+    #[cfg(test)]
+    pub(super) fn add_script<const N: usize>(&mut self, script: &str, shows: [(&str, &str); N]) {
+        let shows = shows.map(|(ledger, id)| (ledger.to_owned(), id.to_owned())).to_vec();
+        self.scripts.insert(script.to_owned(), shows);
+    }
+
+    fn has_row(&self, test: &str, row: &str) -> bool {
+        let (module, _) = test.rsplit_once("::").unwrap_or_default();
+        let (folder, _) = module.rsplit_once("::").unwrap_or_default();
+        [module, folder].iter().any(|folder| self.rows.contains(&((*folder).to_owned(), row.to_owned())))
+    }
+
+    fn read_table(&mut self, text: &str, module: &str) {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let rows = lines.filter_map(|line| line.rsplit_once('|'));
+        self.rows.extend(rows.map(|(_, row)| (module.to_owned(), row.trim().to_owned())));
+    }
+
     fn read_folder(&mut self, folder: &Path, path: &[String]) {
         for entry in fs::read_dir(folder).expect("a readable folder") {
             let entry = entry.expect("an entry");
@@ -50,6 +92,9 @@ impl Evidence {
             let below = |name: &str| [path, &[name.to_owned()]].concat();
             if entry.file_type().expect("a type").is_dir() {
                 self.read_folder(&entry.path(), &below(&name));
+            } else if name.ends_with(".txt") {
+                let text = fs::read_to_string(entry.path()).expect("UTF-8");
+                self.read_table(&text, &path.join("::"));
             } else if let Some(module) = name.strip_suffix(".rs") {
                 let text = fs::read_to_string(entry.path()).expect("UTF-8");
                 let tokens = text.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -127,6 +172,20 @@ mod checker {
         "#;
         let found = ["a::b::bare", "a::b::tests::deeper::holds", "a::b::tests::panics", "a::b::tests::waits"];
         assert_eq!(tests_of(text), found);
+    }
+
+    #[test]
+    fn a_row_belongs_to_the_tests_beside_its_table() {
+        let mut evidence = Evidence::of_source("a::b", "#[test] fn reads() {}");
+        evidence.read_table("# x | y | gone\nx | y | flags of PUBREL: none\n", "a");
+        assert!(evidence.has("a::b::reads#flags of PUBREL: none"));
+        for wrong in
+            ["a::b::reads#flags", "a::b::reads#gone", "a::b::other#flags of PUBREL: none", "a::b::reads#"]
+        {
+            assert!(!evidence.has(wrong), "{wrong}");
+        }
+        evidence.read_table("x | other", "c");
+        assert!(!evidence.has("a::b::reads#other"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub(crate) mod database;
 pub(crate) mod http;
 pub(crate) mod mqtt;
+pub(crate) mod notation;
 pub(crate) mod postgres;
 pub(crate) mod server;
 pub(crate) mod sessions;
