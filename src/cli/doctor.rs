@@ -11,8 +11,11 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use rustix::fs::Access;
 
-use super::{output, parts, small_runtime};
+use super::{output, small_runtime};
+use crate::app;
+use crate::clock::Clock;
 use crate::config::{Config, DataDir, Flags, Tls};
+use crate::store::embedded::Binaries;
 
 /// Check configuration, data directory, database and ports.
 #[derive(Debug, clap::Args)]
@@ -90,13 +93,15 @@ fn data_dir(data_dir: &DataDir) -> anyhow::Result<String> {
 }
 
 async fn database(config: &Config) -> anyhow::Result<String> {
-    match &config.database.url {
-        Some(url) => {
-            let version = parts::database_version(url).await.with_context(|| format!("cannot use {url}"))?;
-            Ok(format!("{url} answers: Postgres {version}"))
-        }
-        None => parts::private_postgres(config).await,
+    if config.database.url.is_none() {
+        let options = app::private_postgres_options(config);
+        let found = Binaries::find(options.binaries.as_deref(), options.search_path.as_deref(), None)?;
+        return Ok(format!("a private Postgres {} from {}", found.major, found.folder.display()));
     }
+    let database = app::open_database(config, &Clock::new()).await?;
+    let version = database.store.server_version().await.context("the database does not answer");
+    database.close().await;
+    Ok(format!("Postgres {} answers", version?))
 }
 
 fn certificates(tls: &Tls) -> anyhow::Result<String> {

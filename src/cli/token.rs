@@ -2,13 +2,14 @@
 //! data directory. Works whether or not the service runs, and needs no database.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use clap::ValueEnum;
 
-use super::{output, parts};
+use super::output;
 use crate::clock::Clock;
 use crate::config::{Config, DataDirFlags, FileFlags, Flags};
+use crate::control_plane::tokens::{Grant, Role, TokenIssuer, TokenSecret};
 use crate::model::ClusterId;
 
 /// Make tokens for callers of the HTTP API.
@@ -21,7 +22,7 @@ pub(super) enum TokenCommand {
 /// Print a new token.
 #[derive(Debug, clap::Args)]
 pub(super) struct CreateArgs {
-    /// What its bearer may do: look, also change sessions, or everything
+    /// What its bearer may do: viewer (look), operator (also change sessions) or admin
     #[arg(long)]
     role: Role,
     /// Good for this cluster only [default: all]
@@ -39,24 +40,6 @@ pub(super) struct CreateArgs {
     data_dir: DataDirFlags,
 }
 
-/// The roles of the HTTP API.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Role {
-    Viewer,
-    Operator,
-    Admin,
-}
-
-impl Role {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
-
 pub(super) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
     let TokenCommand::Create(CreateArgs { role, cluster, ttl, subject, file, data_dir }) = command;
     let config = Config::load(Flags { file, data_dir, ..Flags::default() })?;
@@ -68,11 +51,10 @@ pub(super) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
         .ok_or_else(|| {
             anyhow!("{place} has no signing secret: start the service once, or name its --data-dir")
         })?;
-    let issued_at = Clock::new().wall();
-    let expires_at = issued_at.plus_secs(ttl);
-    let role = role.as_str().to_owned();
-    let grant = parts::Grant { subject, role, cluster, issued_at, expires_at };
-    output::line(&parts::sign_token(&secret, &grant)?)?;
+    let issuer = TokenIssuer::new(&TokenSecret::new(secret.expose()));
+    let grant = Grant { subject, role, cluster };
+    let ttl = Duration::from_secs(ttl.into());
+    output::line(&issuer.issue(&grant, Clock::new().wall(), ttl)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
