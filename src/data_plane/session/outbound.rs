@@ -267,13 +267,13 @@ mod tests {
             assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, seq), T0), Some(id(seq as u16)));
         }
         assert!(!outbound.has_room(5) && outbound.has_room(6));
-        assert!(outbound.acknowledged(id(3).is_some()));
-        assert!(outbound.acknowledged(id(3).is_none()));
+        assert!(outbound.acknowledged(id(3)).is_some());
+        assert!(outbound.acknowledged(id(3)).is_none());
         assert_eq!(outbound.floor(), Seq(0));
-        assert!(outbound.acknowledged(id(1).is_some()));
+        assert!(outbound.acknowledged(id(1)).is_some());
         assert_eq!(outbound.floor(), Seq(1));
         for n in [5, 4, 2] {
-            assert!(outbound.acknowledged(id(n).is_some()));
+            assert!(outbound.acknowledged(id(n)).is_some());
         }
         assert_eq!(outbound.floor(), Seq(5));
         assert_eq!(outbound.in_flight(), 0);
@@ -302,10 +302,10 @@ mod tests {
             .map(PacketId::get)
             .collect();
         assert_eq!(ids, [65_534, 65_535, 1, 2]);
-        assert!(outbound.acknowledged(id(3).is_none()));
-        assert!(outbound.acknowledged(id(65_533).is_none()));
+        assert!(outbound.acknowledged(id(3)).is_none());
+        assert!(outbound.acknowledged(id(65_533)).is_none());
         for n in [1, 65_535, 2, 65_534] {
-            assert!(outbound.acknowledged(id(n).is_some()), "{n}");
+            assert!(outbound.acknowledged(id(n)).is_some(), "{n}");
         }
     }
 
