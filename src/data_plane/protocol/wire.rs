@@ -109,14 +109,19 @@ impl<'a> Reader<'a> {
 
     /// A UTF-8 encoded string (`[MQTT-1.5.4-1]`, `[MQTT-1.5.4-2]`). U+FEFF stays (`[MQTT-1.5.4-3]`).
     pub(super) fn string(&mut self) -> Result<ByteString, Violation> {
-        let text = ByteString::try_from(self.binary()?).map_err(|_| Violation::IllFormedUtf8)?;
-        if text.as_bytes().contains(&0) { Err(Violation::NulInString) } else { Ok(text) }
+        let text = self.utf8()?;
+        if has_nul(&text) { Err(Violation::NulInString) } else { Ok(text) }
+    }
+
+    /// The same without the look for U+0000: for what is checked for it anyway, as topics are.
+    pub(super) fn utf8(&mut self) -> Result<ByteString, Violation> {
+        ByteString::try_from(self.binary()?).map_err(|_| Violation::IllFormedUtf8)
     }
 
     /// The same as [`Reader::string`], borrowed: for what is only looked at or copied.
     pub(super) fn str(&mut self) -> Result<&'a str, Violation> {
         let text = std::str::from_utf8(self.blob()?).map_err(|_| Violation::IllFormedUtf8)?;
-        if text.as_bytes().contains(&0) { Err(Violation::NulInString) } else { Ok(text) }
+        if has_nul(text) { Err(Violation::NulInString) } else { Ok(text) }
     }
 
     /// A packet identifier, never 0 (`[MQTT-2.2.1-3]`).
@@ -131,13 +136,6 @@ impl<'a> Reader<'a> {
         Ok(Reader { frame: self.frame, at, end: self.at })
     }
 
-    /// What is left, shared.
-    pub(super) fn rest(&mut self) -> Bytes {
-        let from = self.at;
-        self.at = self.end;
-        self.share(from, self.end)
-    }
-
     /// Goes to the end.
     pub(super) fn skip_rest(&mut self) {
         self.at = self.end;
@@ -147,6 +145,12 @@ impl<'a> Reader<'a> {
     pub(super) fn finish(&self) -> Result<(), Violation> {
         if self.is_empty() { Ok(()) } else { Err(Violation::TrailingBytes { bytes: self.remaining() }) }
     }
+}
+
+/// Looks at every byte, whatever it finds: that is one comparison for many bytes, and the strings are
+/// short.
+fn has_nul(text: &str) -> bool {
+    text.bytes().fold(0, |found, byte| found | u8::from(byte == 0)) != 0
 }
 
 /// How many bytes `value` takes as a variable byte integer.

@@ -46,6 +46,7 @@ impl Ack {
                 (ack.reason_string, ack.user_properties) = read_diagnostics(reader, packet)?;
             }
         }
+        reader.finish()?;
         Ok(ack)
     }
 

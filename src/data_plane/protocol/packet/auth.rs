@@ -52,6 +52,7 @@ impl Auth {
         if auth.method.is_none() {
             return Err(Violation::AuthMethodMissing);
         }
+        reader.finish()?;
         Ok(auth)
     }
 

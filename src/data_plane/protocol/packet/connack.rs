@@ -77,6 +77,7 @@ impl ConnAck {
         if context.version.is_v5() {
             connack.decode_properties(reader)?;
         }
+        reader.finish()?;
         Ok(connack)
     }
 

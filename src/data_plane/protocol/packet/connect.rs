@@ -95,7 +95,7 @@ impl Connect {
     /// Decodes the packet's content after the fixed header.
     ///
     /// From the moment the version is known, violations tell it, so that they can be answered.
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, Violation> {
+    pub(in crate::data_plane::protocol) fn decode(reader: &mut Reader<'_>) -> Result<Self, Violation> {
         let version = read_version(reader)?;
         decode_after_version(reader, version)
             .map_err(|violation| Violation::InConnect { version, violation: Box::new(violation) })

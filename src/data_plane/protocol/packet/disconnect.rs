@@ -29,27 +29,31 @@ impl Disconnect {
     /// there are no properties (MQTT 5.0, 3.14.2.1, 3.14.2.2.1).
     pub(super) fn decode(reader: &mut Reader<'_>, context: Context) -> Result<Self, Violation> {
         let mut disconnect = Self::default();
-        if !context.version.is_v5() || reader.is_empty() {
-            return Ok(disconnect);
+        if context.version.is_v5() && !reader.is_empty() {
+            disconnect.reason = ReasonCode::read(reader.u8()?, PacketType::Disconnect, context.sender)?;
+            if !reader.is_empty() {
+                disconnect.decode_properties(reader, context)?;
+            }
         }
-        disconnect.reason = ReasonCode::read(reader.u8()?, PacketType::Disconnect, context.sender)?;
-        if reader.is_empty() {
-            return Ok(disconnect);
-        }
+        reader.finish()?;
+        Ok(disconnect)
+    }
+
+    fn decode_properties(&mut self, reader: &mut Reader<'_>, context: Context) -> Result<(), Violation> {
         let mut properties = Properties::read(reader, PacketType::Disconnect)?;
         while let Some(property) = properties.next()? {
             match property {
                 Property::SessionExpiryInterval if !context.is_from_client() => {
                     return Err(Violation::SessionExpiryFromServer);
                 }
-                Property::SessionExpiryInterval => disconnect.session_expiry_secs = Some(properties.u32()?),
-                Property::ReasonString => disconnect.reason_string = Some(properties.string()?),
-                Property::UserProperty => disconnect.user_properties.push(properties.user()?),
-                Property::ServerReference => disconnect.server_reference = Some(properties.string()?),
+                Property::SessionExpiryInterval => self.session_expiry_secs = Some(properties.u32()?),
+                Property::ReasonString => self.reason_string = Some(properties.string()?),
+                Property::UserProperty => self.user_properties.push(properties.user()?),
+                Property::ServerReference => self.server_reference = Some(properties.string()?),
                 other => return properties.refuse(other),
             }
         }
-        Ok(disconnect)
+        Ok(())
     }
 
     /// Appends the content in the shortest form.

@@ -5,13 +5,13 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::{Context, PacketId, PacketType};
 use crate::data_plane::protocol::property::{Property, PublishProperties, read_publish_properties};
 use crate::data_plane::protocol::violation::Violation;
 use crate::data_plane::protocol::wire::{self, Reader};
-use crate::model::{Message, ProtocolVersion, QoS, Timestamp, TopicName};
+use crate::model::{Message, ProtocolVersion, QoS, Timestamp, TopicError, TopicName};
 
 /// PUBLISH as received (MQTT 5.0, 3.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,16 +59,23 @@ const QOS_SHIFT: u8 = 1;
 const FLAG_DUP: u8 = 0b1000;
 
 impl Publish {
-    pub(super) fn decode(flags: u8, reader: &mut Reader<'_>, context: Context) -> Result<Self, Violation> {
+    /// Decodes the content of `frame` after the fixed header. What the frame ends with becomes the payload.
+    pub(super) fn decode(
+        flags: u8,
+        mut frame: Bytes,
+        header_bytes: usize,
+        context: Context,
+    ) -> Result<Self, Violation> {
         let qos = QoS::try_from(flags >> QOS_SHIFT & 3).map_err(|_| Violation::PublishQoSReserved)?;
         let dup = flags & FLAG_DUP != 0;
         if dup && qos == QoS::AtMostOnce {
             return Err(Violation::DupOnQoS0);
         }
-        let topic = reader.string()?;
+        let mut reader = Reader::new(&frame, header_bytes);
+        let topic = reader.utf8()?;
         let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
         let (properties, payload_is_utf8) = if context.version.is_v5() {
-            let read = read_publish_properties(reader, PacketType::Publish)?;
+            let read = read_publish_properties(&mut reader, PacketType::Publish)?;
             (read.properties, read.payload_is_utf8)
         } else {
             (PublishProperties::default(), false)
@@ -80,13 +87,18 @@ impl Publish {
             properties.topic_alias.ok_or(Violation::TopicMissing)?;
             None
         } else {
-            Some(TopicName::new(topic).map_err(Violation::TopicNameInvalid)?)
+            Some(TopicName::new(topic).map_err(|error| match error {
+                TopicError::Nul => Violation::NulInString,
+                error => Violation::TopicNameInvalid(error),
+            })?)
         };
-        let payload = reader.rest();
-        if payload_is_utf8 && std::str::from_utf8(&payload).is_err() {
+        let payload_at = reader.position();
+        frame.advance(payload_at);
+        if payload_is_utf8 && std::str::from_utf8(&frame).is_err() {
             return Err(Violation::PayloadFormatInvalid);
         }
-        Ok(Self { dup, qos, retain: flags & FLAG_RETAIN != 0, topic, packet_id, properties, payload })
+        let retain = flags & FLAG_RETAIN != 0;
+        Ok(Self { dup, qos, retain, topic, packet_id, properties, payload: frame })
     }
 
     /// Appends the whole packet, fixed header included.

@@ -31,6 +31,7 @@ impl UnsubAck {
             user_properties: UserProperties::default(),
         };
         if !context.version.is_v5() {
+            reader.finish()?;
             return Ok(unsuback);
         }
         (unsuback.reason_string, unsuback.user_properties) = read_diagnostics(reader, PacketType::UnsubAck)?;
