@@ -14,6 +14,7 @@ use holdfast::store::embedded::{EmbeddedError, EmbeddedOptions, EmbeddedPostgres
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::support::scratch;
 use crate::support::sessions::{cluster_id, make_clusters};
 
 /// Names the data directory to the process that [`serves_until_killed`] becomes.
@@ -32,7 +33,7 @@ impl DataDir {
     }
 
     fn deep(below: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("hf-data-").tempdir_in("/tmp").expect("a folder");
+        let folder = scratch::folder();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("open the folder");
         let path = folder.path().join(below);
         Self { folder, path }
@@ -161,8 +162,7 @@ async fn what_a_killed_process_left_running_is_taken_over() {
 async fn serves_until_killed() {
     let Some(data_dir) = std::env::var_os(CHILD_DATA_DIR) else { return };
     let data_dir = PathBuf::from(data_dir);
-    let options =
-        EmbeddedOptions { temp_dir: data_dir.clone(), data_dir, binaries: None, search_path: None };
+    let options = EmbeddedOptions { temp_dir: data_dir.clone(), data_dir, binaries: None, search_path: None };
     let postgres = EmbeddedPostgres::start(options).await.expect("start");
     make_clusters(&store(&postgres).await, &["childs"]).await;
     println!("serving");
@@ -190,7 +190,8 @@ async fn it_is_started_again_when_it_dies() {
     make_clusters(&store, &["kept"]).await;
     let before = dir.postmaster().expect("it runs");
     dir.kill_postmaster();
-    eventually("answers again", async || store.ping().await.is_ok() && dir.postmaster() != Some(before)).await;
+    eventually("answers again", async || store.ping().await.is_ok() && dir.postmaster() != Some(before))
+        .await;
     assert!(cluster_exists(&store, &cluster_id("kept")).await);
     eventually("holds the lock again", async || {
         lock.heartbeat(holdfast::model::Timestamp::EPOCH).await.is_ok()

@@ -2,4 +2,5 @@
 
 pub(crate) mod database;
 pub(crate) mod postgres;
+pub(crate) mod scratch;
 pub(crate) mod sessions;
