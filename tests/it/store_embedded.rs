@@ -101,12 +101,12 @@ async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("never {what}"));
+    tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap_or_else(|_| panic!("never {what}"));
 }
 
 #[tokio::test]
 async fn the_first_start_creates_it_and_the_second_finds_it() {
-    let dir = DataDir::new();
+    let dir = DataDir::deep("with space, \"quote\" and ☃");
     let postgres = dir.start().await.expect("the first start");
     make_clusters(&store(&postgres).await, &["kept"]).await;
     for (name, value) in [

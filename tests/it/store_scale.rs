@@ -7,6 +7,8 @@
 //! `HOLDFAST_TEST_SESSIONS` sets another number. The private Postgres is the product's own, durable,
 //! in the folder of temporary files.
 
+#![allow(clippy::print_stdout, reason = "a measurement is for reading")]
+
 use std::time::{Duration, Instant};
 
 use holdfast::clock::Clock;

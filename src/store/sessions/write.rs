@@ -5,14 +5,17 @@
 //! is committed again. Committing a batch twice leaves what committing it once does, versions included.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use sqlx::types::Uuid;
+use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 
 use crate::model::{ClientId, ClusterId, SessionId, Subscription, Timestamp, TopicFilter};
 use crate::seam::ports::{self, SessionRow, SessionStore, SessionWrite, StoredSession};
-use crate::store::{Result, Store};
+use crate::store::{Error, Result, Store};
 
 // Keeps the clusters until the commit. Taken before any lock on a session, as a deletion of the
 // cluster does, so that the two do not wait for each other.
@@ -80,9 +83,14 @@ const SUBSCRIBE: &str = "WITH alive AS MATERIALIZED (SELECT session_id FROM sess
      excluded.retain_handling, excluded.identifier) RETURNING b.session_id) \
      UPDATE sessions SET version = version + 1 WHERE session_id IN (SELECT session_id FROM put)";
 
+/// A batch that is not committed by then has failed: the network may have swallowed it.
+const COMMIT_MAX: Duration = Duration::from_secs(15);
+
 impl SessionStore for Store {
     async fn commit(&self, batch: &[SessionWrite]) -> Result<(), ports::StoreError> {
-        Ok(self.commit_batch(&Batch::of(batch)).await?)
+        let batch = Batch::of(batch);
+        let committed = tokio::time::timeout(COMMIT_MAX, self.commit_batch(&batch)).await;
+        Ok(committed.unwrap_or_else(|_| Err(Error::too_slow()))?)
     }
 
     async fn load(
@@ -150,6 +158,12 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// A statement whose plan is made for this batch. A plan kept from when the tables were small would
+/// read them whole, batch after batch, until the server next analyses them.
+fn planned_anew(sql: &'static str) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
 async fn lock_clusters(connection: &mut PgConnection, rows: &[&SessionRow]) -> Result<()> {
     let clusters: BTreeSet<&str> = rows.iter().map(|row| row.cluster.as_str()).collect();
     if !clusters.is_empty() {
@@ -161,7 +175,7 @@ async fn lock_clusters(connection: &mut PgConnection, rows: &[&SessionRow]) -> R
 
 async fn remove(connection: &mut PgConnection, removals: &[Uuid]) -> Result<()> {
     if !removals.is_empty() {
-        sqlx::query(REMOVE).bind(removals).execute(connection).await?;
+        planned_anew(REMOVE).bind(removals).execute(connection).await?;
     }
     Ok(())
 }
@@ -171,7 +185,7 @@ async fn put(connection: &mut PgConnection, rows: &[&SessionRow]) -> Result<()> 
         return Ok(());
     }
     let columns = PutColumns::of(rows);
-    sqlx::query(REMOVE_PREDECESSORS)
+    planned_anew(REMOVE_PREDECESSORS)
         .bind(&columns.session_id)
         .bind(&columns.cluster_id)
         .bind(&columns.client_id)
@@ -209,7 +223,7 @@ async fn unsubscribe(connection: &mut PgConnection, gone: &[(Uuid, &str)]) -> Re
         return Ok(());
     }
     let (sessions, filters): (Vec<Uuid>, Vec<&str>) = gone.iter().copied().unzip();
-    sqlx::query(UNSUBSCRIBE).bind(sessions).bind(filters).execute(connection).await?;
+    planned_anew(UNSUBSCRIBE).bind(sessions).bind(filters).execute(connection).await?;
     Ok(())
 }
 
@@ -222,7 +236,7 @@ async fn subscribe(
         return Ok(());
     }
     let column = |of: fn(&Subscription) -> i16| put.iter().map(|(_, s)| of(s)).collect::<Vec<i16>>();
-    sqlx::query(SUBSCRIBE)
+    planned_anew(SUBSCRIBE)
         .bind(put.iter().map(|(session, _)| *session).collect::<Vec<Uuid>>())
         .bind(put.iter().map(|(_, s)| s.filter.as_str()).collect::<Vec<&str>>())
         .bind(column(|s| u8::from(s.qos).into()))
