@@ -33,7 +33,7 @@ const SETTINGS: [(&str, &str); 17] = [
     ("listen_addresses", ""),
     ("unix_socket_permissions", "0700"),
     ("max_connections", "40"),
-    ("shared_buffers", "128MB"),
+    ("shared_buffers", "256MB"),
     ("wal_level", "minimal"),
     ("max_wal_senders", "0"),
     ("wal_compression", "on"),
