@@ -5,6 +5,7 @@ pub(crate) mod database;
 pub(crate) mod http;
 pub(crate) mod mqtt;
 pub(crate) mod postgres;
+pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod stock;
