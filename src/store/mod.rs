@@ -17,6 +17,7 @@
 
 mod clusters;
 mod desired;
+pub mod embedded;
 mod error;
 mod service;
 mod sessions;
