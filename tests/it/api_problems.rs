@@ -79,7 +79,7 @@ async fn what_is_sent(api: &Api, met: &mut Met) {
     met.code(Code::PageTokenInvalid, &admin.get("/v1/clusters?page_token=x").await);
     met.code(Code::InvalidHeader, &admin.header("if-match", "x").delete(METER).await);
     met.code(Code::RouteNotFound, &admin.get("/v1/cluster").await);
-    let answer = api.anonymous().send(Method::PUT, "/v1/clusters", None).await;
+    let answer = admin.send(Method::PUT, "/v1/clusters", None).await;
     met.code(Code::MethodNotAllowed, &answer);
     assert_eq!(answer.header("allow"), "GET,HEAD,POST");
     met.code(Code::MethodNotAllowed, &api.anonymous().send(Method::POST, "/livez", None).await);

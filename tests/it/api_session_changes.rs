@@ -182,7 +182,7 @@ async fn a_command_for_an_earlier_session_does_nothing() {
     assert_eq!(admin.get(METER).await.expect(200)["state"], "online");
     admin.patch(&format!("{METER}?if_session_id={this}"), &interval(60)).await.expect(200);
     admin.delete(&format!("{METER}?if_session_id={this}&if_epoch=1")).await.expect(200);
-    for wrong in ["if_session_id=seven", "if_epoch=-1", "if_epoch=x"] {
+    for wrong in ["if_session_id=seven", "if_session_id=", "if_epoch=-1", "if_epoch=x", "if_epoch"] {
         admin.delete(&format!("{METER}?{wrong}")).await.expect_problem("invalid_parameter");
     }
 }

@@ -22,7 +22,7 @@ async fn listed(api: &Api, query: &str) -> Vec<String> {
 
 /// Writes a client id as one path segment.
 fn encoded(client: &str) -> String {
-    client.bytes().map(|b| format!("%{b:02X}")).collect()
+    client.bytes().fold(String::new(), |text, b| format!("{text}%{b:02X}"))
 }
 
 #[tokio::test]

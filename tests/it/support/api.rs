@@ -52,8 +52,8 @@ impl Api {
         clock.jump_millis(T.as_millis() - clock.wall().as_millis());
         let database = TestDatabase::create().await;
         let store = Store::connect(database.options(), clock.clone()).await.expect("connect");
-        let (published, desired) = desired::channel();
-        let publisher = Arc::new(DesiredPublisher::new(store.clone(), published));
+        let (sender, desired) = desired::channel();
+        let publisher = Arc::new(DesiredPublisher::new(store.clone(), sender));
         let (commands, receiver) = command::channel();
         let (data_plane, answering) =
             FakeDataPlane::start(store.clone(), clock.clone(), desired.clone(), receiver);
@@ -94,7 +94,7 @@ impl Api {
     /// A token issued then.
     pub(crate) fn token_at(&self, role: Role, cluster: Option<&str>, at: Timestamp) -> String {
         let grant = Grant { subject: "ada".to_owned(), role, cluster: cluster.map(cluster_id) };
-        TokenIssuer::new(&SECRET).issue(&grant, at, Duration::from_secs(60)).expect("a token")
+        TokenIssuer::new(&SECRET).issue(&grant, at, Duration::from_mins(1)).expect("a token")
     }
 
     /// Calls as administrator of everything.
