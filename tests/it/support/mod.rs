@@ -1,6 +1,8 @@
 //! The harness: a real server in a process of its own, a caller of its API, and MQTT clients, both stock
 //! ones and raw bytes. Nothing here reaches into the service: what a test knows, a customer can know.
 
+pub(crate) mod api;
+pub(crate) mod data_plane;
 pub(crate) mod database;
 pub(crate) mod http;
 pub(crate) mod mqtt;
