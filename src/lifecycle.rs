@@ -166,6 +166,11 @@ impl Tasks {
         &self.shutdown
     }
 
+    /// The tracker behind these tasks, for parts that start tasks of their own.
+    pub fn tracker(&self) -> TaskTracker {
+        self.tracker.clone()
+    }
+
     /// Starts a task that must run until a shutdown is asked for.
     pub fn spawn_essential<F, E>(&self, task: &'static str, future: F)
     where

@@ -7,12 +7,23 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use rustix::fs::Access;
 
-use super::{output, parts, small_runtime};
-use crate::config::{Config, DataDir, Flags, Tls};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+
+use super::{output, small_runtime};
+use crate::app::database::private_options;
+use crate::config::{Config, DataDir, DatabaseUrl, Flags, Tls};
+use crate::store::embedded::{Account, Binaries};
+
+/// How long a database may take to answer.
+const DATABASE_MAX: Duration = Duration::from_secs(5);
+/// The oldest release that the schema works with.
+const POSTGRES_MIN: u32 = 15;
 
 /// Check configuration, data directory, database and ports.
 #[derive(Debug, clap::Args)]
@@ -91,12 +102,39 @@ fn data_dir(data_dir: &DataDir) -> anyhow::Result<String> {
 
 async fn database(config: &Config) -> anyhow::Result<String> {
     match &config.database.url {
-        Some(url) => {
-            let version = parts::database_version(url).await.with_context(|| format!("cannot use {url}"))?;
-            Ok(format!("{url} answers: Postgres {version}"))
-        }
-        None => parts::private_postgres(config).await,
+        Some(url) => given_database(url).await.with_context(|| format!("cannot use {url}")),
+        None => private_database(config),
     }
+}
+
+async fn given_database(url: &DatabaseUrl) -> anyhow::Result<String> {
+    let options: PgConnectOptions = url.expose().parse()?;
+    let connection = tokio::time::timeout(DATABASE_MAX, options.connect())
+        .await
+        .map_err(|_| anyhow!("no answer within {} s", DATABASE_MAX.as_secs()))??;
+    // 150014 is 15.14.
+    let version = connection.server_version_num().map(|number| number / 10_000);
+    connection.close().await?;
+    match version {
+        Some(major) if major < POSTGRES_MIN => bail!("it is Postgres {major}, and {POSTGRES_MIN} is needed"),
+        Some(major) => Ok(format!("{url} answers: Postgres {major}")),
+        None => Ok(format!("{url} answers")),
+    }
+}
+
+/// The private Postgres is not started: whether it could be is what can be told.
+fn private_database(config: &Config) -> anyhow::Result<String> {
+    let data = config.data_dir.postgres_path().join("data");
+    let options = private_options(config);
+    let binaries = Binaries::find(options.binaries.as_deref(), options.search_path.as_deref(), Some(&data))?;
+    let account = Account::choose(&data)?;
+    if let Some(account) = &account {
+        let existing = data.ancestors().skip(2).find(|above| above.exists()).unwrap_or(Path::new("/"));
+        account.check_reaches(existing)?;
+    }
+    let runs_as = account.map(|account| format!(", run as {}", account.name)).unwrap_or_default();
+    let Binaries { folder, major } = binaries;
+    Ok(format!("private: Postgres {major} of {}{runs_as}", folder.display()))
 }
 
 fn certificates(tls: &Tls) -> anyhow::Result<String> {

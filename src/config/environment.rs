@@ -7,6 +7,12 @@ pub fn log_filter() -> Option<(&'static str, String)> {
     ["HOLDFAST_LOG", "RUST_LOG"].into_iter().find_map(|name| Some((name, variable(name)?)))
 }
 
+/// Where programs are looked for: `PATH`.
+#[allow(clippy::disallowed_methods)] // the one place that may read it
+pub fn search_path() -> Option<std::ffi::OsString> {
+    std::env::var_os("PATH")
+}
+
 /// A variable that is set, readable and not empty.
 #[allow(clippy::disallowed_methods)] // the one place that may read it
 fn variable(name: &str) -> Option<String> {

@@ -18,7 +18,7 @@ mod tls;
 
 pub use data_dir::{DataDir, DataDirFlags, DataDirLock, SigningSecret};
 pub use database::{Database, DatabaseFlags, DatabaseUrl};
-pub use environment::log_filter;
+pub use environment::{log_filter, search_path};
 pub use error::ConfigError;
 pub use file::{FileFlags, SettingsFile};
 pub use listeners::{ListenerFlags, Listeners};

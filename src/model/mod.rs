@@ -5,6 +5,7 @@
 
 mod cluster;
 mod ids;
+mod log;
 mod message;
 mod qos;
 mod quota;
@@ -13,14 +14,15 @@ mod subscription;
 mod time;
 mod topic;
 
-pub use cluster::{Cluster, ClusterStatus};
+pub use cluster::{Cluster, ClusterStatus, DesiredCluster, SessionCounts};
 pub use ids::{ClientId, ClusterId, Epoch, IdError, SessionId};
+pub use log::{FilterId, Seq};
 pub use message::{Message, PropertyBytes};
 pub use qos::QoS;
 pub use quota::{Limit, Plan, Quota, QuotaOverrides, QuotaSource};
 pub use session::{
-    DisconnectCause, EndedBy, ExpirySource, OperatorExpiry, ProtocolVersion, SessionExpiry,
-    SessionState, Transport,
+    DisconnectCause, EndedBy, ExpirySource, OperatorExpiry, ProtocolVersion, SessionExpiry, SessionState,
+    Transport,
 };
 pub use subscription::{RetainHandling, Subscription};
 pub use time::{Monotonic, Now, Timestamp};

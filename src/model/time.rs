@@ -63,8 +63,7 @@ impl From<OffsetDateTime> for Timestamp {
 impl From<Timestamp> for OffsetDateTime {
     fn from(at: Timestamp) -> Self {
         // Within the constructor's clamp every value is representable.
-        Self::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000)
-            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+        Self::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::Output;
 
 use tempfile::TempDir;
 
-use crate::support::server::{Options, PROGRAM, Server, program};
+use crate::support::server::{Server, program};
 
 async fn run(arguments: &[&str]) -> Output {
     program().args(arguments).output().await.expect("the program starts")
@@ -215,7 +215,7 @@ async fn a_database_that_cannot_be_reached_ends_the_start_with_one_line() {
 
 #[tokio::test]
 async fn one_data_directory_serves_one_process() {
-    let server = Server::start(Options::default()).await;
+    let server = Server::start_dev().await;
     let output = program()
         .args(["serve", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data-dir"])
         .arg(server.data_path())
@@ -223,6 +223,6 @@ async fn one_data_directory_serves_one_process() {
         .await
         .expect("the program starts");
     let said = refusal(&output, 1);
-    assert!(said.contains("another process"), "{PROGRAM}: {said}");
+    assert!(said.contains("is another holdfast using it?"), "{said}");
     server.stop().await;
 }

@@ -7,18 +7,19 @@
 //! What is valid only in context (a packet id in use, a topic alias out of range for this
 //! connection) is the session's to judge, not the codec's.
 
-
+mod codec;
 mod packet;
 mod property;
 mod reason;
+mod violation;
+mod wire;
 
-
-
-
+pub use codec::{Decoder, encode, encode_within};
 pub use packet::{
-    Ack, Auth, ConnAck, Connect, Credentials, Disconnect, Packet, PacketId, Publish, PublishHead, SubAck,
-    Subscribe, SubscribeFilter, UnsubAck, Unsubscribe, Will,
+    Ack, Auth, ConnAck, Connect, Credentials, Disconnect, Packet, PacketId, PacketType, Publish, PublishHead,
+    SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe, Will, encode_publish, encode_publish_head,
+    publish_len,
 };
-pub use property::{PublishProperties, UserProperties};
+pub use property::{Property, PublishProperties, UserProperties};
 pub use reason::{ConnectReturnCode, ReasonCode};
-
+pub use violation::Violation;

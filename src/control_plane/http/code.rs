@@ -1,0 +1,145 @@
+//! Every problem code of the API: its status, its title, and what a person should know of it.
+//!
+//! A code never changes its meaning; scripts compare it. Each operation lists in the served
+//! specification the codes it can answer with, and no answer carries another.
+
+use axum::http::StatusCode;
+
+macro_rules! codes {
+    ($($variant:ident, $text:literal, $status:ident, $title:literal, $about:literal;)*) => {
+        /// What went wrong, in one stable word.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = $about] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// As the API writes it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// The HTTP status it comes with; always the same.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)* }
+            }
+
+            /// A few words that are the same for every occurrence (RFC 9457, 3.1.3).
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+
+            /// What it means and what to do about it.
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$variant => $about,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    // What was sent.
+    InvalidRequest, "invalid_request", BAD_REQUEST, "The request is malformed",
+        "The request is not one that this API can read.";
+    InvalidJson, "invalid_json", BAD_REQUEST, "The body is not JSON",
+        "The body does not parse. `detail` says at which line and column.";
+    InvalidBody, "invalid_body", BAD_REQUEST, "The body has a wrong field",
+        "The body is JSON, but a field is unknown, missing, of the wrong type or out of bounds. \
+         `errors[].pointer` says which.";
+    InvalidParameter, "invalid_parameter", BAD_REQUEST, "A parameter has a wrong value",
+        "A path or query parameter does not have the form it must have. `errors[].parameter` says which.";
+    UnknownParameter, "unknown_parameter", BAD_REQUEST, "A parameter is unknown",
+        "The operation has no such query parameter. `errors[].parameter` says which.";
+    InvalidHeader, "invalid_header", BAD_REQUEST, "A header has a wrong value",
+        "`If-Match` is neither `*` nor a list of entity tags.";
+    PageTokenInvalid, "page_token_invalid", BAD_REQUEST, "The page token does not fit",
+        "`page_token` was not given out by this list with this filter. A filter cannot change \
+         between pages: begin again without the token.";
+    UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON",
+        "Send the body as `Content-Type: application/json`.";
+    BodyTooLarge, "body_too_large", PAYLOAD_TOO_LARGE, "The body is too large",
+        "A body may have at most 65,536 bytes.";
+    RequestTimeout, "request_timeout", REQUEST_TIMEOUT, "The request took too long",
+        "The request did not arrive, or was not done with, within 30 seconds. A change that it \
+         asked for may have taken effect.";
+
+    // Who asks.
+    TokenMissing, "token_missing", UNAUTHORIZED, "A token is needed",
+        "Send `Authorization: Bearer {token}`. `holdfast token create` makes one.";
+    TokenInvalid, "token_invalid", UNAUTHORIZED, "The token is not accepted",
+        "The token is malformed, not signed by this service, or not meant for this API.";
+    TokenExpired, "token_expired", UNAUTHORIZED, "The token has expired",
+        "The token was good. Get a new one.";
+    Forbidden, "forbidden", FORBIDDEN, "The token does not allow this",
+        "The operation needs a greater role, or a token that is not bound to one cluster.";
+
+    // What is not there.
+    RouteNotFound, "route_not_found", NOT_FOUND, "No such path",
+        "The API has no such path. `/docs` lists those it has.";
+    MethodNotAllowed, "method_not_allowed", METHOD_NOT_ALLOWED, "The path has no such method",
+        "The `Allow` header lists the methods of the path.";
+    ClusterNotFound, "cluster_not_found", NOT_FOUND, "No such cluster",
+        "No cluster has this id, or it is not one that the token may see.";
+    SessionNotFound, "session_not_found", NOT_FOUND, "No such session",
+        "The client has no session in this cluster, or its session has expired.";
+
+    // What contradicts the state.
+    ClusterExists, "cluster_exists", CONFLICT, "The cluster exists already",
+        "Another cluster has this id.";
+    ClusterProtected, "cluster_protected", CONFLICT, "The cluster is protected",
+        "The cluster has `delete_protection`. Take that back with PATCH first.";
+    SessionSuperseded, "session_superseded", CONFLICT, "The session has moved on",
+        "The session is not the one that `if_session_id` names, or not in the attachment that \
+         `if_epoch` names. Nothing was done. `detail` says what it is now.";
+    SessionNotConnected, "session_not_connected", CONFLICT, "The session has no connection",
+        "The session is offline already. Nothing was done.";
+    ExpiryInPast, "expiry_in_past", CONFLICT, "The session would expire at once",
+        "The session is offline, and the new expiry has passed already. `allow_immediate=true` \
+         lets the session end now. Nothing was done.";
+    ExpiryAboveCeiling, "expiry_above_ceiling", UNPROCESSABLE_ENTITY, "The expiry is above the ceiling",
+        "The cluster lets no session wait that long. `errors[].detail` says how long it may: the \
+         quota's `session_expiry_max_seconds`.";
+    PreconditionFailed, "precondition_failed", PRECONDITION_FAILED, "The record has changed",
+        "The record's `ETag` is not one that `If-Match` lists. Nothing was done. Read it again.";
+    PreconditionRequired, "precondition_required", PRECONDITION_REQUIRED, "If-Match is needed",
+        "Read the record first and send its `ETag` back as `If-Match`.";
+
+    // What the service cannot do.
+    Internal, "internal", INTERNAL_SERVER_ERROR, "Internal error",
+        "A defect of the service. Its log tells more under the `request_id`.";
+    Overloaded, "overloaded", SERVICE_UNAVAILABLE, "Too many requests at once",
+        "The service works on as many requests as it may. Nothing was done. Wait as long as \
+         `Retry-After` says.";
+    StoreUnavailable, "store_unavailable", SERVICE_UNAVAILABLE, "The database is away",
+        "The database does not answer. A change that was asked for may or may not have been \
+         committed. Wait as long as `Retry-After` says, then read the record.";
+    DataPlaneUnavailable, "data_plane_unavailable", SERVICE_UNAVAILABLE, "The data plane does not answer",
+        "The data plane is starting, stopping or too busy to answer. Wait as long as `Retry-After` \
+         says; after a change, read the record before asking again.";
+    NotReady, "not_ready", SERVICE_UNAVAILABLE, "Not ready",
+        "The service is starting or stopping, or its database is away. `detail` says which.";
+    NotConfirmed, "not_confirmed", GATEWAY_TIMEOUT, "The effect is not confirmed",
+        "What was asked for is under way, but the data plane did not confirm it in time. It may \
+         still take effect. Read the record, or ask again: doing it twice does no harm. \
+         `Prefer: wait=N` waits longer where an operation takes it.";
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_words_of_their_own() {
+        let words: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(words.len(), Code::ALL.len());
+        assert!(words.iter().all(|word| word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+        assert!(
+            Code::ALL.iter().all(|code| code.status().is_client_error() || code.status().is_server_error())
+        );
+    }
+}

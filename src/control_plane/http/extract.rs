@@ -1,0 +1,336 @@
+//! Extractors whose refusals are problems that point at what is wrong.
+//!
+//! - [`Json`]: a body, with a JSON pointer to the wrong field.
+//! - [`Query`]: query parameters, by name. Unknown ones were refused before, by the route's rule.
+//! - [`ClusterPath`], [`SessionPath`]: what a path names, percent-decoded.
+//! - [`NoBody`]: nothing may be sent.
+//! - [`Wait`]: how long the caller would wait, from `Prefer: wait=N`.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_path_to_error::Segment;
+use utoipa::IntoParams;
+
+use super::code::Code;
+use super::problem::{Problem, Result};
+use super::state::DATA_PLANE_WAIT;
+use crate::model::{ClientId, ClusterId};
+
+/// A JSON body.
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        if !is_json(request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok())) {
+            return Err(Problem::of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+        }
+        parse_json(&read(request, state).await?).map(Self)
+    }
+}
+
+/// `application/json`, or JSON with a meaning of its own such as `application/merge-patch+json`.
+fn is_json(content_type: Option<&str>) -> bool {
+    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let essence = essence.to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes> {
+    Bytes::from_request(request, state).await.map_err(|error| {
+        let status = error.into_response().status();
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            Problem::of_status(status)
+        } else {
+            Problem::new(Code::InvalidRequest, "the body ended before its time")
+        }
+    })
+}
+
+fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let pointer = pointer(error.path());
+        let cause = error.into_inner();
+        if cause.is_data() {
+            Problem::field(Code::InvalidBody, &pointer, without_position(&cause))
+        } else {
+            Problem::new(Code::InvalidJson, cause.to_string())
+        }
+    })?;
+    json.end().map_err(|error| Problem::new(Code::InvalidJson, error.to_string()))?;
+    Ok(value)
+}
+
+/// The message without `at line 1 column 9`: the pointer says where.
+fn without_position(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&position).unwrap_or(&text).to_owned()
+}
+
+/// RFC 6901.
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => {
+                pointer.push('/');
+                pointer.push_str(&index.to_string());
+            }
+            Segment::Map { key } => {
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            }
+            // A variant is not a place in the document; an unknown one is not a known place.
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+/// Nothing may be sent, so that what is sent is never silently ignored. An empty JSON object is
+/// nothing: some clients cannot send less.
+pub(super) struct NoBody;
+
+impl<S: Send + Sync> FromRequest<S> for NoBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        let bytes = read(request, state).await?;
+        if bytes.iter().all(u8::is_ascii_whitespace) || bytes.trim_ascii() == b"{}" {
+            Ok(Self)
+        } else {
+            Err(Problem::field(Code::InvalidBody, "", "this operation takes no body"))
+        }
+    }
+}
+
+/// Query parameters.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self> {
+        parse_query(parts.uri.query().unwrap_or_default()).map(Self)
+    }
+}
+
+fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T> {
+    let pairs = serde_html_form::Deserializer::from_bytes(query.as_bytes());
+    serde_path_to_error::deserialize(pairs).map_err(|error| {
+        let parameter = error.path().to_string();
+        let detail = match error.into_inner().to_string() {
+            // What the library says of a parameter that is there twice.
+            text if text == "unsupported value" => "it may be given only once".to_owned(),
+            text => text,
+        };
+        Problem::parameter(Code::InvalidParameter, &parameter, detail)
+    })
+}
+
+/// The cluster that a path names.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct ClusterPath {
+    /// The cluster's id.
+    #[param(example = "default")]
+    pub(super) cluster: ClusterId,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ClusterPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let cluster = segment(parts, state, "cluster").await?;
+        // What cannot be an id is the id of no cluster.
+        let cluster = ClusterId::new(&cluster).map_err(|_| Problem::cluster_not_found(&cluster))?;
+        Ok(Self { cluster })
+    }
+}
+
+/// The session that a path names.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct SessionPath {
+    /// The cluster's id.
+    #[param(example = "default")]
+    pub(super) cluster: ClusterId,
+    /// The client's id, percent-encoded: a `/` in it is written `%2F`.
+    #[param(example = "meter-17")]
+    pub(super) client_id: ClientId,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let ClusterPath { cluster } = ClusterPath::from_request_parts(parts, state).await?;
+        let client_id = segment(parts, state, "client_id").await?;
+        let client_id = ClientId::new(&client_id)
+            .map_err(|error| Problem::parameter(Code::InvalidParameter, "client_id", error.to_string()))?;
+        Ok(Self { cluster, client_id })
+    }
+}
+
+async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String> {
+    let path = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|error| Problem::parameter(Code::InvalidParameter, name, error.body_text()))?;
+    let found = path.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
+    found.ok_or_else(|| Problem::internal(format!("the route has no parameter {name}")))
+}
+
+/// How long the caller would wait for an effect: `Prefer: wait=N` (RFC 7240, 4.3), in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wait(pub(super) Duration);
+
+impl Wait {
+    /// The longest wait granted; below the time that a whole request may take.
+    pub(super) const SECS_MAX: u64 = 20;
+}
+
+impl<S: Sync> FromRequestParts<S> for Wait {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let preferences = parts.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        let secs = preferences.flat_map(|value| value.split([',', ';'])).find_map(wait_secs);
+        Ok(Self(secs.map_or(DATA_PLANE_WAIT, |secs| Duration::from_secs(secs.min(Self::SECS_MAX)))))
+    }
+}
+
+/// A preference that cannot be read is as if it had not been sent (RFC 7240, 2).
+fn wait_secs(preference: &str) -> Option<u64> {
+    let (name, value) = preference.split_once('=')?;
+    let is_wait = name.trim().eq_ignore_ascii_case("wait");
+    is_wait.then(|| value.trim().trim_matches('"').parse().ok()).flatten()
+}
+
+/// Deserialises a field that may be left out but not be null.
+pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use axum::http;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Outer {
+        #[serde(default, deserialize_with = "present")]
+        name: Option<String>,
+        #[serde(default)]
+        inner: Option<Inner>,
+        #[serde(default)]
+        list: Vec<u8>,
+        #[serde(default)]
+        labels: BTreeMap<String, u8>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Inner {
+        secs: u32,
+    }
+
+    fn refused(body: &str) -> (Code, Option<String>) {
+        let problem = parse_json::<Outer>(body.as_bytes()).expect_err("a problem");
+        let shown = serde_json::to_value(problem.body("/", "r")).expect("json");
+        (problem.code(), shown["errors"][0]["pointer"].as_str().map(str::to_owned))
+    }
+
+    #[test]
+    fn a_wrong_field_is_pointed_at() {
+        assert!(parse_json::<Outer>(br#" {"name":"x","inner":{"secs":1}} "#).is_ok());
+        for (body, pointer) in [
+            (r#"{"name":null}"#, "#/name"),
+            (r#"{"name":1}"#, "#/name"),
+            (r#"{"inner":{"secs":-1}}"#, "#/inner/secs"),
+            (r#"{"inner":{"secs":4294967296}}"#, "#/inner/secs"),
+            (r#"{"inner":{}}"#, "#/inner"),
+            (r#"{"list":[1,300]}"#, "#/list/1"),
+            (r#"{"labels":{"a/b~c":"x"}}"#, "#/labels/a~1b~0c"),
+            (r#"{"nmae":1}"#, "#/nmae"),
+            (r#"{"inner":{"secs":1,"minutes":2}}"#, "#/inner/minutes"),
+            ("[]", "#/"),
+            ("7", "#"),
+        ] {
+            let (code, found) = refused(body);
+            assert_eq!(code, Code::InvalidBody, "{body}");
+            if body != "[]" {
+                assert_eq!(found.as_deref(), Some(pointer), "{body}");
+            }
+        }
+        for body in ["", "{", "{\"name\":\"x\"} x", "\u{0}"] {
+            assert_eq!(refused(body).0, Code::InvalidJson, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_parameter_is_named() {
+        #[derive(Debug, Deserialize)]
+        #[allow(dead_code)]
+        struct Params {
+            page_size: Option<u32>,
+            state: Option<crate::model::SessionState>,
+        }
+        assert!(parse_query::<Params>("page_size=5&state=online").is_ok());
+        for (query, parameter) in
+            [("page_size=x", "page_size"), ("state=on", "state"), ("page_size=1&page_size=2", "page_size")]
+        {
+            let problem = parse_query::<Params>(query).expect_err("a problem");
+            let shown = serde_json::to_value(problem.body("/", "r")).expect("json");
+            assert_eq!(shown["errors"][0]["parameter"], parameter, "{query}: {problem:?}");
+        }
+    }
+
+    #[test]
+    fn json_is_recognised_by_its_media_type() {
+        for good in ["application/json", "Application/JSON; charset=utf-8", "application/merge-patch+json"] {
+            assert!(is_json(Some(good)), "{good}");
+        }
+        for bad in [None, Some(""), Some("text/plain"), Some("application/x-www-form-urlencoded")] {
+            assert!(!is_json(bad), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_wait_is_what_the_caller_prefers_within_bounds() {
+        for (prefer, wait) in [
+            ("wait=5", 5),
+            ("respond-async, wait=10", 10),
+            ("WAIT = 0", 0),
+            ("wait=3600", Wait::SECS_MAX),
+            ("wait=soon", 2),
+            ("return=minimal", 2),
+            ("", 2),
+        ] {
+            let request = http::Request::builder().header("prefer", prefer).body(()).expect("a request");
+            let (mut parts, ()) = request.into_parts();
+            let Ok(found) = Wait::from_request_parts(&mut parts, &()).await;
+            assert_eq!(found, Wait(Duration::from_secs(wait)), "{prefer}");
+        }
+    }
+}

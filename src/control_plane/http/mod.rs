@@ -1,0 +1,99 @@
+//! The HTTP API: conventions here, resources in [`v1`].
+//!
+//! A request passes, from the outside in: the envelope (request id, log line, error bodies), the
+//! panic catcher, the time limit, the routing; under `/v1` also the bound on requests at once, the
+//! token, the route's scope, and the detachment of changes from their caller. A handler then is:
+//! parse, begin, store calls, commit, have it enforced, answer.
+//!
+//! Every answer has an `X-Request-Id`; every error is a problem (RFC 9457) with a stable code; a
+//! change is answered when it holds for the next packet.
+
+mod auth;
+mod code;
+mod docs;
+mod envelope;
+mod etag;
+mod extract;
+mod health;
+mod openapi;
+mod page;
+mod problem;
+mod routes;
+mod schema;
+mod state;
+mod v1;
+
+use std::any::Any;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::TimeoutLayer;
+use tracing::Instrument;
+
+pub use code::Code;
+pub use openapi::openapi;
+pub use problem::Problem;
+pub use state::{ApiState, REQUESTS_MAX};
+
+/// The longest body that is read.
+pub const BODY_BYTES_MAX: usize = 65_536;
+
+/// How long a request may take, its body's arrival included. Above every deadline within.
+pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The whole API, ready to serve.
+pub fn router(state: ApiState) -> Router {
+    let (v1, _) = v1::routes().into_router().split_for_parts();
+    let v1 = v1
+        .route_layer(from_fn_with_state(state.clone(), detached))
+        .route_layer(from_fn_with_state(state.clone(), auth::authenticate))
+        .route_layer(from_fn_with_state(state.clone(), bounded));
+    let (health, _) = health::routes().split_for_parts();
+    v1.merge(health)
+        .merge(docs::routes())
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIME_MAX))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(state.clone(), envelope::envelope))
+        .with_state(state)
+}
+
+/// Works on so many requests at once and refuses more.
+async fn bounded(State(state): State<ApiState>, request: Request, next: Next) -> Result<Response, Problem> {
+    match state.requests.try_acquire() {
+        Ok(_permit) => Ok(next.run(request).await),
+        Err(_) => Err(Problem::new(Code::Overloaded, format!("{REQUESTS_MAX} requests are being worked on"))),
+    }
+}
+
+/// Runs a change to its end even when its caller hangs up or its time is over: what is committed
+/// must also be told to the data plane.
+async fn detached(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    let change = state.tasks.spawn(next.run(request).in_current_span());
+    match change.await {
+        Ok(response) => response,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => panicked(panic),
+            Err(error) => Problem::internal(error).into_response(),
+        },
+    }
+}
+
+// The layer hands the panic over in its box.
+#[allow(clippy::needless_pass_by_value)]
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned());
+    Problem::internal(format!("panicked: {message}")).into_response()
+}

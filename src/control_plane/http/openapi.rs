@@ -1,0 +1,161 @@
+//! The specification, generated from the routes that are served.
+
+use utoipa::openapi::schema::Components;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{Info, License, OpenApi, Server};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::problem::{FieldError, ProblemBody};
+use super::routes::SECURITY_SCHEME;
+use super::{health, schema, v1};
+
+const ABOUT: &str = "\
+Holdfast is a managed MQTT service that keeps sessions. What is read here is what a device meets \
+over MQTT, and what is changed here holds for the next packet.
+
+**Errors** are `application/problem+json` (RFC 9457). `code` is stable; each operation lists those \
+it can answer with. **Times** are RFC 3339 in UTC with milliseconds; durations are whole seconds, \
+in fields that end in `_seconds`. **Lists** are paged: send `next_page_token` back as `page_token`, \
+with the same filter, until it is absent. **Concurrency**: send a record's `ETag` back as `If-Match` \
+and a change is made to what you have read or not at all. **Unknown** fields and query parameters \
+are refused. **Request ids**: send `X-Request-Id`, or take the one in the answer; the service's log \
+has it.";
+
+const TOKEN: &str = "\
+A JSON Web Token (HS256): `holdfast token create --role viewer`. The first start leaves an \
+administrator's in `{data-dir}/admin.token`. Roles: `viewer` reads, `operator` acts on sessions, \
+`admin` changes clusters and quotas. A token bound to a cluster sees that one alone.";
+
+/// The specification of the API that this program serves.
+pub fn openapi() -> OpenApi {
+    let (_, mut document) = v1::routes().into_router().merge(health::routes()).split_for_parts();
+    document.info = Info::new("Holdfast", env!("CARGO_PKG_VERSION"));
+    document.info.description = Some(ABOUT.to_owned());
+    let mut licence = License::new("Apache-2.0");
+    licence.identifier = Some("Apache-2.0".to_owned());
+    document.info.license = Some(licence);
+    document.servers = Some(vec![Server::new("/")]);
+    document.tags = Some(tags());
+
+    let components = document.components.get_or_insert_with(Components::new);
+    components.schemas.extend(schema::all());
+    for (name, schema) in
+        [(ProblemBody::name(), ProblemBody::schema()), (FieldError::name(), FieldError::schema())]
+    {
+        components.schemas.insert(name.into_owned(), schema);
+    }
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
+    let bearer = bearer.description(Some(TOKEN)).build();
+    components.add_security_scheme(SECURITY_SCHEME, SecurityScheme::Http(bearer));
+    document
+}
+
+fn tags() -> Vec<utoipa::openapi::Tag> {
+    [
+        ("clusters", "Clusters, their quotas and what they use of them."),
+        ("sessions", "Client sessions: what they are, when they end, what they subscribe to."),
+        ("plans", "Named sets of quotas."),
+        ("health", "Probes and the specification itself."),
+    ]
+    .map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build())
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn document() -> Value {
+        serde_json::to_value(openapi()).expect("json")
+    }
+
+    /// Calls `visit` for every object in the document, with its path.
+    fn walk(value: &Value, path: &str, visit: &mut impl FnMut(&str, &serde_json::Map<String, Value>)) {
+        match value {
+            Value::Object(object) => {
+                visit(path, object);
+                for (key, value) in object {
+                    walk(value, &format!("{path}/{key}"), visit);
+                }
+            }
+            Value::Array(items) => {
+                for (index, value) in items.iter().enumerate() {
+                    walk(value, &format!("{path}/{index}"), visit);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn operations(document: &Value) -> Vec<(String, Value)> {
+        let paths = document["paths"].as_object().expect("paths");
+        let each = paths.iter().flat_map(|(path, item)| {
+            let methods = item.as_object().expect("an item").iter();
+            methods.map(move |(method, operation)| (format!("{method} {path}"), operation.clone()))
+        });
+        each.collect()
+    }
+
+    #[test]
+    fn every_reference_resolves() {
+        let document = document();
+        let mut missing = BTreeSet::new();
+        walk(&document, "", &mut |path, object| {
+            if let Some(Value::String(target)) = object.get("$ref") {
+                let pointer = target.strip_prefix('#').expect("a local reference");
+                if document.pointer(pointer).is_none() {
+                    missing.insert(format!("{path}: {target}"));
+                }
+            }
+        });
+        assert_eq!(missing, BTreeSet::new());
+    }
+
+    #[test]
+    fn every_operation_says_what_it_is() {
+        let mut ids = BTreeSet::new();
+        for (name, operation) in operations(&document()) {
+            let id = operation["operationId"].as_str().expect("an operation id").to_owned();
+            assert!(ids.insert(id), "{name}: its operation id is another's too");
+            assert!(operation["summary"].is_string(), "{name} has no summary");
+            assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{name} has one tag");
+            for (status, answer) in operation["responses"].as_object().expect("responses") {
+                let description = answer["description"].as_str().unwrap_or_default();
+                assert!(!description.is_empty(), "{name} {status} has no description");
+                assert!(answer["headers"]["X-Request-Id"].is_object(), "{name} {status}");
+            }
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            for parameter in parameters {
+                assert!(parameter["description"].is_string(), "{name}: {parameter}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation_of_v1_names_its_scope() {
+        for (name, operation) in operations(&document()) {
+            let scope = operation.pointer("/security/0/bearer/0");
+            assert_eq!(name.contains("/v1/"), scope.is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_property_says_what_it_is() {
+        let document = document();
+        let mut silent = BTreeSet::new();
+        walk(&document["components"]["schemas"], "", &mut |path, object| {
+            let Some(Value::Object(properties)) = object.get("properties") else { return };
+            for (name, property) in properties {
+                if property["description"].is_null() {
+                    silent.insert(format!("{path}/{name}"));
+                }
+            }
+        });
+        assert_eq!(silent, BTreeSet::new());
+    }
+}

@@ -1,0 +1,169 @@
+//! How a route comes to be: its handler, its scope and the problems it can answer, in one line.
+//!
+//! [`Routes`] is the only way to register a route of `/v1`. From one registration follow the check
+//! of the caller's scope, the refusal of undocumented query parameters and the problem responses in
+//! the specification, so that what is served, enforced and documented cannot differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use serde_json::Value;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::security::SecurityRequirement;
+use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Type};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+
+use super::auth::{Rule, Scope};
+use super::code::Code;
+use super::problem::{MEDIA_TYPE, Problem};
+use super::state::ApiState;
+
+/// The name of the security scheme in the specification.
+pub(super) const SECURITY_SCHEME: &str = "bearer";
+
+/// Routes that ask who calls.
+#[derive(Default)]
+pub(super) struct Routes(OpenApiRouter<ApiState>);
+
+impl Routes {
+    /// Adds routes that need `scope` and can answer `codes`, beside those that follow from the
+    /// operation's shape (see [`implied`]).
+    #[must_use]
+    pub(super) fn add(self, scope: Scope, codes: &[Code], routes: UtoipaMethodRouter<ApiState>) -> Self {
+        let (schemas, mut paths, mut handlers) = routes;
+        for (path, item) in &mut paths.paths {
+            for operation in operations(item) {
+                let query = query_parameters(operation);
+                require(operation, scope);
+                let codes = implied(path, operation).into_iter().chain(codes.iter().copied());
+                document(operation, path, codes.collect());
+                let rule = Rule { scope, query: query.into() };
+                handlers = handlers.route_layer(middleware::from_fn(move |request: Request, next: Next| {
+                    rule.clone().guard(request, next)
+                }));
+            }
+        }
+        Self(self.0.routes((schemas, paths, handlers)))
+    }
+
+    /// The router with the specification of its routes.
+    pub(super) fn into_router(self) -> OpenApiRouter<ApiState> {
+        self.0
+    }
+}
+
+/// Routes that anybody may call: probes and documentation, nothing of a cluster.
+pub(super) fn public(codes: &[Code], routes: UtoipaMethodRouter<ApiState>) -> OpenApiRouter<ApiState> {
+    let (schemas, mut paths, handlers) = routes;
+    for (path, item) in &mut paths.paths {
+        for operation in operations(item) {
+            let codes = [Code::RequestTimeout, Code::Internal].iter().chain(codes).copied().collect();
+            document(operation, path, codes);
+        }
+    }
+    OpenApiRouter::default().routes((schemas, paths, handlers))
+}
+
+/// The operations of a path; one, because each is registered with a scope of its own.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+}
+
+fn query_parameters(operation: &Operation) -> Vec<String> {
+    let parameters = operation.parameters.iter().flatten();
+    parameters
+        .filter_map(|parameter| match parameter {
+            RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => {
+                Some(parameter.name.clone())
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn require(operation: &mut Operation, scope: Scope) {
+    operation.security = Some(vec![SecurityRequirement::new(SECURITY_SCHEME, [scope.as_str()])]);
+    let global = if scope.is_global() { ", and a token that is not bound to one cluster" } else { "" };
+    let needs = format!("Needs the role `{}` (`{}`){global}.", scope.least_role(), scope.as_str());
+    let description = operation.description.take().unwrap_or_default();
+    operation.description = Some(format!("{description}\n\n{needs}").trim().to_owned());
+}
+
+/// The problems that follow from what an operation is: that it asks who calls, works on a cluster
+/// or a session, takes parameters, takes a body.
+fn implied(path: &str, operation: &Operation) -> Vec<Code> {
+    let mut codes = vec![
+        Code::UnknownParameter,
+        Code::InvalidParameter,
+        Code::TokenMissing,
+        Code::TokenInvalid,
+        Code::TokenExpired,
+        Code::Forbidden,
+        Code::RequestTimeout,
+        Code::Internal,
+        Code::Overloaded,
+    ];
+    if path.contains("{cluster}") {
+        codes.push(Code::ClusterNotFound);
+    }
+    if path.contains("{client_id}") {
+        codes.push(Code::SessionNotFound);
+    }
+    if operation.request_body.is_some() {
+        codes.extend([Code::InvalidJson, Code::InvalidBody, Code::InvalidRequest]);
+        codes.extend([Code::UnsupportedMediaType, Code::BodyTooLarge]);
+    }
+    codes
+}
+
+/// Adds one response for each status that the codes have.
+fn document(operation: &mut Operation, path: &str, codes: BTreeSet<Code>) {
+    let mut by_status = BTreeMap::<u16, Vec<Code>>::new();
+    for code in codes {
+        by_status.entry(code.status().as_u16()).or_default().push(code);
+    }
+    let answers = &mut operation.responses.responses;
+    answers
+        .extend(by_status.iter().map(|(status, codes)| (status.to_string(), problems(path, codes).into())));
+    for answer in answers.values_mut() {
+        if let RefOr::T(answer) = answer {
+            let id = header("The request's id: the caller's own when it was well-formed, else a new one.");
+            answer.headers.insert("X-Request-Id".to_owned(), id.into());
+        }
+    }
+}
+
+fn problems(path: &str, codes: &[Code]) -> Response {
+    let about: Vec<_> = codes.iter().map(|code| format!("- `{}`: {}", code.as_str(), code.about())).collect();
+    let examples = codes.iter().map(|code| {
+        let example = ExampleBuilder::new().summary(code.title()).value(Some(example(path, *code)));
+        (code.as_str(), example.build())
+    });
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
+    let mut response = ResponseBuilder::new()
+        .description(about.join("\n"))
+        .content(MEDIA_TYPE, content.examples_from_iter(examples).build());
+    match codes.first().map(|code| code.status().as_u16()) {
+        Some(401) => response = response.header("WWW-Authenticate", header("How to log in.")),
+        Some(503) => {
+            response = response.header("Retry-After", header("Seconds to wait before asking again."));
+        }
+        _ => {}
+    }
+    response.build()
+}
+
+fn header(about: &str) -> utoipa::openapi::Header {
+    HeaderBuilder::new().schema(Some(Object::with_type(Type::String))).description(Some(about)).build()
+}
+
+fn example(path: &str, code: Code) -> Value {
+    let instance = path.replace("{cluster}", "default").replace("{client_id}", "meter-17");
+    let problem = Problem::new(code, code.about().replace('`', ""));
+    let body = problem.body(&instance, "0b6d7cf1-6a0f-4f7e-9a39-5a1f6f4b1d3c");
+    serde_json::to_value(body).unwrap_or_default()
+}

@@ -1,0 +1,104 @@
+//! How the nouns of the model look in the specification.
+//!
+//! The model knows nothing of HTTP, so this is said here, once for each noun.
+
+use std::borrow::Cow;
+
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::code::Code;
+use super::page::PageSize;
+use crate::model::{
+    ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, ProtocolVersion, QoS, QuotaSource,
+    RetainHandling, SessionId, SessionState, Timestamp, Transport,
+};
+
+macro_rules! schemas {
+    ($($type:ident: $object:expr;)*) => {
+        $(
+            impl PartialSchema for $type {
+                fn schema() -> RefOr<Schema> {
+                    $object.into()
+                }
+            }
+            impl ToSchema for $type {
+                fn name() -> Cow<'static, str> {
+                    stringify!($type).into()
+                }
+            }
+        )*
+
+        /// Every schema of this file, by name.
+        pub(super) fn all() -> Vec<(String, RefOr<Schema>)> {
+            vec![$((stringify!($type).to_owned(), $type::schema()),)*]
+        }
+    };
+}
+
+schemas! {
+    Timestamp: text("A time in UTC with milliseconds (RFC 3339).")
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+        .examples(["2026-01-31T12:00:00.000Z"]);
+    ClusterId: text("The id of a cluster: a DNS label. Never changes.")
+        .pattern(Some("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"))
+        .min_length(Some(1))
+        .max_length(Some(63))
+        .examples(["default"]);
+    ClientId: text("The id of an MQTT client, unique in its cluster: 1 to 256 bytes of UTF-8 without U+0000.")
+        .min_length(Some(1))
+        .max_length(Some(ClientId::BYTES_MAX))
+        .examples(["meter-17"]);
+    SessionId: text("The identity of one session: new whenever a CONNECT begins one, kept when it is resumed.")
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
+        .examples(["019af8a0-5b7e-7c3d-9f1e-2a4b6c8d0e1f"]);
+    Epoch: integer("The number of the session's attachment to a connection: one more for each resume or takeover.", 0, u32::MAX.into())
+        .examples([3]);
+    ClusterStatus: words("`active`: CONNECTs are admitted. `suspended`: they are refused with 0x88 and live connections ended; sessions are kept.",
+        [ClusterStatus::Active, ClusterStatus::Suspended].map(ClusterStatus::as_str));
+    ProtocolVersion: words("The MQTT version that the client speaks.",
+        [ProtocolVersion::V3_1, ProtocolVersion::V3_1_1, ProtocolVersion::V5].map(ProtocolVersion::as_str));
+    Transport: words("How the client's bytes arrive.",
+        [Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss, Transport::Quic].map(Transport::as_str));
+    SessionState: words("`online`: a connection is attached. `offline`: the session waits for its client until it expires.",
+        [SessionState::Online, SessionState::Offline].map(SessionState::as_str));
+    ExpirySource: words("Who decided how long the session waits: the `client`, the cluster's bounds (`cluster_ceiling`) or an `operator`.",
+        [ExpirySource::Client, ExpirySource::ClusterCeiling, ExpirySource::Operator].map(ExpirySource::as_str));
+    EndedBy: words("Who ended the connection.",
+        [EndedBy::Client, EndedBy::Network, EndedBy::Server, EndedBy::Operator].map(EndedBy::as_str));
+    QuotaSource: words("Whether the limit is the plan's or the cluster's own.", ["plan", "override"]);
+    QoS: integer("The greatest quality of service at which messages are sent.", 0, 2).examples([1]);
+    RetainHandling: integer("When retained messages are sent: 0 at every SUBSCRIBE, 1 only at the first, 2 never.", 0, 2)
+        .examples([0]);
+    PageSize: integer("How many items a page has at most. More than 1000 is lowered to 1000.", 1, i64::from(u32::MAX))
+        .default(Some(PageSize::DEFAULT.into()))
+        .examples([100]);
+    Code: words(codes(), Code::ALL.iter().map(|code| code.as_str()));
+}
+
+fn text(about: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).description(Some(about))
+}
+
+fn words<'a>(about: impl Into<String>, all: impl IntoIterator<Item = &'a str>) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).description(Some(about)).enum_values(Some(all))
+}
+
+fn integer(about: &str, minimum: i64, maximum: i64) -> ObjectBuilder {
+    let bounds =
+        ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(minimum)).maximum(Some(maximum));
+    bounds.format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64))).description(Some(about))
+}
+
+/// The table of codes, as people read it in the documentation.
+fn codes() -> String {
+    let rows = Code::ALL
+        .iter()
+        .map(|code| format!("| `{}` | {} | {} |", code.as_str(), code.status().as_u16(), code.about()));
+    let rows: Vec<_> = rows.collect();
+    format!(
+        "What went wrong, in one stable word.\n\n| code | status | meaning |\n| --- | --- | --- |\n{}",
+        rows.join("\n")
+    )
+}

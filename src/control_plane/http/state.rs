@@ -1,0 +1,76 @@
+//! What every handler can reach.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::code::Code;
+use super::problem::{self, Problem, Result};
+use crate::clock::Clock;
+use crate::control_plane::background::desired::DesiredPublisher;
+use crate::control_plane::tokens::TokenVerifier;
+use crate::seam::command::{CommandError, DataPlane};
+use crate::store::Store;
+
+/// How many API requests are worked on at once. More are refused, not queued: a queue here would
+/// only add its waiting time to every answer. Above the store's connections, because most requests
+/// spend most of their time elsewhere.
+pub const REQUESTS_MAX: usize = 256;
+
+/// How long a change waits for the data plane to enforce it, and a question for its answer.
+pub(super) const DATA_PLANE_WAIT: Duration = Duration::from_secs(2);
+
+/// The parts of the service that the API works with. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ApiState {
+    /// The database.
+    pub store: Store,
+    /// Commands to the data plane.
+    pub data_plane: DataPlane,
+    /// Publishes what the data plane should enforce.
+    pub desired: Arc<DesiredPublisher>,
+    /// The time.
+    pub clock: Clock,
+    /// Checks bearer tokens.
+    pub tokens: Arc<TokenVerifier>,
+    /// Changes under way. They run to their end even when their caller hangs up; who stops the
+    /// service closes this tracker and waits for it.
+    pub tasks: TaskTracker,
+    /// Permits for requests; see [`REQUESTS_MAX`].
+    pub(super) requests: Arc<Semaphore>,
+}
+
+impl ApiState {
+    /// The state of one service.
+    pub fn new(
+        store: Store,
+        data_plane: DataPlane,
+        desired: Arc<DesiredPublisher>,
+        clock: Clock,
+        tokens: TokenVerifier,
+        tasks: TaskTracker,
+    ) -> Self {
+        let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
+        Self { store, data_plane, desired, clock, tokens: Arc::new(tokens), tasks, requests }
+    }
+
+    /// Waits until the data plane enforces what this request has committed, so that the answer
+    /// holds for the next packet.
+    pub(super) async fn enforced(&self) -> Result<()> {
+        let revision = self.desired.refresh().await.map_err(|error| {
+            self.desired.nudge();
+            let detail = "the change is committed, but could not be read back for the data plane yet";
+            Problem::new(Code::NotConfirmed, detail).caused_by(error)
+        })?;
+        match self.data_plane.await_revision(revision, DATA_PLANE_WAIT).await {
+            Ok(()) => Ok(()),
+            Err(CommandError::TimedOut) => {
+                let detail = "the change is committed, but the data plane does not enforce it yet";
+                Err(Problem::new(Code::NotConfirmed, detail))
+            }
+            Err(error) => Err(problem::data_plane_away(&error)),
+        }
+    }
+}

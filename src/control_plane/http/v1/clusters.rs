@@ -1,0 +1,352 @@
+//! `/v1/clusters`: tenants' logical MQTT services.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::{ETAG, LOCATION};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
+
+use super::super::auth::{Caller, Scope};
+use super::super::code::Code;
+use super::super::etag::{ETag, IfMatch};
+use super::super::extract::{self, ClusterPath, NoBody, Query, present};
+use super::super::page::{Page, PageSize, Paging};
+use super::super::problem::{Problem, Result};
+use super::super::routes::Routes;
+use super::super::state::ApiState;
+use super::existing_cluster;
+use super::labels::{LABELS_MAX, Labels, LabelsPatch, Name, TOO_MANY};
+use crate::model::{Cluster, ClusterId, ClusterStatus, Plan, QuotaOverrides, Timestamp};
+use crate::store::NewCluster;
+
+/// What a change can answer when it is committed but not known to be in force.
+const ENFORCEMENT: [Code; 3] = [Code::StoreUnavailable, Code::DataPlaneUnavailable, Code::NotConfirmed];
+/// What a conditional change can answer beside that.
+const CONDITION: [Code; 2] = [Code::PreconditionFailed, Code::InvalidHeader];
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    let create = [&ENFORCEMENT[..], &[Code::ClusterExists]].concat();
+    let change = [&ENFORCEMENT[..], &CONDITION].concat();
+    let delete = [&change[..], &[Code::ClusterProtected, Code::InvalidBody, Code::BodyTooLarge]].concat();
+    let list = [Code::StoreUnavailable, Code::PageTokenInvalid];
+    routes
+        .add(Scope::ClustersRead, &list, routes!(list_clusters))
+        .add(Scope::ClustersCreate, &create, routes!(create_cluster))
+        .add(Scope::ClustersRead, &[Code::StoreUnavailable], routes!(get_cluster))
+        .add(Scope::ClustersWrite, &change, routes!(patch_cluster))
+        .add(Scope::ClustersWrite, &delete, routes!(delete_cluster))
+}
+
+/// A cluster: one tenant's logical MQTT service.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Cluster, example = json!({
+    "id": "default", "name": "Meters, north", "labels": {"team": "metering"}, "status": "active",
+    "plan": "basic", "allow_anonymous": false, "delete_protection": true,
+    "created_at": "2026-01-31T12:00:00.000Z", "updated_at": "2026-01-31T12:00:00.000Z", "version": 1
+}))]
+pub(super) struct ClusterView {
+    /// Its id; never changes.
+    id: ClusterId,
+    /// What people call it.
+    name: String,
+    /// The caller's own marks.
+    labels: BTreeMap<String, String>,
+    /// Whether it serves clients.
+    status: ClusterStatus,
+    /// The plan whose quotas it has, where it sets none itself.
+    plan: String,
+    /// Whether a CONNECT without credentials is let in.
+    allow_anonymous: bool,
+    /// Whether DELETE is refused until this is taken back.
+    delete_protection: bool,
+    /// When it was made.
+    created_at: Timestamp,
+    /// When it, or its quota, last changed.
+    updated_at: Timestamp,
+    /// Counts the changes. The record's `ETag` is this number in double quotes.
+    #[schema(minimum = 1)]
+    version: i64,
+}
+
+impl From<Cluster> for ClusterView {
+    fn from(cluster: Cluster) -> Self {
+        Self {
+            id: cluster.id,
+            name: cluster.name,
+            labels: cluster.labels,
+            status: cluster.status,
+            plan: cluster.plan,
+            allow_anonymous: cluster.allow_anonymous,
+            delete_protection: cluster.delete_protection,
+            created_at: cluster.created_at,
+            updated_at: cluster.updated_at,
+            version: cluster.version,
+        }
+    }
+}
+
+/// The record with its `ETag`.
+fn tagged(cluster: Cluster) -> Response {
+    let tag = ETag::of_cluster(&cluster).header();
+    ([(ETAG, tag)], Json(ClusterView::from(cluster))).into_response()
+}
+
+/// The name of a plan that exists.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct PlanName(String);
+
+impl TryFrom<String> for PlanName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        match Plan::by_name(&name) {
+            Some(_) => Ok(Self(name)),
+            None => Err(format!("a plan is one of {}", Plan::ALL.map(|plan| plan.name).join(", "))),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListParams {
+    /// How many clusters a page has at most: 1 to 1000, 100 when not sent; more is lowered.
+    page_size: Option<PageSize>,
+    /// Where the page begins: the `next_page_token` of the page before.
+    page_token: Option<String>,
+}
+
+/// List the clusters
+///
+/// In order of their ids. A token that is bound to a cluster sees that one alone.
+#[utoipa::path(
+    get,
+    path = "/v1/clusters",
+    tag = "clusters",
+    params(ListParams),
+    responses((status = 200, description = "A page of clusters.", body = Page<ClusterView>))
+)]
+async fn list_clusters(
+    State(state): State<ApiState>,
+    caller: Caller,
+    Query(params): Query<ListParams>,
+) -> Result<Json<Page<ClusterView>>> {
+    let filter = ("clusters", caller.cluster());
+    let paging = Paging::new(params.page_size, params.page_token.as_deref(), &filter)?;
+    let clusters = match caller.cluster() {
+        None => state.store.list_clusters(paging.after.as_ref(), paging.limit()).await?,
+        Some(own) => state.store.get_cluster(own).await?.into_iter().collect(),
+    };
+    paging.page(clusters, |cluster| cluster.id.clone(), ClusterView::from).map(Json)
+}
+
+/// A cluster to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"id": "meters-north", "name": "Meters, north", "plan": "basic"}))]
+struct ClusterCreate {
+    /// Its id; it never changes, and is the first label of the cluster's host name.
+    id: ClusterId,
+    /// What people call it; its id when not sent.
+    #[serde(default, deserialize_with = "present")]
+    name: Option<Name>,
+    /// The caller's own marks.
+    #[serde(default)]
+    labels: Labels,
+    /// The plan whose quotas it has; `basic` when not sent. `GET /v1/plans` lists them.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, nullable = false, example = "basic")]
+    plan: Option<PlanName>,
+    /// Whether a CONNECT without credentials is let in.
+    #[serde(default)]
+    allow_anonymous: bool,
+    /// Whether DELETE is refused until this is taken back.
+    #[serde(default)]
+    delete_protection: bool,
+}
+
+impl From<ClusterCreate> for NewCluster {
+    fn from(body: ClusterCreate) -> Self {
+        Self {
+            name: body.name.map_or_else(|| body.id.to_string(), Name::into_string),
+            id: body.id,
+            labels: body.labels.into_map(),
+            delete_protection: body.delete_protection,
+            allow_anonymous: body.allow_anonymous,
+            plan: body.plan.map_or_else(|| Plan::ALL[0].name.to_owned(), |plan| plan.0),
+            overrides: QuotaOverrides::default(),
+        }
+    }
+}
+
+/// Create a cluster
+///
+/// It serves clients when this is answered.
+#[utoipa::path(
+    post,
+    path = "/v1/clusters",
+    tag = "clusters",
+    request_body = ClusterCreate,
+    responses((
+        status = 201,
+        description = "The cluster that was made.",
+        body = ClusterView,
+        headers(("ETag" = String, description = "The record's version."), ("Location" = String, description = "Its path."))
+    ))
+)]
+async fn create_cluster(
+    State(state): State<ApiState>,
+    extract::Json(body): extract::Json<ClusterCreate>,
+) -> Result<Response> {
+    let now = state.clock.wall();
+    let mut tx = state.store.begin().await?;
+    let cluster = tx.insert_cluster(&body.into(), now).await?;
+    tx.commit().await?;
+    state.enforced().await?;
+    // A cluster id is a DNS label: always a header value.
+    let location =
+        HeaderValue::try_from(format!("/v1/clusters/{}", cluster.id)).map_err(Problem::internal)?;
+    Ok((StatusCode::CREATED, [(LOCATION, location)], tagged(cluster)).into_response())
+}
+
+/// Get a cluster
+#[utoipa::path(
+    get,
+    path = "/v1/clusters/{cluster}",
+    tag = "clusters",
+    params(ClusterPath),
+    responses((
+        status = 200,
+        description = "The cluster.",
+        body = ClusterView,
+        headers(("ETag" = String, description = "The record's version."))
+    ))
+)]
+async fn get_cluster(State(state): State<ApiState>, path: ClusterPath) -> Result<Response> {
+    existing_cluster(&state, &path.cluster).await.map(tagged)
+}
+
+/// Changes to a cluster; what is not sent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"status": "suspended", "labels": {"team": "metering", "trial": null}}))]
+struct ClusterPatch {
+    /// What people call it.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
+    name: Option<Name>,
+    /// The caller's own marks: a value sets a label, null removes it, the others stay.
+    #[serde(default)]
+    labels: LabelsPatch,
+    /// `suspended` refuses CONNECTs and ends live connections, `active` takes that back.
+    #[serde(default, deserialize_with = "present")]
+    status: Option<ClusterStatus>,
+    /// The plan whose quotas it has, where it sets none itself.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, nullable = false, example = "pro")]
+    plan: Option<PlanName>,
+    /// Whether a CONNECT without credentials is let in.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
+    allow_anonymous: Option<bool>,
+    /// Whether DELETE is refused until this is taken back.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
+    delete_protection: Option<bool>,
+}
+
+impl ClusterPatch {
+    fn apply(self, mut cluster: Cluster) -> Result<Cluster> {
+        self.labels.apply(&mut cluster.labels);
+        if cluster.labels.len() > LABELS_MAX {
+            return Err(Problem::field(Code::InvalidBody, "/labels", TOO_MANY));
+        }
+        if let Some(name) = self.name {
+            cluster.name = name.into_string();
+        }
+        if let Some(plan) = self.plan {
+            cluster.plan = plan.0;
+        }
+        cluster.status = self.status.unwrap_or(cluster.status);
+        cluster.allow_anonymous = self.allow_anonymous.unwrap_or(cluster.allow_anonymous);
+        cluster.delete_protection = self.delete_protection.unwrap_or(cluster.delete_protection);
+        Ok(cluster)
+    }
+}
+
+/// Change a cluster
+///
+/// A JSON merge patch (RFC 7396). The change is enforced when this is answered. A patch that
+/// changes nothing leaves the version as it is.
+#[utoipa::path(
+    patch,
+    path = "/v1/clusters/{cluster}",
+    tag = "clusters",
+    params(ClusterPath, ("If-Match" = Option<String>, Header, description = "The `ETag` that the record must have.")),
+    request_body(content = ClusterPatch, content_type = "application/json"),
+    responses((
+        status = 200,
+        description = "The cluster as it is now.",
+        body = ClusterView,
+        headers(("ETag" = String, description = "The record's version."))
+    ))
+)]
+async fn patch_cluster(
+    State(state): State<ApiState>,
+    path: ClusterPath,
+    if_match: IfMatch,
+    extract::Json(patch): extract::Json<ClusterPatch>,
+) -> Result<Response> {
+    let now = state.clock.wall();
+    let mut tx = state.store.begin().await?;
+    let current = tx.lock_cluster(&path.cluster).await?;
+    let current = current.ok_or_else(|| Problem::cluster_not_found(&path.cluster))?;
+    if_match.check(&ETag::of_cluster(&current))?;
+    let wanted = patch.apply(current.clone())?;
+    if wanted == current {
+        return Ok(tagged(current));
+    }
+    if wanted.plan != current.plan {
+        tx.update_quota(&wanted.id, &wanted.plan, &wanted.overrides, now).await?;
+    }
+    let changed = tx.update_cluster(&wanted, now).await?;
+    tx.commit().await?;
+    state.enforced().await?;
+    Ok(tagged(changed))
+}
+
+/// Delete a cluster
+///
+/// With its sessions and all that belongs to them. Its connections are closed when this is
+/// answered. Refused while it has `delete_protection`.
+#[utoipa::path(
+    delete,
+    path = "/v1/clusters/{cluster}",
+    tag = "clusters",
+    params(ClusterPath, ("If-Match" = Option<String>, Header, description = "The `ETag` that the record must have.")),
+    responses((status = 204, description = "The cluster is gone."))
+)]
+async fn delete_cluster(
+    State(state): State<ApiState>,
+    path: ClusterPath,
+    if_match: IfMatch,
+    _: NoBody,
+) -> Result<StatusCode> {
+    let mut tx = state.store.begin().await?;
+    let current = tx.lock_cluster(&path.cluster).await?;
+    let current = current.ok_or_else(|| Problem::cluster_not_found(&path.cluster))?;
+    if_match.check(&ETag::of_cluster(&current))?;
+    if current.delete_protection {
+        let detail = format!("cluster \"{}\" has delete_protection", current.id);
+        return Err(Problem::new(Code::ClusterProtected, detail));
+    }
+    tx.delete_cluster(&current.id).await?;
+    tx.commit().await?;
+    state.enforced().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,47 @@
+//! Version 1 of the API: one file for each resource.
+
+mod clusters;
+mod labels;
+mod plans;
+mod quota;
+mod session_commands;
+mod session_expiry;
+mod session_view;
+mod sessions;
+mod subscriptions;
+mod usage;
+
+use super::problem::{Problem, Result};
+use super::routes::Routes;
+use super::state::ApiState;
+use crate::model::{Cluster, ClusterId, Plan, Quota};
+
+/// Every route, with its scope and its problems.
+pub(super) fn routes() -> Routes {
+    let routes = Routes::default();
+    let routes = plans::routes(routes);
+    let routes = clusters::routes(routes);
+    let routes = quota::routes(routes);
+    let routes = usage::routes(routes);
+    let routes = sessions::routes(routes);
+    let routes = session_expiry::routes(routes);
+    let routes = session_commands::routes(routes);
+    subscriptions::routes(routes)
+}
+
+/// The cluster, or 404.
+async fn existing_cluster(state: &ApiState, id: &ClusterId) -> Result<Cluster> {
+    state.store.get_cluster(id).await?.ok_or_else(|| Problem::cluster_not_found(id))
+}
+
+/// The plan of a cluster.
+fn plan_of(cluster: &Cluster) -> Result<&'static Plan> {
+    Plan::by_name(&cluster.plan).ok_or_else(|| {
+        Problem::internal(format!("cluster {} has the unknown plan {:?}", cluster.id, cluster.plan))
+    })
+}
+
+/// The limits in force for a cluster.
+fn quota_of(cluster: &Cluster) -> Result<Quota> {
+    Ok(Quota::resolve(plan_of(cluster)?, &cluster.overrides))
+}

@@ -1,0 +1,62 @@
+//! `/v1/plans`: named sets of quotas.
+
+use axum::Json;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::routes;
+
+use super::super::auth::Scope;
+use super::super::page::Page;
+use super::super::routes::Routes;
+use crate::model::{Limit, Plan, Quota, QuotaOverrides};
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes.add(Scope::PlansRead, &[], routes!(list_plans))
+}
+
+/// A named set of quotas that a cluster refers to.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Plan)]
+struct PlanView {
+    /// Its name.
+    #[schema(example = "basic")]
+    name: &'static str,
+    /// Online sessions and unexpired offline persistent sessions together; null for no limit.
+    #[schema(example = 1000, minimum = 0)]
+    connections: Limit,
+    /// Subscriptions of all sessions together; null for no limit.
+    #[schema(example = 30000, minimum = 0)]
+    subscriptions: Limit,
+    /// Filters of one client; null for no limit.
+    #[schema(example = 30, minimum = 0)]
+    filters_per_client: Limit,
+    /// The longest a session may outlive its connection, in seconds.
+    #[schema(example = 259_200, minimum = 0)]
+    session_expiry_max_seconds: u32,
+}
+
+impl From<&Plan> for PlanView {
+    fn from(plan: &Plan) -> Self {
+        let quota = Quota::resolve(plan, &QuotaOverrides::default());
+        Self {
+            name: plan.name,
+            connections: quota.connections,
+            subscriptions: quota.subscriptions,
+            filters_per_client: quota.filters_per_client,
+            session_expiry_max_seconds: quota.session_expiry_max_secs,
+        }
+    }
+}
+
+/// List the plans
+///
+/// Smallest first. There are few: all of them are on one page.
+#[utoipa::path(
+    get,
+    path = "/v1/plans",
+    tag = "plans",
+    responses((status = 200, description = "Every plan.", body = Page<PlanView>))
+)]
+async fn list_plans() -> Json<Page<PlanView>> {
+    Json(Page { items: Plan::ALL.iter().map(PlanView::from).collect(), next_page_token: None })
+}

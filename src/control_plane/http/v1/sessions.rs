@@ -1,0 +1,125 @@
+//! `/v1/clusters/{cluster}/sessions`: listing sessions and reading one.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::routes;
+
+use super::super::auth::Scope;
+use super::super::code::Code;
+use super::super::extract::{ClusterPath, Query, SessionPath};
+use super::super::page::{Page, PageSize, Paging};
+use super::super::problem::{Problem, Result};
+use super::super::routes::Routes;
+use super::super::state::ApiState;
+use super::existing_cluster;
+use super::session_view::{SessionView, tagged};
+use crate::model::{ClientId, ProtocolVersion, SessionState};
+use crate::store::{SessionFilter, SessionRecord};
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    let list = [Code::StoreUnavailable, Code::PageTokenInvalid];
+    routes.add(Scope::SessionsRead, &list, routes!(list_sessions)).add(
+        Scope::SessionsRead,
+        &[Code::StoreUnavailable],
+        routes!(get_session),
+    )
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListParams {
+    /// Only sessions that are `online`, or only those that are `offline`.
+    state: Option<SessionState>,
+    /// Only the session of this client.
+    client_id: Option<ClientId>,
+    /// Only sessions whose client id begins with this, byte for byte.
+    #[param(max_length = 256, example = "meter-")]
+    client_id_prefix: Option<String>,
+    /// Only clients that speak this.
+    protocol: Option<ProtocolVersion>,
+    /// Only clients that gave this user name.
+    #[param(max_length = 65_535, example = "meter")]
+    username: Option<String>,
+    /// How many sessions a page has at most: 1 to 1000, 100 when not sent; more is lowered.
+    page_size: Option<PageSize>,
+    /// Where the page begins: the `next_page_token` of the page before.
+    page_token: Option<String>,
+}
+
+impl ListParams {
+    fn filter(&self) -> SessionFilter {
+        SessionFilter {
+            state: self.state,
+            client_id: self.client_id.clone(),
+            client_id_prefix: self.client_id_prefix.clone(),
+            protocol: self.protocol,
+            username: self.username.clone(),
+        }
+    }
+}
+
+/// List the sessions of a cluster
+///
+/// In the byte order of their client ids. Filters narrow together. A session that has expired is
+/// not listed, whether or not it was removed yet.
+#[utoipa::path(
+    get,
+    path = "/v1/clusters/{cluster}/sessions",
+    tag = "sessions",
+    params(ClusterPath, ListParams),
+    responses((status = 200, description = "A page of sessions.", body = Page<SessionView>))
+)]
+async fn list_sessions(
+    State(state): State<ApiState>,
+    path: ClusterPath,
+    Query(params): Query<ListParams>,
+) -> Result<Json<Page<SessionView>>> {
+    let now = state.clock.wall();
+    let filter = params.filter();
+    let bound = (
+        "sessions",
+        &path.cluster,
+        (&filter.state, &filter.client_id, &filter.client_id_prefix, &filter.protocol, &filter.username),
+    );
+    let paging = Paging::<ClientId>::new(params.page_size, params.page_token.as_deref(), &bound)?;
+    let after = paging.after.as_ref();
+    let records = state.store.list_sessions(&path.cluster, &filter, after, paging.limit(), now).await?;
+    if records.is_empty() {
+        existing_cluster(&state, &path.cluster).await?;
+    }
+    let key = |record: &SessionRecord| record.row.client_id.clone();
+    paging.page(records, key, |record| SessionView::new(record, now)).map(Json)
+}
+
+/// The session of a client, or 404 for the cluster or for the session.
+pub(super) async fn existing_session(state: &ApiState, path: &SessionPath) -> Result<SessionRecord> {
+    let now = state.clock.wall();
+    match state.store.get_session(&path.cluster, &path.client_id, now).await? {
+        Some(record) => Ok(record),
+        None => {
+            existing_cluster(state, &path.cluster).await?;
+            Err(Problem::session_not_found(&path.cluster, &path.client_id))
+        }
+    }
+}
+
+/// Get a client's session
+#[utoipa::path(
+    get,
+    path = "/v1/clusters/{cluster}/sessions/{client_id}",
+    tag = "sessions",
+    params(SessionPath),
+    responses((
+        status = 200,
+        description = "The session.",
+        body = SessionView,
+        headers(("ETag" = String, description = "The record's version."))
+    ))
+)]
+async fn get_session(State(state): State<ApiState>, path: SessionPath) -> Result<Response> {
+    let record = existing_session(&state, &path).await?;
+    Ok(tagged(record, state.clock.wall()))
+}

@@ -1,0 +1,121 @@
+//! `…/sessions/{client_id}/subscriptions`: what a session subscribes to.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::routes;
+
+use super::super::auth::Scope;
+use super::super::code::Code;
+use super::super::extract::{Query, SessionPath};
+use super::super::page::{Page, PageSize, Paging};
+use super::super::problem::Result;
+use super::super::routes::Routes;
+use super::super::state::ApiState;
+use super::sessions::existing_session;
+use crate::model::{QoS, RetainHandling, Timestamp, TopicFilter};
+use crate::store::SubscriptionRecord;
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    let codes = [Code::StoreUnavailable, Code::PageTokenInvalid];
+    routes.add(Scope::SessionsRead, &codes, routes!(list_subscriptions))
+}
+
+/// A subscription of a session.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Subscription, example = json!({
+    "filter": "$share/readers/meters/+/power", "share_group": "readers", "qos": 1, "no_local": false,
+    "retain_as_published": false, "retain_handling": 0, "subscription_identifier": null,
+    "created_at": "2026-01-31T12:00:00.000Z"
+}))]
+struct SubscriptionView {
+    /// The topic filter, with `$share/{group}/` where the subscription is shared.
+    #[schema(max_length = 2048)]
+    filter: String,
+    /// The group that shares the subscription; null when it is the session's own.
+    share_group: Option<String>,
+    /// The greatest quality of service at which messages are sent.
+    qos: QoS,
+    /// Whether the client is not sent what it published itself.
+    no_local: bool,
+    /// Whether messages keep the retain flag that their publisher set.
+    retain_as_published: bool,
+    /// When retained messages are sent: 0 at every SUBSCRIBE, 1 only at the first, 2 never.
+    retain_handling: RetainHandling,
+    /// The identifier that the client gave; null for none.
+    #[schema(minimum = 1, maximum = 268_435_455)]
+    subscription_identifier: Option<u32>,
+    /// When the session first subscribed to this filter.
+    created_at: Timestamp,
+}
+
+impl From<SubscriptionRecord> for SubscriptionView {
+    fn from(record: SubscriptionRecord) -> Self {
+        let subscription = record.subscription;
+        Self {
+            share_group: subscription.filter.shared().map(|shared| shared.group.to_owned()),
+            filter: subscription.filter.as_str().to_owned(),
+            qos: subscription.qos,
+            no_local: subscription.no_local,
+            retain_as_published: subscription.retain_as_published,
+            retain_handling: subscription.retain_handling,
+            subscription_identifier: subscription.identifier.map(u32::from),
+            created_at: record.created_at,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListParams {
+    /// How many subscriptions a page has at most: 1 to 1000, 100 when not sent; more is lowered.
+    page_size: Option<PageSize>,
+    /// Where the page begins: the `next_page_token` of the page before.
+    page_token: Option<String>,
+}
+
+/// List a session's subscriptions
+///
+/// In the byte order of their filters. A page token is good for this session alone, not for the
+/// client's next one.
+#[utoipa::path(
+    get,
+    path = "/v1/clusters/{cluster}/sessions/{client_id}/subscriptions",
+    tag = "sessions",
+    params(SessionPath, ListParams),
+    responses((status = 200, description = "A page of subscriptions.", body = Page<SubscriptionView>))
+)]
+async fn list_subscriptions(
+    State(state): State<ApiState>,
+    path: SessionPath,
+    Query(params): Query<ListParams>,
+) -> Result<Json<Page<SubscriptionView>>> {
+    let session = existing_session(&state, &path).await?.row.session_id;
+    let paging =
+        Paging::<Filter>::new(params.page_size, params.page_token.as_deref(), &("subscriptions", session))?;
+    let after = paging.after.as_ref().map(|filter| &filter.0);
+    let records = state.store.list_subscriptions(session, after, paging.limit()).await?;
+    let key = |record: &SubscriptionRecord| Filter(record.subscription.filter.clone());
+    paging.page(records, key, SubscriptionView::from).map(Json)
+}
+
+/// A filter as the key in a page token.
+#[derive(Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+#[derive(Clone)]
+struct Filter(TopicFilter);
+
+impl TryFrom<String> for Filter {
+    type Error = crate::model::TopicError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        TopicFilter::new(&text).map(Self)
+    }
+}
+
+impl From<Filter> for String {
+    fn from(filter: Filter) -> Self {
+        filter.0.as_str().to_owned()
+    }
+}

@@ -1,0 +1,1 @@
+//! Scripts of `(time, input) → what the clients see`, in virtual time.

@@ -1,0 +1,67 @@
+//! The desired state as the data plane is to enforce it, and its revision.
+
+use std::sync::Arc;
+
+use sqlx::{FromRow, Row};
+
+use super::clusters::{ClusterColumns, cluster_columns};
+use super::{Error, Result, Store, Tx};
+use crate::model::{Cluster, Plan, Quota};
+use crate::seam::desired::{DesiredCluster, DesiredState};
+
+// One statement, so that revision and clusters are of the same moment. The outer join gives the
+// revision even when there is no cluster.
+const READ: &str =
+    concat!("SELECT revision, ", cluster_columns!(), " FROM desired_revision LEFT JOIN clusters ON true");
+const REVISION: &str = "SELECT revision FROM desired_revision";
+const BUMP: &str = "UPDATE desired_revision SET revision = revision + 1 RETURNING revision";
+
+impl Store {
+    /// Every cluster with its limits in force, as of one revision.
+    pub async fn desired_state(&self) -> Result<DesiredState> {
+        let rows = sqlx::query(READ).fetch_all(&self.pool).await?;
+        let mut state = DesiredState::default();
+        for row in &rows {
+            state.revision = row.try_get("revision")?;
+            if row.try_get::<Option<&str>, _>("id")?.is_some() {
+                let cluster = Cluster::try_from(ClusterColumns::from_row(row)?)?;
+                let desired = desired_cluster(&cluster)?;
+                state.clusters.insert(cluster.id, Arc::new(desired));
+            }
+        }
+        Ok(state)
+    }
+
+    /// The revision alone, to learn whether reading the whole is worth it.
+    pub async fn desired_revision(&self) -> Result<i64> {
+        Ok(sqlx::query_scalar(REVISION).fetch_one(&self.pool).await?)
+    }
+}
+
+impl Tx {
+    /// The revision that this transaction's changes will have once committed; `None` when it
+    /// changes nothing that the data plane enforces.
+    pub fn desired_revision(&self) -> Option<i64> {
+        self.desired_revision
+    }
+
+    /// Tells that this transaction changes what the data plane should enforce. Holds the row until
+    /// the transaction ends, so revisions become visible in order.
+    pub(super) async fn bump_desired_revision(&mut self) -> Result<()> {
+        let revision = sqlx::query_scalar(BUMP).fetch_one(&mut *self.transaction).await?;
+        self.desired_revision = Some(revision);
+        Ok(())
+    }
+}
+
+fn desired_cluster(cluster: &Cluster) -> Result<DesiredCluster> {
+    let plan = Plan::by_name(&cluster.plan).ok_or_else(|| {
+        Error::unreadable(format!("cluster {} has the unknown plan {:?}", cluster.id, cluster.plan))
+    })?;
+    Ok(DesiredCluster {
+        id: cluster.id.clone(),
+        status: cluster.status,
+        allow_anonymous: cluster.allow_anonymous,
+        quota: Quota::resolve(plan, &cluster.overrides),
+    })
+}

@@ -1,0 +1,121 @@
+//! Postgres: clusters, quotas, session records, subscriptions. The only SQL of the program.
+//!
+//! [`Store`] is the pool: reads, and the data plane's batches. [`Tx`] is one transaction: what the
+//! control plane changes. One file for each table group; every statement is a constant beside the
+//! function that runs it, and every one is run by a test against a real Postgres.
+//!
+//! Promises:
+//! - Time is a parameter. No statement asks the server's clock, so a test can say what time it is.
+//!   (Subscriptions are stamped with the [`Clock`] that the store was given, because the port by
+//!   which they arrive does not carry the time.)
+//! - A session that is offline and past its expiry does not exist for a reader, whether or not it
+//!   was removed yet (PRODUCT S-7).
+//! - An [`Error`] says whether trying again may help.
+//!
+//! What it does not do: check quotas, roles or `ETag`s (the control plane does, under a row lock), or
+//! decide when a session ends (the data plane does).
+
+mod clusters;
+mod desired;
+pub mod embedded;
+mod error;
+mod service;
+mod sessions;
+mod subscriptions;
+
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
+
+use crate::clock::Clock;
+
+pub use clusters::NewCluster;
+pub use error::{Constraint, Error};
+pub use service::{ServiceLock, ServiceLockError};
+pub use sessions::{SessionFilter, SessionRecord};
+pub use subscriptions::{FILTER_BYTES_MAX, SubscriptionRecord};
+
+/// What a function of the store answers.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// How long a statement may wait for a connection: an absent database is known this soon.
+const ACQUIRE_SECS_MAX: u64 = 2;
+/// Connections of one process. The data plane commits on one; the rest answer HTTP.
+const CONNECTIONS_MAX: u32 = 16;
+/// Bounds set on every pooled connection: a wait for a row lock fails and may be tried again, and a
+/// transaction that was abandoned half-way lets go of its locks.
+const SETTINGS: [(&str, &str); 2] = [("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "30s")];
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// The database, by a pool of connections. Cheap to clone; clones share the pool.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+    clock: Clock,
+}
+
+impl Store {
+    /// Connects, and fails when the database does not answer within [`ACQUIRE_SECS_MAX`].
+    ///
+    /// The schema is not looked at: call [`Store::migrate`] before anything else.
+    pub async fn connect(options: PgConnectOptions, clock: Clock) -> Result<Self> {
+        let options = options.options(SETTINGS).application_name("holdfast");
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(Duration::from_secs(ACQUIRE_SECS_MAX))
+            .connect_with(options)
+            .await?;
+        Ok(Self { pool, clock })
+    }
+
+    /// Brings the schema up to this program. Safe to run from several processes at once.
+    ///
+    /// # Errors
+    /// [`Error::Migrate`] when the schema is newer than this program, or a migration fails.
+    pub async fn migrate(&self) -> Result<()> {
+        // A connection of its own: a migration may wait for a lock longer than a request may.
+        let options = self.pool.connect_options().as_ref().clone().options([("lock_timeout", "0")]);
+        let mut connection = options.connect().await?;
+        MIGRATIONS.run(&mut connection).await?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// Begins a transaction. Dropping it takes everything back.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(Tx { transaction: self.pool.begin().await?, desired_revision: None })
+    }
+
+    /// Asks the database for an answer.
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Waits for the statements under way and closes every connection.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// One transaction. Its mutations are seen by others when [`Tx::commit`] returns, or never.
+#[derive(Debug)]
+pub struct Tx {
+    transaction: Transaction<'static, Postgres>,
+    /// The desired revision this transaction bumped to, if it did.
+    desired_revision: Option<i64>,
+}
+
+impl Tx {
+    /// Makes everything done in this transaction durable and visible.
+    ///
+    /// # Errors
+    /// [`Error::Away`] leaves it unknown whether it was committed.
+    pub async fn commit(self) -> Result<()> {
+        self.transaction.commit().await?;
+        Ok(())
+    }
+}

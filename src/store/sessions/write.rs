@@ -1,0 +1,297 @@
+//! The data plane's batches: a few hundred facts, one transaction, one statement for each kind.
+//!
+//! Rows are written in the order of their keys, so that two batches cannot wait for each other in
+//! a circle; should they still (with a cluster being deleted), the database ends one and the batch
+//! is committed again. Committing a batch twice leaves what committing it once does, versions included.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sqlx::PgConnection;
+use sqlx::types::Uuid;
+use time::OffsetDateTime;
+
+use crate::model::{ClientId, ClusterId, SessionId, Subscription, Timestamp, TopicFilter};
+use crate::seam::ports::{self, SessionRow, SessionStore, SessionWrite, StoredSession};
+use crate::store::{Result, Store};
+
+// Keeps the clusters until the commit. Taken before any lock on a session, as a deletion of the
+// cluster does, so that the two do not wait for each other.
+const LOCK_CLUSTERS: &str = "SELECT 1 FROM clusters WHERE id = ANY($1) ORDER BY id FOR KEY SHARE";
+
+const REMOVE: &str = "DELETE FROM sessions WHERE session_id = ANY($1)";
+
+// A client has one session. When a new one arrives and the old one's row still stands, its removal
+// was lost.
+const REMOVE_PREDECESSORS: &str = "DELETE FROM sessions s \
+     USING UNNEST($1::uuid[], $2::text[], $3::text[]) AS n (session_id, cluster_id, client_id) \
+     WHERE s.cluster_id = n.cluster_id AND s.client_id = n.client_id AND s.session_id <> n.session_id";
+
+// The join passes over sessions of a cluster that is gone.
+const PUT: &str = "INSERT INTO sessions AS s (session_id, cluster_id, client_id, epoch, protocol, clean_start, \
+     username, peer, listener, transport, keep_alive_secs, receive_maximum, packet_bytes_max, \
+     expiry_client_secs, expiry_bounded, has_will, created_at, connected_at, disconnected_at, \
+     disconnect_reason, disconnect_by, version) \
+     SELECT n.*, 1 FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::boolean[], \
+     $7::text[], $8::text[], $9::text[], $10::text[], $11::integer[], $12::integer[], $13::bigint[], \
+     $14::bigint[], $15::boolean[], $16::boolean[], $17::timestamptz[], $18::timestamptz[], \
+     $19::timestamptz[], $20::text[], $21::text[]) AS n (session_id, cluster_id, client_id, epoch, protocol, \
+     clean_start, username, peer, listener, transport, keep_alive_secs, receive_maximum, packet_bytes_max, \
+     expiry_client_secs, expiry_bounded, has_will, created_at, connected_at, disconnected_at, \
+     disconnect_reason, disconnect_by) \
+     JOIN clusters c ON c.id = n.cluster_id \
+     ON CONFLICT (session_id) DO UPDATE SET epoch = excluded.epoch, protocol = excluded.protocol, \
+     clean_start = excluded.clean_start, username = excluded.username, peer = excluded.peer, \
+     listener = excluded.listener, transport = excluded.transport, \
+     keep_alive_secs = excluded.keep_alive_secs, receive_maximum = excluded.receive_maximum, \
+     packet_bytes_max = excluded.packet_bytes_max, expiry_client_secs = excluded.expiry_client_secs, \
+     expiry_bounded = excluded.expiry_bounded, has_will = excluded.has_will, \
+     connected_at = excluded.connected_at, disconnected_at = excluded.disconnected_at, \
+     disconnect_reason = excluded.disconnect_reason, disconnect_by = excluded.disconnect_by, \
+     version = s.version + 1 \
+     WHERE s.epoch <= excluded.epoch AND (s.epoch, s.protocol, s.clean_start, s.username, s.peer, \
+     s.listener, s.transport, s.keep_alive_secs, s.receive_maximum, s.packet_bytes_max, \
+     s.expiry_client_secs, s.expiry_bounded, s.has_will, s.connected_at, s.disconnected_at, \
+     s.disconnect_reason, s.disconnect_by) IS DISTINCT FROM (excluded.epoch, excluded.protocol, \
+     excluded.clean_start, excluded.username, excluded.peer, excluded.listener, excluded.transport, \
+     excluded.keep_alive_secs, excluded.receive_maximum, excluded.packet_bytes_max, \
+     excluded.expiry_client_secs, excluded.expiry_bounded, excluded.has_will, excluded.connected_at, \
+     excluded.disconnected_at, excluded.disconnect_reason, excluded.disconnect_by)";
+
+// The session's record counts its subscriptions, so its version moves with them.
+const UNSUBSCRIBE: &str = "WITH gone AS (DELETE FROM subscriptions b \
+     USING UNNEST($1::uuid[], $2::text[]) AS n (session_id, filter) \
+     WHERE b.session_id = n.session_id AND b.filter = n.filter RETURNING b.session_id) \
+     UPDATE sessions SET version = version + 1 WHERE session_id IN (SELECT session_id FROM gone)";
+
+// `alive` passes over sessions that are gone, and locks the others so that they stay until the commit.
+const SUBSCRIBE: &str = "WITH alive AS MATERIALIZED (SELECT session_id FROM sessions \
+     WHERE session_id = ANY($1) ORDER BY session_id FOR KEY SHARE), \
+     put AS (INSERT INTO subscriptions AS b (session_id, filter, qos, no_local, \
+     retain_as_published, retain_handling, identifier, created_at) \
+     SELECT n.*, $8 FROM UNNEST($1::uuid[], $2::text[], $3::smallint[], $4::boolean[], $5::boolean[], \
+     $6::smallint[], $7::bigint[]) AS n (session_id, filter, qos, no_local, retain_as_published, \
+     retain_handling, identifier) \
+     JOIN alive USING (session_id) \
+     ON CONFLICT (session_id, filter) DO UPDATE SET qos = excluded.qos, no_local = excluded.no_local, \
+     retain_as_published = excluded.retain_as_published, retain_handling = excluded.retain_handling, \
+     identifier = excluded.identifier \
+     WHERE (b.qos, b.no_local, b.retain_as_published, b.retain_handling, b.identifier) \
+     IS DISTINCT FROM (excluded.qos, excluded.no_local, excluded.retain_as_published, \
+     excluded.retain_handling, excluded.identifier) RETURNING b.session_id) \
+     UPDATE sessions SET version = version + 1 WHERE session_id IN (SELECT session_id FROM put)";
+
+impl SessionStore for Store {
+    async fn commit(&self, batch: &[SessionWrite]) -> Result<(), ports::StoreError> {
+        Ok(self.commit_batch(&Batch::of(batch)).await?)
+    }
+
+    async fn load(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<Vec<StoredSession>, ports::StoreError> {
+        Ok(self.load_sessions(after, limit).await?)
+    }
+}
+
+impl Store {
+    async fn commit_batch(&self, batch: &Batch<'_>) -> Result<()> {
+        let mut transaction = self.pool.begin().await?;
+        lock_clusters(&mut transaction, &batch.sessions).await?;
+        remove(&mut transaction, &batch.removals).await?;
+        put(&mut transaction, &batch.sessions).await?;
+        unsubscribe(&mut transaction, &batch.unsubscriptions).await?;
+        subscribe(&mut transaction, &batch.subscriptions, self.clock.wall()).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// A batch sorted by kind, each kind in the order of its keys.
+#[derive(Default)]
+struct Batch<'a> {
+    removals: Vec<Uuid>,
+    sessions: Vec<&'a SessionRow>,
+    unsubscriptions: Vec<(Uuid, &'a str)>,
+    subscriptions: Vec<(Uuid, &'a Subscription)>,
+}
+
+impl<'a> Batch<'a> {
+    fn of(writes: &'a [SessionWrite]) -> Self {
+        let mut batch = Self::default();
+        // Of two sessions of one client the later is the client's; the table has room for one.
+        let mut by_client: HashMap<(&ClusterId, &ClientId), &SessionRow> = HashMap::new();
+        // Of several words about one filter the last holds; a statement may touch a row once.
+        let mut by_filter: BTreeMap<(Uuid, &TopicFilter), Option<&Subscription>> = BTreeMap::new();
+        for write in writes {
+            match write {
+                SessionWrite::Remove(session) => batch.removals.push(session.0),
+                SessionWrite::Put(row) => {
+                    by_client.insert((&row.cluster, &row.client_id), row);
+                }
+                SessionWrite::Subscribe(session, subscription) => {
+                    by_filter.insert((session.0, &subscription.filter), Some(subscription));
+                }
+                SessionWrite::Unsubscribe(session, filter) => {
+                    by_filter.insert((session.0, filter), None);
+                }
+            }
+        }
+        batch.removals.sort_unstable();
+        batch.sessions.extend(by_client.into_values());
+        batch.sessions.sort_unstable_by_key(|row| row.session_id);
+        for ((session, filter), subscription) in by_filter {
+            match subscription {
+                Some(subscription) => batch.subscriptions.push((session, subscription)),
+                None => batch.unsubscriptions.push((session, filter.as_str())),
+            }
+        }
+        batch
+    }
+}
+
+async fn lock_clusters(connection: &mut PgConnection, rows: &[&SessionRow]) -> Result<()> {
+    let clusters: BTreeSet<&str> = rows.iter().map(|row| row.cluster.as_str()).collect();
+    if !clusters.is_empty() {
+        let clusters = Vec::from_iter(clusters);
+        sqlx::query(LOCK_CLUSTERS).bind(clusters).execute(connection).await?;
+    }
+    Ok(())
+}
+
+async fn remove(connection: &mut PgConnection, removals: &[Uuid]) -> Result<()> {
+    if !removals.is_empty() {
+        sqlx::query(REMOVE).bind(removals).execute(connection).await?;
+    }
+    Ok(())
+}
+
+async fn put(connection: &mut PgConnection, rows: &[&SessionRow]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let columns = PutColumns::of(rows);
+    sqlx::query(REMOVE_PREDECESSORS)
+        .bind(&columns.session_id)
+        .bind(&columns.cluster_id)
+        .bind(&columns.client_id)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(PUT)
+        .bind(columns.session_id)
+        .bind(columns.cluster_id)
+        .bind(columns.client_id)
+        .bind(columns.epoch)
+        .bind(columns.protocol)
+        .bind(columns.clean_start)
+        .bind(columns.username)
+        .bind(columns.peer)
+        .bind(columns.listener)
+        .bind(columns.transport)
+        .bind(columns.keep_alive_secs)
+        .bind(columns.receive_maximum)
+        .bind(columns.packet_bytes_max)
+        .bind(columns.expiry_client_secs)
+        .bind(columns.expiry_bounded)
+        .bind(columns.has_will)
+        .bind(columns.created_at)
+        .bind(columns.connected_at)
+        .bind(columns.disconnected_at)
+        .bind(columns.disconnect_reason)
+        .bind(columns.disconnect_by)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn unsubscribe(connection: &mut PgConnection, gone: &[(Uuid, &str)]) -> Result<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let (sessions, filters): (Vec<Uuid>, Vec<&str>) = gone.iter().copied().unzip();
+    sqlx::query(UNSUBSCRIBE).bind(sessions).bind(filters).execute(connection).await?;
+    Ok(())
+}
+
+async fn subscribe(
+    connection: &mut PgConnection,
+    put: &[(Uuid, &Subscription)],
+    now: Timestamp,
+) -> Result<()> {
+    if put.is_empty() {
+        return Ok(());
+    }
+    let column = |of: fn(&Subscription) -> i16| put.iter().map(|(_, s)| of(s)).collect::<Vec<i16>>();
+    sqlx::query(SUBSCRIBE)
+        .bind(put.iter().map(|(session, _)| *session).collect::<Vec<Uuid>>())
+        .bind(put.iter().map(|(_, s)| s.filter.as_str()).collect::<Vec<&str>>())
+        .bind(column(|s| u8::from(s.qos).into()))
+        .bind(put.iter().map(|(_, s)| s.no_local).collect::<Vec<bool>>())
+        .bind(put.iter().map(|(_, s)| s.retain_as_published).collect::<Vec<bool>>())
+        .bind(column(|s| u8::from(s.retain_handling).into()))
+        .bind(put.iter().map(|(_, s)| s.identifier.map(|id| i64::from(id.get()))).collect::<Vec<_>>())
+        .bind(OffsetDateTime::from(now))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Session rows turned into columns, as UNNEST takes them.
+#[derive(Default)]
+struct PutColumns<'a> {
+    session_id: Vec<Uuid>,
+    cluster_id: Vec<&'a str>,
+    client_id: Vec<&'a str>,
+    epoch: Vec<i64>,
+    protocol: Vec<&'a str>,
+    clean_start: Vec<bool>,
+    username: Vec<Option<&'a str>>,
+    peer: Vec<&'a str>,
+    listener: Vec<&'a str>,
+    transport: Vec<&'a str>,
+    keep_alive_secs: Vec<i32>,
+    receive_maximum: Vec<i32>,
+    packet_bytes_max: Vec<Option<i64>>,
+    expiry_client_secs: Vec<i64>,
+    expiry_bounded: Vec<bool>,
+    has_will: Vec<bool>,
+    created_at: Vec<OffsetDateTime>,
+    connected_at: Vec<OffsetDateTime>,
+    disconnected_at: Vec<Option<OffsetDateTime>>,
+    disconnect_reason: Vec<Option<&'a str>>,
+    disconnect_by: Vec<Option<&'a str>>,
+}
+
+impl<'a> PutColumns<'a> {
+    fn of(rows: &[&'a SessionRow]) -> Self {
+        let mut columns = Self::default();
+        for row in rows {
+            columns.push(row);
+        }
+        columns
+    }
+
+    fn push(&mut self, row: &'a SessionRow) {
+        self.session_id.push(row.session_id.0);
+        self.cluster_id.push(row.cluster.as_str());
+        self.client_id.push(row.client_id.as_str());
+        self.epoch.push(row.epoch.0.into());
+        self.protocol.push(row.protocol.as_str());
+        self.clean_start.push(row.clean_start);
+        self.username.push(row.username.as_deref());
+        self.peer.push(&row.peer);
+        self.listener.push(&row.listener);
+        self.transport.push(row.transport.as_str());
+        self.keep_alive_secs.push(row.keep_alive_secs.into());
+        self.receive_maximum.push(row.receive_maximum.into());
+        self.packet_bytes_max.push(row.packet_bytes_max.map(i64::from));
+        self.expiry_client_secs.push(row.expiry_client_secs.into());
+        self.expiry_bounded.push(row.expiry_bounded);
+        self.has_will.push(row.has_will);
+        self.created_at.push(row.created_at.into());
+        self.connected_at.push(row.connected_at.into());
+        self.disconnected_at.push(row.disconnected_at.map(Into::into));
+        self.disconnect_reason.push(row.disconnect.as_ref().map(|cause| cause.reason.as_str()));
+        self.disconnect_by.push(row.disconnect.as_ref().map(|cause| cause.by.as_str()));
+    }
+}
