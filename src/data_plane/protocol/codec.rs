@@ -241,7 +241,7 @@ mod tests {
         // 2 header, 2 id, 1 reason, 1 property length, 11 reason string, 7 user property
         assert_eq!(within(&ack(true), 24), (true, 24));
         assert_eq!(within(&ack(true), 23), (true, 13));
-        assert_eq!(within(&ack(true), 12), (true, 6));
-        assert_eq!(within(&ack(true), 5), (false, 0));
+        assert_eq!(within(&ack(true), 12), (true, 5));
+        assert_eq!(within(&ack(true), 4), (false, 0));
     }
 }

@@ -208,6 +208,8 @@ impl Violation {
             Self::TopicNameInvalid(_) | Self::WillTopicInvalid(_) => ReasonCode::TopicNameInvalid,
             Self::TopicFilterInvalid(_) => ReasonCode::TopicFilterInvalid,
             Self::PayloadFormatInvalid => ReasonCode::PayloadFormatInvalid,
+            // MQTT 5.0, 3.3.4.
+            Self::PropertyValue(Property::TopicAlias) => ReasonCode::TopicAliasInvalid,
             Self::ReservedPacketType(_)
             | Self::ReservedFlags { .. }
             | Self::VarintTooLong

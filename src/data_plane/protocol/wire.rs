@@ -97,16 +97,14 @@ impl<'a> Reader<'a> {
 
     /// Binary data: two bytes of length, then the bytes (MQTT 5.0, 1.5.6).
     pub(super) fn binary(&mut self) -> Result<Bytes, Violation> {
-        let count = usize::from(self.u16()?);
-        let from = self.at;
-        self.take(count)?;
-        Ok(self.share(from, self.at))
+        let count = self.blob()?.len();
+        Ok(self.share(self.at - count, self.at))
     }
 
-    /// Passes over binary data.
-    pub(super) fn skip_binary(&mut self) -> Result<(), Violation> {
+    /// The same as [`Reader::binary`], borrowed: for what is only looked at or copied.
+    pub(super) fn blob(&mut self) -> Result<&'a [u8], Violation> {
         let count = usize::from(self.u16()?);
-        self.take(count).map(|_| ())
+        self.take(count)
     }
 
     /// A UTF-8 encoded string (`[MQTT-1.5.4-1]`, `[MQTT-1.5.4-2]`). U+FEFF stays (`[MQTT-1.5.4-3]`).
@@ -117,8 +115,7 @@ impl<'a> Reader<'a> {
 
     /// The same as [`Reader::string`], borrowed: for what is only looked at or copied.
     pub(super) fn str(&mut self) -> Result<&'a str, Violation> {
-        let count = usize::from(self.u16()?);
-        let text = std::str::from_utf8(self.take(count)?).map_err(|_| Violation::IllFormedUtf8)?;
+        let text = std::str::from_utf8(self.blob()?).map_err(|_| Violation::IllFormedUtf8)?;
         if text.as_bytes().contains(&0) { Err(Violation::NulInString) } else { Ok(text) }
     }
 
@@ -139,6 +136,11 @@ impl<'a> Reader<'a> {
         let from = self.at;
         self.at = self.end;
         self.share(from, self.end)
+    }
+
+    /// Goes to the end.
+    pub(super) fn skip_rest(&mut self) {
+        self.at = self.end;
     }
 
     /// Checks that the packet ends here.

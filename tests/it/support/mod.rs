@@ -7,6 +7,7 @@ pub(crate) mod http;
 pub(crate) mod mqtt;
 pub(crate) mod postgres;
 pub(crate) mod server;
+pub(crate) mod sessions;
 pub(crate) mod stock;
 
 use std::future::Future;

@@ -3,7 +3,7 @@
 use bytestring::ByteString;
 
 use super::{Context, PacketId, PacketType};
-use crate::data_plane::protocol::property::{Trim, UserProperties, put_properties, read_diagnostics};
+use crate::data_plane::protocol::property::{Trim, UserProperties, put_reason, read_diagnostics};
 use crate::data_plane::protocol::reason::ReasonCode;
 use crate::data_plane::protocol::violation::Violation;
 use crate::data_plane::protocol::wire::{self, Reader};
@@ -55,14 +55,8 @@ impl Ack {
         if !version.is_v5() {
             return;
         }
-        let has_properties = self.reason_string.is_some() || !self.user_properties.is_empty();
-        if has_properties {
-            out.push(self.reason as u8);
-            put_properties(out, trim, |put| {
-                put.diagnostics(self.reason_string.as_ref(), &self.user_properties);
-            });
-        } else if self.reason != ReasonCode::Success {
-            out.push(self.reason as u8);
-        }
+        put_reason(out, self.reason, trim, |put| {
+            put.diagnostics(self.reason_string.as_ref(), &self.user_properties);
+        });
     }
 }

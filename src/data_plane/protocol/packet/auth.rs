@@ -4,7 +4,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{Context, PacketType};
-use crate::data_plane::protocol::property::{Properties, Property, Trim, UserProperties, put_properties};
+use crate::data_plane::protocol::property::{Properties, Property, Trim, UserProperties, put_reason};
 use crate::data_plane::protocol::reason::ReasonCode;
 use crate::data_plane::protocol::violation::Violation;
 use crate::data_plane::protocol::wire::Reader;
@@ -57,15 +57,7 @@ impl Auth {
 
     /// Appends the content in the shortest form.
     pub(super) fn encode(&self, trim: Trim, out: &mut Vec<u8>) {
-        let has_properties = self.method.is_some()
-            || self.data.is_some()
-            || self.reason_string.is_some()
-            || !self.user_properties.is_empty();
-        if self.reason == ReasonCode::Success && !has_properties {
-            return;
-        }
-        out.push(self.reason as u8);
-        put_properties(out, trim, |put| {
+        put_reason(out, self.reason, trim, |put| {
             put.string(Property::AuthenticationMethod, self.method.as_ref());
             put.binary(Property::AuthenticationData, self.data.as_ref());
             put.diagnostics(self.reason_string.as_ref(), &self.user_properties);

@@ -3,7 +3,7 @@
 use bytestring::ByteString;
 
 use super::{Context, PacketType};
-use crate::data_plane::protocol::property::{Properties, Property, Trim, UserProperties, put_properties};
+use crate::data_plane::protocol::property::{Properties, Property, Trim, UserProperties, put_reason};
 use crate::data_plane::protocol::reason::ReasonCode;
 use crate::data_plane::protocol::violation::Violation;
 use crate::data_plane::protocol::wire::Reader;
@@ -54,20 +54,13 @@ impl Disconnect {
 
     /// Appends the content in the shortest form.
     pub(super) fn encode(&self, version: ProtocolVersion, trim: Trim, out: &mut Vec<u8>) {
-        let has_properties = self.session_expiry_secs.is_some()
-            || self.reason_string.is_some()
-            || !self.user_properties.is_empty()
-            || self.server_reference.is_some();
-        if !version.is_v5() || (self.reason == ReasonCode::Success && !has_properties) {
+        if !version.is_v5() {
             return;
         }
-        out.push(self.reason as u8);
-        if has_properties {
-            put_properties(out, trim, |put| {
-                put.u32(Property::SessionExpiryInterval, self.session_expiry_secs);
-                put.diagnostics(self.reason_string.as_ref(), &self.user_properties);
-                put.string(Property::ServerReference, self.server_reference.as_ref());
-            });
-        }
+        put_reason(out, self.reason, trim, |put| {
+            put.u32(Property::SessionExpiryInterval, self.session_expiry_secs);
+            put.diagnostics(self.reason_string.as_ref(), &self.user_properties);
+            put.string(Property::ServerReference, self.server_reference.as_ref());
+        });
     }
 }

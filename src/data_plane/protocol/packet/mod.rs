@@ -24,6 +24,7 @@ pub use connack::ConnAck;
 pub(super) use connect::read_version;
 pub use connect::{Connect, Credentials, Will};
 pub use disconnect::Disconnect;
+pub(super) use publish::first_byte;
 pub use publish::{Publish, PublishHead, encode_publish, encode_publish_head, publish_len};
 pub use suback::SubAck;
 pub use subscribe::{Subscribe, SubscribeFilter};

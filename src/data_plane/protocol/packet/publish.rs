@@ -223,7 +223,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn first_byte(dup: bool, qos: QoS, retain: bool) -> u8 {
+/// The first byte of a PUBLISH: its type and flags.
+pub(in crate::data_plane::protocol) fn first_byte(dup: bool, qos: QoS, retain: bool) -> u8 {
     (PacketType::Publish as u8) << 4
         | if dup { FLAG_DUP } else { 0 }
         | u8::from(qos) << QOS_SHIFT
