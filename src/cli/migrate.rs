@@ -34,7 +34,10 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
     let _claim = match config.database.url {
         Some(_) => None,
         None => Some(config.data_dir.claim().with_context(|| {
-            format!("cannot use the data directory {}; is a service using it?", config.data_dir.path().display())
+            format!(
+                "cannot use the data directory {}; is a service using it?",
+                config.data_dir.path().display()
+            )
         })?),
     };
     let database = database::open(config, &Clock::new()).await?;

@@ -49,7 +49,8 @@ async fn a_second_start_keeps_the_token_and_the_secret() {
 
 #[tokio::test]
 async fn without_a_database_it_brings_its_own_and_finds_it_again_after_a_kill() {
-    let options = Options { database: Database::Private, flags: vec!["--dev".to_owned()], ..Options::default() };
+    let options =
+        Options { database: Database::Private, flags: vec!["--dev".to_owned()], ..Options::default() };
     let mut server = Server::start(options).await;
     let mut client = RawClient::open(server.mqtt).await;
     client.send(&connect_v5("meter-1", false, 3_600)).await;
