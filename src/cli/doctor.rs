@@ -7,21 +7,16 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use rustix::fs::Access;
 
-use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection};
-
 use super::{output, small_runtime};
-use crate::app::database::private_options;
-use crate::config::{Config, DataDir, DatabaseUrl, Flags, Tls};
+use crate::app;
+use crate::clock::Clock;
+use crate::config::{Config, DataDir, Flags, Tls};
 use crate::store::embedded::{Account, Binaries};
 
-/// How long a database may take to answer.
-const DATABASE_MAX: Duration = Duration::from_secs(5);
 /// The oldest release that the schema works with.
 const POSTGRES_MIN: u32 = 15;
 
@@ -101,31 +96,25 @@ fn data_dir(data_dir: &DataDir) -> anyhow::Result<String> {
 }
 
 async fn database(config: &Config) -> anyhow::Result<String> {
-    match &config.database.url {
-        Some(url) => given_database(url).await.with_context(|| format!("cannot use {url}")),
-        None => private_database(config),
+    if config.database.url.is_none() {
+        return private_database(config);
     }
-}
-
-async fn given_database(url: &DatabaseUrl) -> anyhow::Result<String> {
-    let options: PgConnectOptions = url.expose().parse()?;
-    let connection = tokio::time::timeout(DATABASE_MAX, options.connect())
-        .await
-        .map_err(|_| anyhow!("no answer within {} s", DATABASE_MAX.as_secs()))??;
-    // 150014 is 15.14.
-    let version = connection.server_version_num().map(|number| number / 10_000);
-    connection.close().await?;
-    match version {
-        Some(major) if major < POSTGRES_MIN => bail!("it is Postgres {major}, and {POSTGRES_MIN} is needed"),
-        Some(major) => Ok(format!("{url} answers: Postgres {major}")),
-        None => Ok(format!("{url} answers")),
+    let database = app::open_database(config, &Clock::new()).await?;
+    let version = database.store.server_version().await.context("the database does not answer");
+    database.close().await;
+    let version = version?;
+    // "15.14 (Debian 15.14-0+deb12u1)", "18beta1".
+    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    match version[..digits].parse::<u32>() {
+        Ok(major) if major < POSTGRES_MIN => bail!("it is Postgres {version}, and {POSTGRES_MIN} is needed"),
+        _ => Ok(format!("Postgres {version} answers")),
     }
 }
 
 /// The private Postgres is not started: whether it could be is what can be told.
 fn private_database(config: &Config) -> anyhow::Result<String> {
     let data = config.data_dir.postgres_path().join("data");
-    let options = private_options(config);
+    let options = app::private_postgres_options(config);
     let binaries = Binaries::find(options.binaries.as_deref(), options.search_path.as_deref(), Some(&data))?;
     let account = Account::choose(&data)?;
     if let Some(account) = &account {

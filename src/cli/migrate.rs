@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use super::{output, small_runtime};
-use crate::app::database;
+use crate::app;
 use crate::clock::Clock;
 use crate::config::{Config, DataDirFlags, DatabaseFlags, FileFlags, Flags};
 
@@ -40,7 +40,7 @@ async fn migrate(config: &Config) -> anyhow::Result<()> {
             )
         })?),
     };
-    let database = database::open(config, &Clock::new()).await?;
+    let database = app::open_database(config, &Clock::new()).await?;
     let migrated = database.store.migrate().await.context("cannot bring the database's tables up to date");
     database.close().await;
     migrated

@@ -161,8 +161,7 @@ async fn what_a_killed_process_left_running_is_taken_over() {
 async fn serves_until_killed() {
     let Some(data_dir) = std::env::var_os(CHILD_DATA_DIR) else { return };
     let data_dir = PathBuf::from(data_dir);
-    let options =
-        EmbeddedOptions { temp_dir: data_dir.clone(), data_dir, binaries: None, search_path: None };
+    let options = EmbeddedOptions { temp_dir: data_dir.clone(), data_dir, binaries: None, search_path: None };
     let postgres = EmbeddedPostgres::start(options).await.expect("start");
     make_clusters(&store(&postgres).await, &["childs"]).await;
     println!("serving");
@@ -190,7 +189,8 @@ async fn it_is_started_again_when_it_dies() {
     make_clusters(&store, &["kept"]).await;
     let before = dir.postmaster().expect("it runs");
     dir.kill_postmaster();
-    eventually("answers again", async || store.ping().await.is_ok() && dir.postmaster() != Some(before)).await;
+    eventually("answers again", async || store.ping().await.is_ok() && dir.postmaster() != Some(before))
+        .await;
     assert!(cluster_exists(&store, &cluster_id("kept")).await);
     eventually("holds the lock again", async || {
         lock.heartbeat(holdfast::model::Timestamp::EPOCH).await.is_ok()

@@ -9,7 +9,8 @@ use crate::support::database::TestDatabase;
 use crate::support::sessions::{T, client_id, cluster_id, commit, make_clusters, offline, put, row};
 
 async fn disconnected_at(store: &Store, client: &str) -> Option<Timestamp> {
-    let record = store.get_session(&cluster_id("c"), &client_id(client), Timestamp::EPOCH).await.expect("get");
+    let record =
+        store.get_session(&cluster_id("c"), &client_id(client), Timestamp::EPOCH).await.expect("get");
     record.expect("a session").row.disconnected_at
 }
 
@@ -61,7 +62,9 @@ async fn who_lost_the_lock_in_an_outage_learns_it() {
     let _second = database.store().await.lock_service().await.expect("it is free");
     // The first attempt may still find the broken connection.
     let lost = match first.heartbeat(T).await.expect_err("not any more") {
-        ServiceLockError::Store(error) if error.is_away() => first.heartbeat(T).await.expect_err("not any more"),
+        ServiceLockError::Store(error) if error.is_away() => {
+            first.heartbeat(T).await.expect_err("not any more")
+        }
         lost => lost,
     };
     assert!(matches!(lost, ServiceLockError::Held), "{lost:?}");

@@ -29,7 +29,8 @@ async fn get(store: &Store, client: &str, now: Timestamp) -> Option<SessionRecor
 
 async fn order(store: &Store, client: &str, order: Option<OperatorExpiry>) -> SessionRecord {
     let mut tx = store.begin().await.expect("begin");
-    let locked = tx.lock_session(&cluster_id("c"), &client_id(client), T).await.expect("lock").expect("exists");
+    let locked =
+        tx.lock_session(&cluster_id("c"), &client_id(client), T).await.expect("lock").expect("exists");
     let id = locked.row.session_id;
     let record = tx.set_session_expiry(id, order, T).await.expect("set the expiry");
     tx.commit().await.expect("commit");
@@ -221,7 +222,8 @@ async fn long_user_names_are_told_apart_beyond_what_the_index_holds() {
 
 #[tokio::test]
 async fn a_prefix_means_its_bytes() {
-    let ids = ["100%", "100%-a", "1000", "a_b", "a_c", "axb", "A_b", "ä", "äh", "z\u{10ffff}", "z\u{10ffff}x", "{"];
+    let ids =
+        ["100%", "100%-a", "1000", "a_b", "a_c", "axb", "A_b", "ä", "äh", "z\u{10ffff}", "z\u{10ffff}x", "{"];
     let rows = ids.iter().zip(1..).map(|(id, n)| row(n, id));
     let (_database, store) = with_sessions(rows).await;
     for (prefix, expected) in [
@@ -268,7 +270,8 @@ async fn pages_cover_the_list_once_in_the_order_of_bytes() {
 #[tokio::test]
 async fn subscriptions_are_listed_by_filter_in_pages() {
     let (_database, store) = with_sessions([row(1, "a"), row(2, "b")]).await;
-    commit(&store, &[subscribe(1, "b"), subscribe(1, "$share/g/a"), subscribe(1, "B/+"), subscribe(2, "z")]).await;
+    commit(&store, &[subscribe(1, "b"), subscribe(1, "$share/g/a"), subscribe(1, "B/+"), subscribe(2, "z")])
+        .await;
     let all = store.list_subscriptions(session_id(1), None, 10).await.expect("list");
     let filters: Vec<&str> = all.iter().map(|record| record.subscription.filter.as_str()).collect();
     assert_eq!(filters, ["$share/g/a", "B/+", "b"]);

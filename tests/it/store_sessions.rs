@@ -53,8 +53,13 @@ fn busy(n: u128, client: &str) -> SessionRow {
 #[tokio::test]
 async fn a_session_is_loaded_as_it_was_put() {
     let (_database, store) = with_cluster().await;
-    let batch =
-        [put(row(1, "a")), put(busy(2, "b")), subscribe(2, "a/#"), subscribe(2, "$share/g/+"), subscribe(1, "x")];
+    let batch = [
+        put(row(1, "a")),
+        put(busy(2, "b")),
+        subscribe(2, "a/#"),
+        subscribe(2, "$share/g/+"),
+        subscribe(1, "x"),
+    ];
     commit(&store, &batch).await;
     let expected = [
         StoredSession { row: row(1, "a"), operator_expiry: None, subscriptions: vec![subscription("x")] },
@@ -156,8 +161,11 @@ async fn sessions_and_subscriptions_of_what_is_gone_are_passed_over() {
     let expected =
         [StoredSession { row: row(2, "b"), operator_expiry: None, subscriptions: vec![subscription("x")] }];
     assert_eq!(load_all(&store).await, expected);
-    commit(&store, &[SessionWrite::Remove(session_id(7)), SessionWrite::Unsubscribe(session_id(7), filter("x"))])
-        .await;
+    commit(
+        &store,
+        &[SessionWrite::Remove(session_id(7)), SessionWrite::Unsubscribe(session_id(7), filter("x"))],
+    )
+    .await;
     commit(&store, &[]).await;
 }
 
