@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+pub(crate) use database::{open as open_database, private_options as private_postgres_options};
 use tokio::net::TcpListener;
 
 use crate::clock::Clock;
