@@ -184,6 +184,7 @@ impl<L: MessageLog> Cluster<L> {
         let session = self.session(slot);
         session.epoch = session.epoch.next();
         session.will = will;
+        session.outbound.attached();
         session.link = Some(Box::new(link));
         let becomes_durable = !session.durable && session.is_persistent(now.wall);
         self.registry.attached();
@@ -273,7 +274,6 @@ impl<L: MessageLog> Cluster<L> {
             ..ConnAck::default()
         })));
         link.ready = true;
-        session.resume_exchanges(now);
         self.effects.attached.push(conn);
         self.catch_up(now, slot);
         self.touch(slot);

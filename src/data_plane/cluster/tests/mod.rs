@@ -12,7 +12,7 @@ mod resume;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use packets::{Hello, Q0, Q1, Q2, goodbye, puback, pubcomp, publish_at, pubrec, pubrel, subscribe, wish};
+use packets::{Hello, Q0, Q1, goodbye, puback, pubcomp, publish_at, pubrec, pubrel, subscribe, wish};
 use records::Records;
 use uuid::Uuid;
 
