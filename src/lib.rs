@@ -11,8 +11,13 @@
 pub mod model;
 pub mod seam;
 
-pub mod clock;
+pub mod control_plane;
 pub mod data_plane;
 pub mod store;
 
-pub mod control_plane;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod lifecycle;
+pub mod telemetry;

@@ -1,3 +1,11 @@
-//! The `holdfast` program.
+//! The `holdfast` program: telemetry, arguments, one command, an exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+/// Frees memory back to the system sooner and costs less per message than the C library's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    holdfast::cli::main()
+}

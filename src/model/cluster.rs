@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterId, QuotaOverrides, Timestamp};
+use super::{ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp};
 
 /// Whether a cluster serves clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,4 +58,35 @@ pub struct Cluster {
     pub version: i64,
     /// Counts the changes to its quota; the quota's ETag.
     pub quota_version: i64,
+}
+
+/// What one cluster should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredCluster {
+    /// Which cluster.
+    pub id: ClusterId,
+    /// Whether CONNECTs are admitted.
+    pub status: ClusterStatus,
+    /// Whether a CONNECT without credentials is let in.
+    pub allow_anonymous: bool,
+    /// The limits in force.
+    pub quota: Quota,
+    /// How its shared groups choose who gets a message.
+    pub shared_strategy: SharedStrategy,
+}
+
+/// How many sessions a cluster has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionCounts {
+    /// With a connection.
+    pub online: u32,
+    /// Without one, persistent and not expired.
+    pub offline_persistent: u32,
+}
+
+impl SessionCounts {
+    /// What counts against the connection quota (PRODUCT S-8).
+    pub const fn total(self) -> u32 {
+        self.online + self.offline_persistent
+    }
 }

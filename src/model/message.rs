@@ -11,6 +11,9 @@ use super::{QoS, SessionId, Timestamp, TopicName};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PropertyBytes(pub Bytes);
 
+/// Payloads from this size up are most of the buffer they lie in, and stay there.
+const DETACH_BELOW_BYTES: usize = 16 * 1_024;
+
 /// One application message.
 ///
 /// Shared between its subscribers; owns its memory (no network buffer is kept alive by it).
@@ -35,6 +38,28 @@ pub struct Message {
 }
 
 impl Message {
+    /// The same message in one piece of memory of its own, when what it borrows is much larger than
+    /// itself: a 100-byte message must not keep a 64 KiB read buffer alive while it waits.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        if self.payload.len() >= DETACH_BELOW_BYTES {
+            return Self { topic: self.topic.detach(), ..self };
+        }
+        let topic_len = self.topic.as_str().len();
+        let properties_end = topic_len + self.properties.0.len();
+        let mut own = Vec::with_capacity(self.size_bytes());
+        own.extend_from_slice(self.topic.as_str().as_bytes());
+        own.extend_from_slice(&self.properties.0);
+        own.extend_from_slice(&self.payload);
+        let own = Bytes::from(own);
+        Self {
+            topic: self.topic.moved_to(own.slice(..topic_len)),
+            properties: PropertyBytes(own.slice(topic_len..properties_end)),
+            payload: own.slice(properties_end..),
+            ..self
+        }
+    }
+
     /// Whether the message may no longer be delivered (`[MQTT-3.3.2-5]`).
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
@@ -43,5 +68,30 @@ impl Message {
     /// The bytes that the message itself occupies: topic, payload and properties.
     pub fn size_bytes(&self) -> usize {
         self.topic.as_str().len() + self.payload.len() + self.properties.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detaching_changes_nothing_but_the_memory() {
+        let buffer = Bytes::from(vec![b'x'; 1_000]);
+        let message = Message {
+            topic: TopicName::new("a/b").expect("a topic"),
+            payload: buffer.slice(10..20),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            properties: PropertyBytes(buffer.slice(0..4)),
+            expires_at: None,
+            published_at: Timestamp::EPOCH,
+            publisher: None,
+        };
+        let own = message.clone().detached();
+        assert_eq!(own.topic, message.topic);
+        assert_eq!(own.payload, message.payload);
+        assert_eq!(own.properties, message.properties);
+        assert!(!buffer.as_ptr_range().contains(&own.payload.as_ptr()));
     }
 }

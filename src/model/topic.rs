@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use thiserror::Error;
 
@@ -73,6 +74,14 @@ impl TopicName {
     #[must_use]
     pub fn detach(&self) -> Self {
         Self(ByteString::from(self.as_str()))
+    }
+
+    /// The same topic in `bytes`, which must hold the same text; else a copy.
+    pub(super) fn moved_to(&self, bytes: Bytes) -> Self {
+        match ByteString::try_from(bytes) {
+            Ok(text) if text == self.0 => Self(text),
+            _ => self.detach(),
+        }
     }
 
     /// How many levels the topic has: one more than its slashes.

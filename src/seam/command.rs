@@ -8,6 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+pub use crate::model::SessionCounts;
 use crate::model::{ClientId, ClusterId, Epoch, OperatorExpiry, SessionId};
 
 /// How many commands may wait for the data plane; more wait with their callers.
@@ -82,15 +83,6 @@ pub struct SessionRef {
     pub epoch: Epoch,
     /// Whether a connection was attached.
     pub was_online: bool,
-}
-
-/// How many sessions a cluster has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SessionCounts {
-    /// With a connection.
-    pub online: u32,
-    /// Without one, persistent and not expired.
-    pub offline_persistent: u32,
 }
 
 /// Why a command was not carried out.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::model::{ClusterId, ClusterStatus, Quota};
+use crate::model::ClusterId;
+pub use crate::model::DesiredCluster;
 
 /// Everything the data plane enforces, as of one revision. Never changed after it was made.
 #[derive(Clone, Debug, Default)]
@@ -14,19 +15,6 @@ pub struct DesiredState {
     pub revision: i64,
     /// Every cluster that exists. A cluster that disappears loses its sessions and connections.
     pub clusters: HashMap<ClusterId, Arc<DesiredCluster>>,
-}
-
-/// What one cluster should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DesiredCluster {
-    /// Which cluster.
-    pub id: ClusterId,
-    /// Whether CONNECTs are admitted.
-    pub status: ClusterStatus,
-    /// Whether a CONNECT without credentials is let in.
-    pub allow_anonymous: bool,
-    /// The limits in force.
-    pub quota: Quota,
 }
 
 /// The writing end, held by the control plane.

@@ -95,6 +95,11 @@ impl Store {
         Ok(())
     }
 
+    /// The version of the server, as it tells it.
+    pub async fn server_version(&self) -> Result<String> {
+        Ok(sqlx::query_scalar("SHOW server_version").fetch_one(&self.pool).await?)
+    }
+
     /// Waits for the statements under way and closes every connection.
     pub async fn close(&self) {
         self.pool.close().await;

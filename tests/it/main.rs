@@ -1,4 +1,4 @@
-//! The integration tests: one binary, one Postgres for all of it.
+//! The integration tests: one binary, linked once, one module for each topic, one Postgres for all.
 
 mod api_authorization;
 mod api_clusters;
@@ -7,6 +7,9 @@ mod api_problems;
 mod api_quota;
 mod api_session_changes;
 mod api_sessions;
+mod command_line;
+mod import_rules;
+mod lifecycle;
 mod store_clusters;
 mod store_embedded;
 mod store_scale;
@@ -14,3 +17,5 @@ mod store_service;
 mod store_session_records;
 mod store_sessions;
 mod support;
+mod walkthrough;
+mod wire;

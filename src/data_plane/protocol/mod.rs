@@ -7,13 +7,26 @@
 //! What is valid only in context (a packet id in use, a topic alias out of range for this
 //! connection) is the session's to judge, not the codec's.
 
+mod codec;
+mod fanout;
+mod forwarded;
 mod packet;
 mod property;
 mod reason;
+mod violation;
+mod wire;
 
-pub use packet::{
-    Ack, Auth, ConnAck, Connect, Credentials, Disconnect, Packet, PacketId, Publish, PublishHead, SubAck,
-    Subscribe, SubscribeFilter, UnsubAck, Unsubscribe, Will,
+pub use codec::{Decoder, encode, encode_within};
+pub use fanout::{PublishTemplate, PublishTemplates};
+pub use forwarded::{
+    ForwardedProperties, ForwardedProperty, ForwardedValues, PropertyValueError,
+    forwarded_user_property_bytes, user_property_bytes,
 };
-pub use property::{PublishProperties, UserProperties};
+pub use packet::{
+    Ack, Auth, ConnAck, Connect, Credentials, Disconnect, Packet, PacketId, PacketType, Publish, PublishHead,
+    SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe, Will, encode_publish, encode_publish_head,
+    publish_len,
+};
+pub use property::{Property, PublishProperties, UserProperties};
 pub use reason::{ConnectReturnCode, ReasonCode};
+pub use violation::Violation;

@@ -1,0 +1,47 @@
+# `make help` lists the targets. `make test` is exactly what continuous integration runs (.ci/run).
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+CARGO ?= cargo
+# Where `make run` keeps its data, and what else it passes to `holdfast serve`.
+DATA_DIR ?= ./data
+SERVE_FLAGS ?=
+
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+.PHONY: run
+run: build ## Build and serve for development: anonymous clients, private Postgres, data in ./data
+	@bin=$$(scripts/ensure-postgres) && \
+		exec target/release/holdfast serve --dev --data-dir "$(DATA_DIR)" --pg-bin "$$bin" $(SERVE_FLAGS)
+
+.PHONY: build
+build: tools ## Build the release binary, target/release/holdfast
+	@$(CARGO) build --release --locked
+
+.PHONY: test
+test: check tools ## Everything CI runs: check, then all tests against a real server and a real Postgres
+	@scripts/ensure-mqtt-clients
+	@bin=$$(scripts/ensure-postgres) && HOLDFAST_PG_BIN="$$bin" $(CARGO) test --locked
+
+.PHONY: check
+check: tools ## The static part: formatting, lints, documentation
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+.PHONY: bench
+bench: tools ## Run the benchmarks
+	$(CARGO) bench --locked
+
+.PHONY: openapi
+openapi: tools ## Write the OpenAPI document again, after a change of the API
+	$(CARGO) run --locked --quiet -- openapi > target/openapi.json
+	mv target/openapi.json openapi/holdfast.json
+
+.PHONY: tools
+tools:
+	@scripts/ensure-build-tools

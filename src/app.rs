@@ -1,0 +1,120 @@
+//! The composition root: builds every part in order, serves, and stops them in the reverse order.
+//!
+//! Order of start: data directory, database, schema, the right to serve it, what a first start
+//! needs, stored sessions into the data plane, listeners, `ready`. Order of stop: listeners and
+//! connections, then the records they have left, then the database. Holds no logic of its own.
+
+mod bootstrap;
+mod data_plane;
+mod database;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+pub(crate) use database::{open as open_database, private_options as private_postgres_options};
+use tokio::net::TcpListener;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::control_plane::background::desired::DesiredPublisher;
+use crate::control_plane::http::{self, ApiState};
+use crate::control_plane::tokens::TokenVerifier;
+use crate::lifecycle::{Shutdown, TaskFailure, Tasks, announce_ready};
+use crate::seam::{command, desired};
+use crate::store::{ServiceLock, ServiceLockError};
+
+/// How often the database is told that this process serves it.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Serves until the shutdown.
+///
+/// # Errors
+/// Whatever kept the service from starting, or made it stop.
+pub async fn serve(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    let clock = Clock::new();
+    let claim = config.data_dir.claim().with_context(|| claim_failure(&config))?;
+    let database = database::open(&config, &clock).await?;
+    let ends = serve_with(&config, &shutdown, &clock, &database).await;
+    database.close().await;
+    drop(claim);
+    ends
+}
+
+fn claim_failure(config: &Config) -> String {
+    let path = config.data_dir.path().display();
+    format!("cannot use the data directory {path}; is another holdfast using it?")
+}
+
+async fn serve_with(
+    config: &Config,
+    shutdown: &Shutdown,
+    clock: &Clock,
+    database: &database::Database,
+) -> anyhow::Result<()> {
+    let store = database.store.clone();
+    store.migrate().await.context("cannot bring the database's tables up to date")?;
+    let right = store.lock_service().await.context("cannot serve this database")?;
+    store.recover_after_restart(clock.wall()).await.context("cannot recover the sessions")?;
+    let secret = bootstrap::first_start(config, &store, clock).await?;
+
+    let (published, desired_state) = desired::channel();
+    let publisher = Arc::new(DesiredPublisher::new(store.clone(), published));
+    publisher.refresh().await.context("cannot read the clusters")?;
+    let (commands, orders) = command::channel();
+
+    let http = bind("http", config.listeners.http).await?;
+    let mqtt = bind("mqtt", config.listeners.mqtt).await?;
+    let ready = [("http", http.local_addr()?), ("mqtt", mqtt.local_addr()?)];
+
+    let tasks = Tasks::new(shutdown.clone());
+    data_plane::start(&tasks, clock, &store, desired_state, orders, mqtt).await?;
+    let state = ApiState::new(
+        store,
+        commands,
+        Arc::clone(&publisher),
+        clock.clone(),
+        TokenVerifier::new(&secret),
+        tasks.tracker(),
+    );
+    tasks.spawn_essential("http", serve_http(http, state, shutdown.clone()));
+    let stop = shutdown.soft_token();
+    tasks.spawn_essential("desired state", async move {
+        publisher.run(stop).await;
+        Ok::<_, TaskFailure>(())
+    });
+    tasks.spawn_essential("heartbeat", heartbeat(right, clock.clone(), shutdown.clone()));
+
+    announce_ready(&ready).context("cannot write to standard output")?;
+    tasks.finish().await.map_err(Into::into)
+}
+
+async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on --{name} {address}"))
+}
+
+async fn serve_http(listener: TcpListener, state: ApiState, shutdown: Shutdown) -> io::Result<()> {
+    axum::serve(listener, http::router(state))
+        .with_graceful_shutdown(async move { shutdown.requested().await })
+        .await
+}
+
+/// Says every few seconds that this process serves the database. Another one that has taken over
+/// ends this one; a database that is away does not.
+async fn heartbeat(mut right: ServiceLock, clock: Clock, shutdown: Shutdown) -> Result<(), ServiceLockError> {
+    while !shutdown.is_requested() {
+        match right.heartbeat(clock.wall()).await {
+            Err(error @ ServiceLockError::Held) => return Err(error),
+            Err(error) => tracing::debug!(%error, "no heartbeat: the database is away"),
+            Ok(()) => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(HEARTBEAT) => {}
+            () = shutdown.requested() => {}
+        }
+    }
+    right.release().await;
+    Ok(())
+}

@@ -1,0 +1,326 @@
+//! CONNECT: who may come in, as whom, to which session (MQTT 5.0, 3.1.4; PRODUCT S-1 … S-9).
+
+use bytestring::ByteString;
+use uuid::Uuid;
+
+use super::detach::Ending;
+use super::effects::Farewell;
+use super::pending::{Attachment, Awaiting};
+use super::{Cluster, RecordOutcome};
+use crate::data_plane::PACKET_BYTES_MAX;
+use crate::data_plane::broker::Slot;
+use crate::data_plane::broker::admission::{Applicant, Refusal, admit, grant_expiry};
+use crate::data_plane::message_log::MessageLog;
+use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode};
+use crate::data_plane::session::handshake::{
+    ClientIdAsked, client_id_asked, expiry_asked_secs, receive_maximum,
+};
+use crate::data_plane::session::inbound::{AliasesIn, TOPIC_ALIAS_MAXIMUM};
+use crate::data_plane::session::link::{ConnId, Link, Origin};
+use crate::data_plane::session::output::Output;
+use crate::data_plane::session::{HeldWill, Offline, RECEIVE_MAXIMUM, Session};
+use crate::model::{ClientId, Message, Now, ProtocolVersion, SessionExpiry, SessionId};
+use crate::seam::ports::SessionWrite;
+
+/// A CONNECT as it arrives.
+#[derive(Debug)]
+pub struct ConnectRequest {
+    /// The connection.
+    pub conn: ConnId,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What it asks.
+    pub connect: Connect,
+    /// The id of the session, should one begin; fresh for every request.
+    pub fresh_id: Uuid,
+}
+
+/// A CONNECT that is not let in.
+struct Refused {
+    reason: ReasonCode,
+    why: String,
+}
+
+impl From<(ReasonCode, String)> for Refused {
+    fn from((reason, why): (ReasonCode, String)) -> Self {
+        Self { reason, why }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let (reason, why) = match refusal {
+            Refusal::Suspended => (ReasonCode::ServerUnavailable, "the cluster is suspended".to_owned()),
+            Refusal::AnonymousNotAllowed => {
+                (ReasonCode::NotAuthorized, "this cluster admits no anonymous clients".to_owned())
+            }
+            // The same words for an unknown user and a wrong password.
+            Refusal::BadCredentials => {
+                (ReasonCode::BadUserNameOrPassword, "user name or password not accepted".to_owned())
+            }
+            Refusal::Connections { limit, in_use } => {
+                (ReasonCode::QuotaExceeded, format!("quota connections: limit {limit}, in use {in_use}"))
+            }
+        };
+        Self { reason, why }
+    }
+}
+
+impl<L: MessageLog> Cluster<L> {
+    /// Takes a CONNECT: attaches the connection to a session, or refuses it.
+    ///
+    /// A new persistent session's record is committed before its CONNACK; a resume's as well, unless
+    /// the database is away (DESIGN 1).
+    ///
+    /// Returns the session that the connection now belongs to, also while its CONNACK waits.
+    pub fn connect(&mut self, now: Now, request: ConnectRequest) -> Option<Slot> {
+        let (conn, version) = (request.conn, request.connect.version);
+        match self.try_connect(now, request) {
+            Ok(slot) => Some(slot),
+            Err(refused) => {
+                self.refuse(conn, version, refused);
+                None
+            }
+        }
+    }
+
+    fn try_connect(&mut self, now: Now, request: ConnectRequest) -> Result<Slot, Refused> {
+        let ConnectRequest { conn, origin, connect, fresh_id } = request;
+        let (client_id, assigned) = match client_id_asked(&connect)? {
+            ClientIdAsked::Given(id) => (id, false),
+            ClientIdAsked::Assign => (assigned_client_id(fresh_id)?, true),
+        };
+        let known = self.registry.get(client_id.as_str());
+        let has_credentials =
+            connect.credentials.username.is_some() || connect.credentials.password.is_some();
+        let applicant = Applicant { has_credentials, is_known: known.is_some() };
+        admit(&self.rules, self.counts(), applicant)?;
+
+        let asked_secs = expiry_asked_secs(&connect);
+        let granted_secs = grant_expiry(&self.rules.quota, asked_secs);
+        // A session that would end with its connection is not there for the next one.
+        let outlives = |slot: &Slot| self.sessions[slot.0 as usize].is_persistent(now.wall);
+        let resumed = known.filter(|slot| !connect.clean_start && outlives(slot));
+        if granted_secs > 0 && resumed.is_none() && self.store_away {
+            return Err(store_away());
+        }
+        let slot = match (known, resumed) {
+            (_, Some(slot)) => self.take_over(now, slot),
+            (replaced, None) => {
+                if let Some(old) = replaced {
+                    self.replace(now, old);
+                }
+                let expiry = SessionExpiry { client_secs: 0, bounded_by_cluster: false, operator: None };
+                self.begin(now, SessionId(fresh_id), client_id, expiry)
+            }
+        };
+        let expiry = &mut self.session(slot).expiry;
+        expiry.client_secs = granted_secs;
+        expiry.bounded_by_cluster = granted_secs != asked_secs;
+        self.link(now, slot, conn, origin, connect);
+        self.announce(now, Attachment { slot, conn }, resumed.is_some(), asked_secs, assigned);
+        Ok(slot)
+    }
+
+    /// The session goes on. A connection that it still has is taken over (`[MQTT-3.1.4-3]`).
+    fn take_over(&mut self, now: Now, slot: Slot) -> Slot {
+        if self.session(slot).link.is_some() {
+            self.detach(now, slot, Ending::taken_over());
+        }
+        if let Some(Offline { expires_at, .. }) = self.session(slot).offline.take() {
+            self.registry.expires_no_more(expires_at, slot);
+        }
+        self.cancel_will(slot);
+        slot
+    }
+
+    /// The client's earlier session ends because it asks for a fresh one (`[MQTT-3.1.2-4]`).
+    fn replace(&mut self, now: Now, old: Slot) {
+        if self.session(old).link.is_some() {
+            // Ends with its connection, whatever its expiry: nothing of it goes on.
+            self.detach_and_destroy(now, old, Ending::taken_over());
+        } else {
+            self.destroy(now, old);
+        }
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        client_id: ClientId,
+        expiry: SessionExpiry,
+    ) -> Slot {
+        let session = Session::new(id, client_id.clone(), expiry, self.log.tail(), now.wall);
+        // A session is hundreds of bytes: memory ends long before u32 does.
+        let slot = Slot(u32::try_from(self.sessions.insert(session)).expect("fewer than 2^32 sessions"));
+        self.registry.insert(client_id, slot);
+        slot
+    }
+
+    fn link(&mut self, now: Now, slot: Slot, conn: ConnId, origin: Origin, connect: Connect) {
+        let receive_maximum = receive_maximum(&connect);
+        let will = connect.will.map(|will| Box::new(held_will(will, now)));
+        let link = Link {
+            conn,
+            version: connect.version,
+            origin,
+            username: connect.credentials.username.map(String::from),
+            clean_start: connect.clean_start,
+            keep_alive_secs: connect.keep_alive_secs,
+            connected_at: now.wall,
+            last_seen: now.mono,
+            receive_maximum,
+            packet_bytes_max: connect.packet_bytes_max,
+            problem_information: connect.request_problem_information,
+            aliases_in: AliasesIn::default(),
+            ready: false,
+            place: self.online.len(),
+            caught_up: false,
+            congested: false,
+            touched: false,
+            out: Output::default(),
+        };
+        let session = self.session(slot);
+        session.epoch = session.epoch.next();
+        session.will = will;
+        session.link = Some(Box::new(link));
+        let becomes_durable = !session.durable && session.is_persistent(now.wall);
+        self.registry.attached();
+        self.online.push(slot);
+        if becomes_durable {
+            self.make_durable(slot);
+        }
+    }
+
+    /// Writes the record and sends CONNACK, in that order where the session is to last.
+    fn announce(
+        &mut self,
+        now: Now,
+        attachment: Attachment,
+        session_present: bool,
+        expiry_asked_secs: u32,
+        assigned: bool,
+    ) {
+        let session = &self.sessions[attachment.slot.0 as usize];
+        let waits = session.is_persistent(now.wall);
+        let Some(row) = session.link.as_ref().map(|link| self.online_row(attachment.slot, link)) else {
+            return;
+        };
+        let awaiting = Awaiting::Attach { attachment, session_present, expiry_asked_secs, assigned };
+        let write = SessionWrite::Put(Box::new(row));
+        if waits && !self.store_away {
+            let ticket = self.pending.ticket(awaiting);
+            self.effects.writes.push((write, Some(ticket)));
+        } else {
+            self.effects.writes.push((write, None));
+            self.admit_attached(now, attachment, session_present, expiry_asked_secs, assigned);
+        }
+    }
+
+    /// The record of an attachment was committed, or not.
+    pub(super) fn attach_recorded(
+        &mut self,
+        now: Now,
+        attachment: Attachment,
+        session_present: bool,
+        expiry_asked_secs: u32,
+        assigned: bool,
+        outcome: RecordOutcome,
+    ) {
+        let Attachment { slot, conn } = attachment;
+        let Some(session) = self.attached_session(attachment) else {
+            // The connection has gone, or another took over; the record was written all the same.
+            return;
+        };
+        match outcome {
+            RecordOutcome::Committed => session.recorded = true,
+            RecordOutcome::StoreAway if session.recorded => {}
+            RecordOutcome::StoreAway | RecordOutcome::Refused => {
+                let version = session.link.as_ref().map(|link| link.version);
+                self.unlink(slot);
+                self.destroy(now, slot);
+                if let Some(version) = version {
+                    self.refuse(conn, version, store_away());
+                }
+                return;
+            }
+        }
+        self.admit_attached(now, attachment, session_present, expiry_asked_secs, assigned);
+    }
+
+    /// CONNACK, and then whatever waits for the client (`[MQTT-3.2.0-1]`, PRODUCT S-2).
+    fn admit_attached(
+        &mut self,
+        now: Now,
+        attachment: Attachment,
+        session_present: bool,
+        expiry_asked_secs: u32,
+        assigned: bool,
+    ) {
+        let Attachment { slot, conn } = attachment;
+        let session = &mut self.sessions[slot.0 as usize];
+        let in_force_secs = session.expiry.interval_secs(now.wall);
+        let assigned_client_id = assigned.then(|| ByteString::from(session.client_id.as_str()));
+        let Some(link) = session.link.as_mut() else { return };
+        link.send(&Packet::ConnAck(Box::new(ConnAck {
+            session_present,
+            session_expiry_secs: (in_force_secs != expiry_asked_secs).then_some(in_force_secs),
+            receive_maximum: Some(RECEIVE_MAXIMUM),
+            packet_bytes_max: Some(PACKET_BYTES_MAX),
+            assigned_client_id,
+            topic_alias_maximum: Some(TOPIC_ALIAS_MAXIMUM),
+            ..ConnAck::default()
+        })));
+        link.ready = true;
+        session.resume_exchanges(now);
+        self.effects.attached.push(conn);
+        self.catch_up(now, slot);
+        self.touch(slot);
+    }
+
+    /// The session that `attachment` names, if it is still attached to that connection.
+    pub(super) fn attached_session(&mut self, attachment: Attachment) -> Option<&mut Session> {
+        let session = self.sessions.get_mut(attachment.slot.0 as usize)?;
+        let same = session.link.as_ref().is_some_and(|link| link.conn == attachment.conn);
+        same.then_some(session)
+    }
+
+    fn refuse(&mut self, conn: ConnId, version: ProtocolVersion, refused: Refused) {
+        let connack =
+            ConnAck { reason: refused.reason, reason_string: Some(refused.why.into()), ..ConnAck::default() };
+        let mut output = Output::default();
+        encode(&Packet::ConnAck(Box::new(connack)), version, output.buffer());
+        self.effects.farewells.push(Farewell { conn, output });
+    }
+}
+
+fn store_away() -> Refused {
+    let why = "the session store is away; try again soon".to_owned();
+    Refused { reason: ReasonCode::ServerUnavailable, why }
+}
+
+/// `[MQTT-3.1.3-7]`: unique, and told to the client in CONNACK.
+fn assigned_client_id(fresh_id: Uuid) -> Result<ClientId, Refused> {
+    ClientId::new(&format!("holdfast-{}", fresh_id.simple()))
+        .map_err(|error| Refused { reason: ReasonCode::UnspecifiedError, why: error.to_string() })
+}
+
+fn held_will(will: Will, now: Now) -> HeldWill {
+    HeldWill {
+        message: Message {
+            topic: will.topic,
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            properties: will.properties.forwarded,
+            expires_at: None,
+            published_at: now.wall,
+            publisher: None,
+        }
+        .detached(),
+        message_expiry_secs: will.properties.message_expiry_secs,
+        delay_secs: will.delay_secs,
+        due_at: None,
+    }
+}

@@ -1,0 +1,236 @@
+//! The end of a connection, and of a session (MQTT 5.0, 4.1, 4.13; PRODUCT S-5, S-7, S-10).
+
+use super::Cluster;
+use super::effects::Farewell;
+use super::pending::Attachment;
+use crate::data_plane::broker::Slot;
+use crate::data_plane::message_log::MessageLog;
+use crate::data_plane::protocol::{Disconnect, Packet, ReasonCode};
+use crate::data_plane::session::link::{ConnId, Link};
+use crate::data_plane::session::{HeldWill, Offline};
+use crate::model::{DisconnectCause, EndedBy, Now};
+use crate::seam::ports::{SessionRow, SessionWrite};
+
+/// How a connection ends.
+#[derive(Clone, Debug)]
+pub(super) struct Ending {
+    /// The stable word of the record.
+    pub(super) reason: &'static str,
+    /// Who ended it.
+    pub(super) by: EndedBy,
+    /// What a v5 client is told, and for people why.
+    pub(super) goodbye: Option<(ReasonCode, Option<String>)>,
+    /// Whether the will is published (`[MQTT-3.1.2-8]`, `[MQTT-3.1.2-10]`).
+    pub(super) with_will: bool,
+}
+
+impl Ending {
+    /// The client said DISCONNECT.
+    pub(super) fn goodbye(with_will: bool) -> Self {
+        let reason = if with_will { "disconnect_with_will" } else { "normal" };
+        Self { reason, by: EndedBy::Client, goodbye: None, with_will }
+    }
+
+    /// The connection broke.
+    pub(super) fn lost() -> Self {
+        Self { reason: "connection_lost", by: EndedBy::Network, goodbye: None, with_will: true }
+    }
+
+    /// The server ends it because the client broke a rule or a limit.
+    pub(super) fn broken(reason: &'static str, code: ReasonCode, why: String) -> Self {
+        Self { reason, by: EndedBy::Server, goodbye: Some((code, Some(why))), with_will: true }
+    }
+
+    /// Another connection came with the same client id (`[MQTT-3.1.4-3]`, PRODUCT S-9).
+    pub(super) fn taken_over() -> Self {
+        let goodbye = Some((ReasonCode::SessionTakenOver, None));
+        Self { reason: "taken_over", by: EndedBy::Server, goodbye, with_will: true }
+    }
+
+    /// Somebody ordered it over the API.
+    pub(super) fn administrative() -> Self {
+        let goodbye = Some((ReasonCode::AdministrativeAction, None));
+        Self { reason: "administrative", by: EndedBy::Operator, goodbye, with_will: true }
+    }
+
+    /// The cluster was suspended.
+    pub(super) fn suspended() -> Self {
+        let why = Some("the cluster is suspended".to_owned());
+        let goodbye = Some((ReasonCode::AdministrativeAction, why));
+        Self { reason: "cluster_suspended", by: EndedBy::Operator, goodbye, with_will: true }
+    }
+
+    /// The service stops.
+    pub(super) fn shutting_down() -> Self {
+        let goodbye = Some((ReasonCode::ServerShuttingDown, None));
+        Self { reason: "server_shutdown", by: EndedBy::Server, goodbye, with_will: true }
+    }
+}
+
+impl<L: MessageLog> Cluster<L> {
+    /// A connection has closed: by itself, or because a [`Farewell`] was carried out.
+    pub fn connection_closed(&mut self, now: Now, conn: ConnId, slot: Option<Slot>) {
+        for id in self.pending.closed(conn) {
+            self.order_proven(id, None);
+        }
+        if let Some(slot) = slot
+            && self.attached_session(Attachment { slot, conn }).is_some()
+        {
+            self.detach(now, slot, Ending::lost());
+        }
+    }
+
+    /// Every connection ends because the service stops.
+    pub fn shut_down(&mut self, now: Now) {
+        while let Some(slot) = self.online.last().copied() {
+            self.detach(now, slot, Ending::shutting_down());
+        }
+    }
+
+    /// Ends a session's connection. The session goes on offline, or ends with it.
+    pub(super) fn detach(&mut self, now: Now, slot: Slot, ending: Ending) {
+        let persistent = self.session(slot).is_persistent(now.wall);
+        if !persistent {
+            self.detach_and_destroy(now, slot, ending);
+            return;
+        }
+        let with_will = ending.with_will;
+        let Some(link) = self.say_goodbye(slot, &ending) else { return };
+        self.give_back_shared(now, slot, false);
+        let session = &mut self.sessions[slot.0 as usize];
+        let expires_at = session.expiry.expires_at(now.wall);
+        session.offline = Some(Offline { since: now.wall, expires_at });
+        self.registry.expires(expires_at, slot);
+        let mut row = self.online_row(slot, &link);
+        row.disconnected_at = Some(now.wall);
+        row.disconnect = Some(DisconnectCause { reason: ending.reason.to_owned(), by: ending.by });
+        self.effects.writes.push((SessionWrite::Put(Box::new(row)), None));
+        if with_will {
+            self.schedule_will(now, slot);
+        } else {
+            self.session(slot).will = None;
+        }
+    }
+
+    /// Ends a session's connection and the session.
+    pub(super) fn detach_and_destroy(&mut self, now: Now, slot: Slot, ending: Ending) {
+        self.say_goodbye(slot, &ending);
+        if !ending.with_will {
+            self.session(slot).will = None;
+        }
+        self.destroy(now, slot);
+    }
+
+    /// Ends a session that has no connection: subscriptions, expiry, record, all of it. A will that
+    /// is still held is published: it never outlives the session (`[MQTT-3.1.2-8]`, PRODUCT S-10).
+    pub(super) fn destroy(&mut self, now: Now, slot: Slot) {
+        let held = std::mem::take(&mut self.session(slot).subscriptions);
+        for subscription in held {
+            self.release(slot, &subscription);
+        }
+        self.give_back_shared(now, slot, true);
+        let will = self.cancel_will(slot);
+        if let Some(Offline { expires_at, .. }) = self.session(slot).offline {
+            self.registry.expires_no_more(expires_at, slot);
+        }
+        let session = self.sessions.remove(slot.0 as usize);
+        self.registry.remove(&session.client_id);
+        self.effects.writes.push((SessionWrite::Remove(session.id), None));
+        if let Some(will) = will {
+            self.publish_will(now, *will);
+        }
+    }
+
+    /// Takes the link off and sends it away with what it still has to write.
+    fn say_goodbye(&mut self, slot: Slot, ending: &Ending) -> Option<Box<Link>> {
+        let mut link = self.unlink(slot)?;
+        if let Some((reason, why)) = &ending.goodbye
+            && link.ready
+            && link.version.is_v5()
+        {
+            link.send(&Packet::Disconnect(Box::new(Disconnect {
+                reason: *reason,
+                reason_string: why.as_deref().map(Into::into),
+                ..Disconnect::default()
+            })));
+        }
+        let output = std::mem::take(&mut link.out);
+        self.effects.farewells.push(Farewell { conn: link.conn, output });
+        Some(link)
+    }
+
+    /// Takes the link off a session.
+    pub(super) fn unlink(&mut self, slot: Slot) -> Option<Box<Link>> {
+        let link = self.session(slot).link.take()?;
+        self.registry.detached();
+        self.online.swap_remove(link.place);
+        if let Some(moved) = self.online.get(link.place).copied()
+            && let Some(moved) = self.session(moved).link.as_mut()
+        {
+            moved.place = link.place;
+        }
+        Some(link)
+    }
+
+    /// The connection ended badly: publish the will, now or when its delay is over.
+    fn schedule_will(&mut self, now: Now, slot: Slot) {
+        let session = &mut self.sessions[slot.0 as usize];
+        match &mut session.will {
+            None => {}
+            Some(will) if will.delay_secs > 0 => {
+                let session_end = session.offline.map_or(now.wall, |offline| offline.expires_at);
+                let due_at = now.wall.plus_secs(will.delay_secs).min(session_end);
+                will.due_at = Some(due_at);
+                self.wills.insert((due_at, slot));
+            }
+            Some(_) => {
+                if let Some(will) = session.will.take() {
+                    self.publish_will(now, *will);
+                }
+            }
+        }
+    }
+
+    /// Takes a session's will back.
+    pub(super) fn cancel_will(&mut self, slot: Slot) -> Option<Box<HeldWill>> {
+        let will = self.session(slot).will.take()?;
+        if let Some(due_at) = will.due_at {
+            self.wills.remove(&(due_at, slot));
+        }
+        Some(will)
+    }
+
+    pub(super) fn publish_will(&mut self, now: Now, will: HeldWill) {
+        let mut message = will.message;
+        message.published_at = now.wall;
+        message.expires_at = will.message_expiry_secs.map(|secs| now.wall.plus_secs(secs));
+        self.publish(now, message);
+    }
+
+    /// The record of a session that is attached by `link`.
+    pub(super) fn online_row(&self, slot: Slot, link: &Link) -> SessionRow {
+        let session = &self.sessions[slot.0 as usize];
+        SessionRow {
+            cluster: self.rules.id.clone(),
+            client_id: session.client_id.clone(),
+            session_id: session.id,
+            epoch: session.epoch,
+            protocol: link.version,
+            clean_start: link.clean_start,
+            username: link.username.clone(),
+            peer: link.origin.peer.clone(),
+            listener: link.origin.listener.clone(),
+            transport: link.origin.transport,
+            keep_alive_secs: link.keep_alive_secs,
+            receive_maximum: link.receive_maximum,
+            packet_bytes_max: link.packet_bytes_max.map(std::num::NonZeroU32::get),
+            expiry_client_secs: session.expiry.client_secs,
+            expiry_bounded: session.expiry.bounded_by_cluster,
+            has_will: session.will.is_some(),
+            created_at: session.created_at,
+            connected_at: link.connected_at,
+            disconnected_at: None,
+            disconnect: None,
+        }
+    }
+}

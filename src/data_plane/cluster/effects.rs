@@ -1,0 +1,60 @@
+//! What a cluster wants done outside.
+
+use crate::data_plane::broker::Slot;
+use crate::data_plane::session::Session;
+use crate::data_plane::session::link::ConnId;
+use crate::data_plane::session::output::Output;
+use crate::seam::command::{CommandError, SessionRef};
+use crate::seam::ports::SessionWrite;
+
+/// Names an order from the API for the life of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CommandId(pub u64);
+
+/// Names a record write whose fate is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WriteTicket(pub u64);
+
+/// The fate of a record write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordOutcome {
+    /// It is durable.
+    Committed,
+    /// The database is away. The write stays queued and is committed when it returns.
+    StoreAway,
+    /// The database refuses it. The write is gone.
+    Refused,
+}
+
+/// A connection that is over: write this, then close it.
+#[derive(Debug)]
+pub struct Farewell {
+    /// Which connection.
+    pub conn: ConnId,
+    /// The last bytes for it.
+    pub output: Output,
+}
+
+/// Everything to be done, in the order of its making within each list.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Records to keep, in order. Tickets are to be reported in order.
+    pub writes: Vec<(SessionWrite, Option<WriteTicket>)>,
+    /// Sessions with output; see [`Cluster::output`](super::Cluster::output).
+    pub touched: Vec<Slot>,
+    /// Connections that were let in and may send from now on.
+    pub attached: Vec<ConnId>,
+    /// Connections to be closed.
+    pub farewells: Vec<Farewell>,
+    /// Answers to orders.
+    pub answers: Vec<(CommandId, Result<SessionRef, CommandError>)>,
+}
+
+impl Effects {
+    pub(super) fn touch(&mut self, slot: Slot, session: &mut Session) {
+        if let Some(link) = session.link.as_mut().filter(|link| !link.touched && !link.out.is_empty()) {
+            link.touched = true;
+            self.touched.push(slot);
+        }
+    }
+}

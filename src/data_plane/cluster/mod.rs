@@ -1,0 +1,129 @@
+//! PURE. One cluster: its sessions, broker and message log put together.
+//!
+//! A [`Cluster`] is told the time and what happened (a CONNECT, packets, a connection gone, a record
+//! committed, an order from the API) and changes itself. What should happen outside it collects as
+//! [`Effects`], which the runtime carries out after each turn; bytes wait in each session's link. So
+//! the whole broker runs in one thread under a virtual clock.
+//!
+//! It never waits. What must not be answered before a record is committed (CONNACK of a persistent
+//! session, SUBACK, an order from the API) is put aside under a ticket and answered when the runtime
+//! reports the ticket ([`Cluster::record_committed`]).
+//!
+//! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
+//! [`subscribe`], [`share`], [`detach`], [`orders`], [`time_passes`], [`restore`].
+
+mod attach;
+mod deliver;
+mod detach;
+mod effects;
+mod orders;
+mod packets;
+mod pending;
+mod publish;
+mod restore;
+mod share;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+mod time_passes;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub use attach::ConnectRequest;
+pub use effects::{CommandId, Effects, Farewell, RecordOutcome, WriteTicket};
+pub use orders::Order;
+use pending::Pending;
+use publish::FanOut;
+use share::Groups;
+use slab::Slab;
+
+use super::broker::Slot;
+use super::broker::registry::Registry;
+use super::broker::retained::Retained;
+use super::broker::subscription_index::SubscriptionIndex;
+use super::message_log::MessageLog;
+use super::session::Session;
+use super::session::link::ConnId;
+use super::session::output::Output;
+use crate::model::{DesiredCluster, Monotonic, SessionCounts, Timestamp};
+
+/// One cluster's sessions and what they share.
+#[derive(Debug)]
+pub struct Cluster<L> {
+    groups: Groups,
+    /// What the control plane wants enforced.
+    rules: Arc<DesiredCluster>,
+    sessions: Slab<Session>,
+    registry: Registry,
+    index: SubscriptionIndex,
+    retained: Retained,
+    log: L,
+    /// Sessions with a connection, for what is looked at in turn.
+    online: Vec<Slot>,
+    /// Delayed wills in the order in which they fall due.
+    wills: BTreeSet<(Timestamp, Slot)>,
+    pending: Pending,
+    effects: Effects,
+    fan_out: FanOut,
+    /// Whether the last record could not be committed: new persistent sessions are then refused
+    /// before anything is changed.
+    store_away: bool,
+    /// When the connections were last looked at.
+    swept_at: Monotonic,
+}
+
+impl<L: MessageLog> Cluster<L> {
+    /// A cluster without sessions. `seed` decides which members of shared groups get what.
+    pub fn new(rules: Arc<DesiredCluster>, log: L, seed: u64) -> Self {
+        Self {
+            groups: Groups::new(seed),
+            rules,
+            sessions: Slab::new(),
+            registry: Registry::default(),
+            index: SubscriptionIndex::default(),
+            retained: Retained::default(),
+            log,
+            online: Vec::new(),
+            wills: BTreeSet::new(),
+            pending: Pending::default(),
+            effects: Effects::default(),
+            fan_out: FanOut::default(),
+            store_away: false,
+            swept_at: Monotonic::default(),
+        }
+    }
+
+    /// How many sessions there are, exact as of the last [`Cluster::time_passes`].
+    pub fn counts(&self) -> SessionCounts {
+        self.registry.counts()
+    }
+
+    /// How many subscriptions there are.
+    pub fn subscription_count(&self) -> u32 {
+        self.index.len()
+    }
+
+    /// What is to be done outside since the last call.
+    pub fn take_effects(&mut self) -> Effects {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The output that a session made since the last call, for its connection.
+    pub fn output(&mut self, slot: Slot) -> Option<(ConnId, &mut Output)> {
+        let link = self.sessions.get_mut(slot.0 as usize)?.link.as_mut()?;
+        link.touched = false;
+        Some((link.conn, &mut link.out))
+    }
+
+    /// The session in a slot that is known to be taken.
+    fn session(&mut self, slot: Slot) -> &mut Session {
+        &mut self.sessions[slot.0 as usize]
+    }
+
+    /// Lists a session's output for the end of the turn.
+    fn touch(&mut self, slot: Slot) {
+        let Self { sessions, effects, .. } = self;
+        effects.touch(slot, &mut sessions[slot.0 as usize]);
+    }
+}

@@ -1,0 +1,176 @@
+//! Orders from the API, each answered when its effect is proven (API.md, "Kick is proven").
+
+use std::sync::Arc;
+
+use super::Cluster;
+use super::detach::Ending;
+use super::effects::{CommandId, RecordOutcome, WriteTicket};
+use super::pending::Awaiting;
+use crate::data_plane::broker::Slot;
+use crate::data_plane::message_log::MessageLog;
+use crate::data_plane::session::Offline;
+use crate::data_plane::session::link::ConnId;
+use crate::model::{
+    ClientId, ClusterStatus, DesiredCluster, Epoch, Now, OperatorExpiry, SessionId, Timestamp,
+};
+use crate::seam::command::{CommandError, SessionRef};
+
+/// What is ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// End the connection, keep the session.
+    Disconnect,
+    /// End the connection and the session.
+    Destroy,
+    /// The expiry is this now; it is already in the record.
+    ApplyExpiry(Option<OperatorExpiry>),
+}
+
+impl<L: MessageLog> Cluster<L> {
+    /// Carries out an order on the session of `client_id`, if the fence holds. The answer comes in
+    /// [`Effects::answers`](super::Effects) once the socket is closed and the record committed.
+    pub fn order(
+        &mut self,
+        now: Now,
+        id: CommandId,
+        client_id: &ClientId,
+        fence: (Option<SessionId>, Option<Epoch>),
+        order: Order,
+    ) {
+        let (slot, met) = match self.meet(client_id, fence) {
+            Ok(found) => found,
+            Err(error) => {
+                self.effects.answers.push((id, Err(error)));
+                return;
+            }
+        };
+        let conn = self.session(slot).link.as_ref().map(|link| link.conn);
+        match order {
+            Order::Disconnect if conn.is_none() => {
+                self.effects.answers.push((id, Ok(met)));
+            }
+            Order::Disconnect => {
+                self.detach(now, slot, Ending::administrative());
+                self.prove(id, met, conn);
+            }
+            Order::Destroy if conn.is_none() => {
+                self.destroy(now, slot);
+                self.prove(id, met, None);
+            }
+            Order::Destroy => {
+                self.detach_and_destroy(now, slot, Ending::administrative());
+                self.prove(id, met, conn);
+            }
+            Order::ApplyExpiry(operator) => {
+                self.apply_expiry(now, slot, operator);
+                self.effects.answers.push((id, Ok(met)));
+            }
+        }
+    }
+
+    /// The control plane wants something else enforced from now on.
+    pub fn set_rules(&mut self, now: Now, rules: Arc<DesiredCluster>) {
+        self.rules = rules;
+        if self.rules.status == ClusterStatus::Suspended {
+            while let Some(slot) = self.online.last().copied() {
+                self.detach(now, slot, Ending::suspended());
+            }
+        }
+    }
+
+    /// The cluster is no more: every session ends.
+    pub fn dissolve(&mut self, now: Now) {
+        while let Some(slot) = self.online.last().copied() {
+            self.detach_and_destroy(now, slot, Ending::administrative());
+        }
+        let rest: Vec<Slot> =
+            self.sessions.iter().filter_map(|(at, _)| Some(Slot(at.try_into().ok()?))).collect();
+        for slot in rest {
+            self.destroy(now, slot);
+        }
+    }
+
+    /// A record write that something waited for has met its fate.
+    pub fn record_committed(&mut self, now: Now, ticket: WriteTicket, outcome: RecordOutcome) {
+        self.store_away = outcome == RecordOutcome::StoreAway;
+        match self.pending.take(ticket) {
+            None => {}
+            Some(Awaiting::Attach { attachment, session_present, expiry_asked_secs, assigned }) => {
+                let asked = expiry_asked_secs;
+                self.attach_recorded(now, attachment, session_present, asked, assigned, outcome);
+            }
+            Some(awaited @ Awaiting::SubAck { .. }) => self.subscriptions_recorded(now, awaited, outcome),
+            Some(Awaiting::UnsubAck { attachment, packet_id, reasons }) => {
+                self.removals_recorded(attachment, packet_id, reasons);
+            }
+            Some(Awaiting::Order(id)) => {
+                let failure = (outcome != RecordOutcome::Committed).then_some(CommandError::StoreAway);
+                self.order_proven(id, failure);
+            }
+        }
+    }
+
+    /// Whether the database answers, as the runtime last saw it.
+    pub fn set_store_away(&mut self, away: bool) {
+        self.store_away = away;
+    }
+
+    fn meet(
+        &mut self,
+        client_id: &ClientId,
+        (if_session_id, if_epoch): (Option<SessionId>, Option<Epoch>),
+    ) -> Result<(Slot, SessionRef), CommandError> {
+        let slot = self.registry.get(client_id.as_str()).ok_or(CommandError::NoSuchSession)?;
+        let session = self.session(slot);
+        let (session_id, epoch) = (session.id, session.epoch);
+        let moved_on = if_session_id.is_some_and(|id| id != session_id)
+            || if_epoch.is_some_and(|wanted| wanted != epoch);
+        if moved_on {
+            return Err(CommandError::Superseded { session_id, epoch });
+        }
+        Ok((slot, SessionRef { session_id, epoch, was_online: session.link.is_some() }))
+    }
+
+    fn apply_expiry(&mut self, now: Now, slot: Slot, operator: Option<OperatorExpiry>) {
+        let session = self.session(slot);
+        session.expiry.operator = operator;
+        let becomes_durable = !session.durable && session.is_persistent(now.wall);
+        if let Some(Offline { since, expires_at }) = session.offline {
+            let renewed = session.expiry.expires_at(since);
+            session.offline = Some(Offline { since, expires_at: renewed });
+            self.registry.expires_no_more(expires_at, slot);
+            self.registry.expires(renewed, slot);
+            self.reschedule_will(slot, renewed);
+            self.expire_due(now);
+        } else if becomes_durable {
+            self.make_durable(slot);
+            self.catch_up(now, slot);
+        }
+    }
+
+    /// A delayed will never waits longer than its session (PRODUCT S-10).
+    fn reschedule_will(&mut self, slot: Slot, session_end: Timestamp) {
+        let session = &mut self.sessions[slot.0 as usize];
+        let Some(offline) = session.offline else { return };
+        let Some(will) = session.will.as_mut() else { return };
+        let Some(due_at) = will.due_at else { return };
+        let renewed = offline.since.plus_secs(will.delay_secs).min(session_end);
+        will.due_at = Some(renewed);
+        self.wills.remove(&(due_at, slot));
+        self.wills.insert((renewed, slot));
+    }
+
+    /// The answer to an order waits for its last record, and for the connection to close.
+    fn prove(&mut self, id: CommandId, met: SessionRef, closing: Option<ConnId>) {
+        let ticket = self.pending.prove(id, met, closing);
+        if let Some((_, slot)) = self.effects.writes.last_mut() {
+            *slot = Some(ticket);
+        }
+    }
+
+    pub(super) fn order_proven(&mut self, id: CommandId, failure: Option<CommandError>) {
+        if let Some(answer) = self.pending.proven(id, failure) {
+            self.effects.answers.push((id, answer));
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Packets of attached clients: what their sessions make of them, and what that asks of the cluster.
+
+use super::Cluster;
+use super::detach::Ending;
+use super::pending::Attachment;
+use crate::data_plane::broker::Slot;
+use crate::data_plane::message_log::MessageLog;
+use crate::data_plane::protocol::{Packet, ReasonCode, Violation};
+use crate::data_plane::session::Request;
+use crate::data_plane::session::link::ConnId;
+use crate::model::Now;
+
+impl<L: MessageLog> Cluster<L> {
+    /// Takes what a connection has sent, in order. Packets from a connection that is no longer the
+    /// session's are passed over (PRODUCT S-9).
+    pub fn receive(&mut self, now: Now, conn: ConnId, slot: Slot, packets: impl Iterator<Item = Packet>) {
+        let attachment = Attachment { slot, conn };
+        for packet in packets {
+            let Some(session) = self.attached_session(attachment) else { return };
+            match session.receive(now, packet) {
+                Ok(request) => self.carry_out(now, attachment, request),
+                Err(fault) => {
+                    let ending = Ending::broken("protocol_error", fault.reason(), fault.to_string());
+                    self.detach(now, slot, ending);
+                    return;
+                }
+            }
+        }
+        if self.attached_session(attachment).is_some() {
+            self.catch_up(now, slot);
+            self.touch(slot);
+        }
+    }
+
+    /// A connection has sent bytes that are no packet.
+    pub fn violated(&mut self, now: Now, conn: ConnId, slot: Slot, violation: &Violation) {
+        if self.attached_session(Attachment { slot, conn }).is_none() {
+            return;
+        }
+        let word = match violation.reason() {
+            ReasonCode::PacketTooLarge => "packet_too_large",
+            ReasonCode::MalformedPacket => "malformed_packet",
+            _ => "protocol_error",
+        };
+        self.detach(now, slot, Ending::broken(word, violation.reason(), violation.to_string()));
+    }
+
+    /// A connection that had too many bytes waiting has written them.
+    pub fn writable(&mut self, now: Now, conn: ConnId, slot: Slot) {
+        if let Some(session) = self.attached_session(Attachment { slot, conn }) {
+            if let Some(link) = session.link.as_mut() {
+                link.congested = false;
+            }
+            self.catch_up(now, slot);
+            self.touch(slot);
+        }
+    }
+
+    /// A connection has too many bytes waiting.
+    pub fn congested(&mut self, conn: ConnId, slot: Slot) {
+        if let Some(session) = self.attached_session(Attachment { slot, conn })
+            && let Some(link) = session.link.as_mut()
+        {
+            link.congested = true;
+        }
+    }
+
+    fn carry_out(&mut self, now: Now, attachment: Attachment, request: Request) {
+        let slot = attachment.slot;
+        match request {
+            Request::None => {}
+            Request::Consumed(delivery) => self.consumed_by_group(&delivery),
+            Request::Publish { message, ack } => {
+                let v5 = self.session(slot).link.as_ref().is_some_and(|link| link.version.is_v5());
+                let recipients = self.publish(now, message);
+                // [MQTT-3.4.2-1], 3.5.2: the server may tell that nobody listens.
+                let unheard = v5 && recipients == 0;
+                let reason = if unheard { ReasonCode::NoMatchingSubscribers } else { ReasonCode::Success };
+                self.session(slot).answer_publish(ack, reason);
+            }
+            Request::Subscribe(subscribe) => self.subscribe(now, attachment, subscribe),
+            Request::Unsubscribe(unsubscribe) => self.unsubscribe(attachment, unsubscribe),
+            Request::Goodbye { with_will } => self.detach(now, slot, Ending::goodbye(with_will)),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What waits for a record to be committed or a connection to be closed.
+
+use std::collections::HashMap;
+
+use super::effects::{CommandId, WriteTicket};
+use crate::data_plane::broker::Slot;
+use crate::data_plane::protocol::{PacketId, ReasonCode};
+use crate::data_plane::session::Replay;
+use crate::data_plane::session::link::ConnId;
+use crate::model::TopicFilter;
+use crate::seam::command::{CommandError, SessionRef};
+
+/// What happens when a ticket is reported.
+#[derive(Debug)]
+pub(super) enum Awaiting {
+    /// CONNACK.
+    Attach { attachment: Attachment, session_present: bool, expiry_asked_secs: u32, assigned: bool },
+    /// SUBACK.
+    SubAck {
+        attachment: Attachment,
+        packet_id: PacketId,
+        reasons: Vec<ReasonCode>,
+        /// Why a filter was refused, for people.
+        why: Option<String>,
+        /// Filters that the session did not have before.
+        added: Vec<TopicFilter>,
+        replays: Vec<Replay>,
+    },
+    /// UNSUBACK.
+    UnsubAck { attachment: Attachment, packet_id: PacketId, reasons: Vec<ReasonCode> },
+    /// A part of an order.
+    Order(CommandId),
+}
+
+/// The session and connection that something was begun for. Connection ids are never reused, so that
+/// what was begun under an old attachment is recognised (PRODUCT S-9).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attachment {
+    pub(super) slot: Slot,
+    pub(super) conn: ConnId,
+}
+
+/// An order that is carried out and waits to be proven.
+#[derive(Debug)]
+struct Proof {
+    answer: Result<SessionRef, CommandError>,
+    missing: u8,
+}
+
+/// Everything that waits.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    last_ticket: u64,
+    by_ticket: HashMap<WriteTicket, Awaiting, foldhash::fast::RandomState>,
+    by_conn: HashMap<ConnId, Vec<CommandId>, foldhash::fast::RandomState>,
+    proofs: HashMap<CommandId, Proof, foldhash::fast::RandomState>,
+}
+
+impl Pending {
+    /// A ticket that `awaiting` waits for.
+    pub(super) fn ticket(&mut self, awaiting: Awaiting) -> WriteTicket {
+        self.last_ticket += 1;
+        let ticket = WriteTicket(self.last_ticket);
+        self.by_ticket.insert(ticket, awaiting);
+        ticket
+    }
+
+    /// What waited for a ticket.
+    pub(super) fn take(&mut self, ticket: WriteTicket) -> Option<Awaiting> {
+        self.by_ticket.remove(&ticket)
+    }
+
+    /// An order is carried out; its answer waits for a record and, if given, for a connection to close.
+    pub(super) fn prove(
+        &mut self,
+        id: CommandId,
+        answer: SessionRef,
+        closing: Option<ConnId>,
+    ) -> WriteTicket {
+        let missing = 1 + u8::from(closing.is_some());
+        self.proofs.insert(id, Proof { answer: Ok(answer), missing });
+        if let Some(conn) = closing {
+            self.by_conn.entry(conn).or_default().push(id);
+        }
+        self.ticket(Awaiting::Order(id))
+    }
+
+    /// The orders that waited for a connection to close.
+    pub(super) fn closed(&mut self, conn: ConnId) -> Vec<CommandId> {
+        self.by_conn.remove(&conn).unwrap_or_default()
+    }
+
+    /// One of the things an order waited for has happened. Gives the answer once all have.
+    pub(super) fn proven(
+        &mut self,
+        id: CommandId,
+        failure: Option<CommandError>,
+    ) -> Option<Result<SessionRef, CommandError>> {
+        let proof = self.proofs.get_mut(&id)?;
+        if let Some(error) = failure {
+            proof.answer = Err(error);
+        }
+        proof.missing -= 1;
+        if proof.missing > 0 {
+            return None;
+        }
+        self.proofs.remove(&id).map(|proof| proof.answer)
+    }
+}

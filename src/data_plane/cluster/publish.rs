@@ -1,0 +1,173 @@
+//! A message on its way to everyone it concerns (MQTT 5.0, 3.3.4; PRODUCT S-3).
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::Cluster;
+use crate::data_plane::broker::Slot;
+use crate::data_plane::broker::subscription_index::{FilterEntry, Subscriber};
+use crate::data_plane::message_log::MessageLog;
+use crate::data_plane::session::Session;
+use crate::data_plane::session::outbound::Delivery;
+use crate::data_plane::session::transmit::Sent;
+use crate::model::{FilterId, Message, Now, QoS, Seq};
+
+/// Working memory of the fan-out, kept from message to message.
+#[derive(Debug, Default)]
+pub(super) struct FanOut {
+    /// For each slot: the message it was last gathered for, and where in `gathered`.
+    marks: Vec<(u64, u32)>,
+    gathered: Vec<Recipient>,
+    /// Counts gatherings; 0 marks none.
+    round: u64,
+    log_filters: Vec<FilterId>,
+}
+
+/// What all subscriptions of one session make of a message together.
+#[derive(Clone, Debug)]
+struct Recipient {
+    slot: Slot,
+    qos: QoS,
+    retain: bool,
+    subscription_ids: SmallVec<[NonZeroU32; 1]>,
+}
+
+impl Recipient {
+    fn new(subscriber: &Subscriber, message: &Message) -> Self {
+        Self {
+            slot: subscriber.slot,
+            qos: subscriber.qos.min(message.qos),
+            retain: subscriber.retain_as_published && message.retain,
+            subscription_ids: subscriber.identifier.into_iter().collect(),
+        }
+    }
+
+    /// `[MQTT-3.3.4-2]`, `[MQTT-3.3.4-4]`: one delivery, the highest QoS, all identifiers.
+    fn merge(&mut self, subscriber: &Subscriber, message: &Message) {
+        self.qos = self.qos.max(subscriber.qos.min(message.qos));
+        self.retain |= subscriber.retain_as_published && message.retain;
+        self.subscription_ids.extend(subscriber.identifier);
+    }
+}
+
+impl<L: MessageLog> Cluster<L> {
+    /// Passes a message on: retains it if asked, keeps it in the log if a persistent session wants
+    /// it, and sends it to everyone who is online and has room. Returns how many sessions want it.
+    pub(super) fn publish(&mut self, now: Now, message: Message) -> usize {
+        let kept = message.retain || message.qos > QoS::AtMostOnce;
+        let message = Arc::new(if kept { message.detached() } else { message });
+        if message.retain {
+            self.retained.put(&message);
+        }
+        let filters = self.index.matches(message.topic.as_str());
+        if filters.is_empty() {
+            return 0;
+        }
+        let seq = self.append(&message, &filters);
+        let mut fan_out = std::mem::take(&mut self.fan_out);
+        fan_out.gather(&self.index_entries(&filters), &message, self.sessions.capacity(), &self.sessions);
+        let recipients = fan_out.gathered.len();
+        for recipient in fan_out.gathered.drain(..) {
+            self.hand_over(now, recipient, &message, seq);
+        }
+        self.fan_out = fan_out;
+        recipients + self.hand_to_groups(now, &filters, &message, seq)
+    }
+
+    fn index_entries(&self, filters: &[FilterId]) -> SmallVec<[&FilterEntry; 4]> {
+        filters.iter().filter_map(|id| self.index.filter(*id)).collect()
+    }
+
+    /// Keeps the message once, under each distinct filter that a persistent session reads.
+    fn append(&mut self, message: &Arc<Message>, filters: &[FilterId]) -> Option<Seq> {
+        if message.qos == QoS::AtMostOnce {
+            return None;
+        }
+        let Self { fan_out, index, log, .. } = self;
+        fan_out.log_filters.clear();
+        let read = |id: &&FilterId| index.filter(**id).is_some_and(FilterEntry::has_log_readers);
+        fan_out.log_filters.extend(filters.iter().filter(read));
+        (!fan_out.log_filters.is_empty()).then(|| log.append(Arc::clone(message), &fan_out.log_filters))
+    }
+
+    /// One recipient: sends now what can be sent now; the rest waits in the log, or in the queue of a
+    /// session that ends with its connection.
+    fn hand_over(&mut self, now: Now, recipient: Recipient, message: &Arc<Message>, seq: Option<Seq>) {
+        let slot = recipient.slot;
+        let session = &mut self.sessions[slot.0 as usize];
+        let Some(link) = session.link.as_ref() else { return };
+        let delivery = Delivery {
+            message: Arc::clone(message),
+            qos: recipient.qos,
+            retain: recipient.retain,
+            subscription_ids: recipient.subscription_ids,
+            seq: None,
+            group: None,
+        };
+        if delivery.qos == QoS::AtMostOnce {
+            session.send_at_most_once(now, &delivery);
+        } else if session.durable {
+            if link.caught_up {
+                hand_over_from_log(now, session, delivery, seq);
+            }
+        } else if session.outbound.has_queued() {
+            session.outbound.enqueue(delivery);
+        } else if let Sent::NoRoom(delivery) = session.send_assured(now, delivery) {
+            session.outbound.enqueue(delivery);
+        }
+        self.effects.touch(slot, &mut self.sessions[slot.0 as usize]);
+    }
+}
+
+/// At the tail of the log: sends the newest message, or falls back to reading from before it.
+fn hand_over_from_log(now: Now, session: &mut Session, mut delivery: Delivery, seq: Option<Seq>) {
+    delivery.seq = seq;
+    match session.send_assured(now, delivery) {
+        Sent::Done => session.outbound.position = seq.unwrap_or(session.outbound.position),
+        Sent::NoRoom(_) => {
+            if let Some(link) = session.link.as_mut() {
+                link.caught_up = false;
+            }
+        }
+    }
+}
+
+impl FanOut {
+    /// Collects each session that wants the message, once.
+    fn gather(
+        &mut self,
+        entries: &[&FilterEntry],
+        message: &Message,
+        slots: usize,
+        sessions: &slab::Slab<Session>,
+    ) {
+        self.gathered.clear();
+        self.round += 1;
+        let overlapping = entries.len() > 1;
+        if overlapping && self.marks.len() < slots {
+            self.marks.resize(slots, (0, 0));
+        }
+        for subscriber in entries.iter().flat_map(|entry| entry.subscribers()) {
+            // [MQTT-3.8.3-3]: not to the publisher itself, if it asked so.
+            let own = subscriber.no_local
+                && message.publisher.is_some()
+                && message.publisher == sessions.get(subscriber.slot.0 as usize).map(|s| s.id);
+            if own {
+                continue;
+            }
+            if !overlapping {
+                self.gathered.push(Recipient::new(subscriber, message));
+                continue;
+            }
+            let mark = &mut self.marks[subscriber.slot.0 as usize];
+            if mark.0 == self.round {
+                self.gathered[mark.1 as usize].merge(subscriber, message);
+            } else {
+                *mark = (self.round, u32::try_from(self.gathered.len()).unwrap_or(u32::MAX));
+                self.gathered.push(Recipient::new(subscriber, message));
+            }
+        }
+    }
+}

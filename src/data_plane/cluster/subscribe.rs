@@ -1,0 +1,276 @@
+//! SUBSCRIBE and UNSUBSCRIBE (MQTT 5.0, 3.8.4, 3.10.4; PRODUCT ).
+
+use super::pending::{Attachment, Awaiting};
+use super::{Cluster, RecordOutcome};
+use crate::data_plane::broker::Slot;
+use crate::data_plane::broker::subscription_index::Subscriber;
+use crate::data_plane::message_log::MessageLog;
+use crate::data_plane::protocol::{PacketId, ReasonCode, Subscribe, SubscribeFilter, Unsubscribe};
+use crate::data_plane::session::{HeldSubscription, Replay};
+use crate::model::{Now, QoS, RetainHandling, Subscription, TopicFilter};
+use crate::seam::ports::SessionWrite;
+
+/// What became of one filter.
+struct Granted {
+    reason: ReasonCode,
+    is_new: bool,
+    replay: Option<Replay>,
+}
+
+impl<L: MessageLog> Cluster<L> {
+    /// Subscribes to each filter as if alone (`[MQTT-3.8.4-5]`). SUBACK of a persistent session
+    /// follows the commit of its subscriptions; messages may come before it (3.8.4).
+    pub(super) fn subscribe(&mut self, now: Now, attachment: Attachment, subscribe: Subscribe) {
+        let Subscribe { packet_id, subscription_id, filters, .. } = subscribe;
+        let durable = self.session(attachment.slot).durable;
+        if durable && self.store_away {
+            let reasons = vec![ReasonCode::UnspecifiedError; filters.len()];
+            let why = Some("the session store is away; try again soon");
+            self.session(attachment.slot).answer_subscribe(packet_id, reasons, why);
+            return;
+        }
+        let (mut reasons, mut added, mut replays, mut why) = (Vec::new(), Vec::new(), Vec::new(), None);
+        for SubscribeFilter { filter, qos, no_local, retain_as_published, retain_handling } in filters {
+            let identifier = subscription_id;
+            let subscription = Subscription {
+                filter: filter.clone(),
+                qos,
+                no_local,
+                retain_as_published,
+                retain_handling,
+                identifier,
+            };
+            match self.subscribe_one(attachment.slot, subscription) {
+                Ok(granted) => {
+                    reasons.push(granted.reason);
+                    replays.extend(granted.replay);
+                    if granted.is_new {
+                        added.push(filter);
+                    }
+                }
+                Err((reason, text)) => {
+                    reasons.push(reason);
+                    why = Some(text);
+                }
+            }
+        }
+        let awaiting = Awaiting::SubAck { attachment, packet_id, reasons, why, added, replays };
+        self.answer_when_recorded(now, durable, awaiting);
+    }
+
+    /// Unsubscribes from each filter; UNSUBACK of a persistent session follows the commit.
+    pub(super) fn unsubscribe(&mut self, attachment: Attachment, unsubscribe: Unsubscribe) {
+        let Attachment { slot, .. } = attachment;
+        let durable = self.session(slot).durable;
+        let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
+        for filter in unsubscribe.filters {
+            let existed = self.unsubscribe_one(slot, &filter);
+            // [MQTT-3.10.4-1]
+            reasons.push(if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted });
+        }
+        let packet_id = unsubscribe.packet_id;
+        // While the database is away the write waits there: nothing is lost by answering at once.
+        let changed = reasons.contains(&ReasonCode::Success);
+        let waits = durable && changed && !self.store_away;
+        let awaiting = Awaiting::UnsubAck { attachment, packet_id, reasons };
+        if waits {
+            self.ticket_last_write(awaiting);
+        } else if let Awaiting::UnsubAck { reasons, .. } = awaiting {
+            self.session(slot).answer_unsubscribe(packet_id, reasons);
+        }
+    }
+
+    /// The subscriptions of a SUBSCRIBE were committed, or not.
+    pub(super) fn subscriptions_recorded(&mut self, now: Now, awaited: Awaiting, outcome: RecordOutcome) {
+        let Awaiting::SubAck { attachment, packet_id, mut reasons, mut why, added, replays } = awaited else {
+            return;
+        };
+        if self.attached_session(attachment).is_none() {
+            return;
+        }
+        if outcome == RecordOutcome::Committed {
+            self.answer_subscribed(now, attachment.slot, packet_id, reasons, why.as_deref(), replays);
+            return;
+        }
+        // What is answered with an error must not be in force.
+        for filter in added {
+            self.unsubscribe_one(attachment.slot, &filter);
+        }
+        reasons.fill(ReasonCode::UnspecifiedError);
+        why.get_or_insert_with(|| "the session store is away; try again soon".to_owned());
+        self.session(attachment.slot).answer_subscribe(packet_id, reasons, why.as_deref());
+        self.touch(attachment.slot);
+    }
+
+    /// The removals of an UNSUBSCRIBE were committed, or wait for the database.
+    pub(super) fn removals_recorded(
+        &mut self,
+        attachment: Attachment,
+        packet_id: PacketId,
+        reasons: Vec<ReasonCode>,
+    ) {
+        if let Some(session) = self.attached_session(attachment) {
+            session.answer_unsubscribe(packet_id, reasons);
+            self.touch(attachment.slot);
+        }
+    }
+
+    fn answer_when_recorded(&mut self, now: Now, durable: bool, awaiting: Awaiting) {
+        let any_granted = matches!(&awaiting, Awaiting::SubAck { reasons, .. }
+            if reasons.iter().any(|reason| !reason.is_error()));
+        if durable && any_granted {
+            self.ticket_last_write(awaiting);
+        } else if let Awaiting::SubAck { attachment, packet_id, reasons, why, replays, .. } = awaiting {
+            self.answer_subscribed(now, attachment.slot, packet_id, reasons, why.as_deref(), replays);
+        }
+    }
+
+    /// Writes are committed in order: the last one's fate is the fate of all before it.
+    fn ticket_last_write(&mut self, awaiting: Awaiting) {
+        let ticket = self.pending.ticket(awaiting);
+        if let Some((_, slot)) = self.effects.writes.last_mut() {
+            *slot = Some(ticket);
+        }
+    }
+
+    fn answer_subscribed(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        packet_id: PacketId,
+        reasons: Vec<ReasonCode>,
+        why: Option<&str>,
+        replays: Vec<Replay>,
+    ) {
+        let session = self.session(slot);
+        session.answer_subscribe(packet_id, reasons, why);
+        session.replays.extend(replays);
+        self.catch_up(now, slot);
+        self.touch(slot);
+    }
+
+    fn subscribe_one(
+        &mut self,
+        slot: Slot,
+        subscription: Subscription,
+    ) -> Result<Granted, (ReasonCode, String)> {
+        let (session_id, held, is_held) = {
+            let session = self.session(slot);
+            let held = session.subscription(subscription.filter.as_str()).cloned();
+            (session.id, session.subscriptions.len(), held)
+        };
+        if is_held.is_none() {
+            self.check_room(held)?;
+        }
+        let durable = self.session(slot).durable;
+        let shared = subscription.filter.shared().is_some();
+        let (filter, group) = if shared {
+            let (filter, group) = self.join_group(slot, &subscription, durable, is_held.is_none());
+            (filter, Some(group))
+        } else {
+            let subscriber = Subscriber::new(slot, &subscription, durable);
+            (self.index.put(&subscription.filter, subscriber), None)
+        };
+        // Of a subscription that is replaced nothing is lost (`[MQTT-3.8.4-3]`): it goes on where it
+        // is, unless it did not read the log before.
+        let start = is_held
+            .as_ref()
+            .filter(|held| held.subscription.qos > QoS::AtMostOnce)
+            .map_or_else(|| self.log.tail(), |held| held.start);
+        // MQTT 5.0, 4.8.2: a shared subscription gets no retained messages.
+        let replay = replay(&subscription, is_held.is_none()).filter(|_| !shared);
+        let granted = Granted { reason: granted(subscription.qos), is_new: is_held.is_none(), replay };
+        let write = SessionWrite::Subscribe(session_id, Box::new(subscription.clone()));
+        self.effects.writes.push((write, None));
+        let entry = HeldSubscription { subscription, filter, group, start };
+        let session = self.session(slot);
+        match session.subscriptions.iter_mut().find(|held| held.filter == filter && held.group == group) {
+            Some(held) => *held = entry,
+            None => session.subscriptions.push(entry),
+        }
+        Ok(granted)
+    }
+
+    fn check_room(&self, held: usize) -> Result<(), (ReasonCode, String)> {
+        let quota = &self.rules.quota;
+        let refuse = |name: &str, limit: u32, in_use: usize| {
+            let why = format!("quota {name}: limit {limit}, in use {in_use}");
+            Err((ReasonCode::QuotaExceeded, why))
+        };
+        if let Some(limit) = quota.filters_per_client.filter(|limit| held >= *limit as usize) {
+            return refuse("filters_per_client", limit, held);
+        }
+        let in_use = self.index.len();
+        if let Some(limit) = quota.subscriptions.filter(|limit| in_use >= *limit) {
+            return refuse("subscriptions", limit, in_use as usize);
+        }
+        Ok(())
+    }
+
+    fn unsubscribe_one(&mut self, slot: Slot, filter: &TopicFilter) -> bool {
+        let session = self.session(slot);
+        let same = |held: &HeldSubscription| held.subscription.filter == *filter;
+        let Some(at) = session.subscriptions.iter().position(same) else { return false };
+        let held = session.subscriptions.swap_remove(at);
+        session.replays.retain(|replay| replay.filter != *filter);
+        let session_id = session.id;
+        self.release(slot, &held);
+        self.effects.writes.push((SessionWrite::Unsubscribe(session_id, filter.clone()), None));
+        true
+    }
+
+    /// Takes a session off what it subscribed to; a filter's postings go with its last subscriber.
+    pub(super) fn release(&mut self, slot: Slot, held: &HeldSubscription) {
+        let unused = match held.group {
+            Some(group) => self.leave_group(slot, group),
+            None => self.index.remove(held.filter, slot),
+        };
+        if unused {
+            self.log.forget(held.filter);
+        }
+    }
+
+    /// From here on the session's messages come from the log.
+    pub(super) fn make_durable(&mut self, slot: Slot) {
+        let tail = self.log.tail();
+        let Self { sessions, index, groups, .. } = self;
+        let session = &mut sessions[slot.0 as usize];
+        session.durable = true;
+        session.outbound.position = tail;
+        for held in &mut session.subscriptions {
+            held.start = tail;
+            match held.group {
+                Some(group) => groups.make_durable(group, index, tail),
+                None => {
+                    index.put(&held.subscription.filter, Subscriber::new(slot, &held.subscription, true));
+                }
+            }
+        }
+        if let Some(link) = session.link.as_mut() {
+            link.caught_up = false;
+        }
+    }
+}
+
+fn granted(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::Success,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+    }
+}
+
+/// `[MQTT-3.3.1-9]` to `[MQTT-3.3.1-11]`.
+fn replay(subscription: &Subscription, is_new: bool) -> Option<Replay> {
+    let send = match subscription.retain_handling {
+        RetainHandling::Send => true,
+        RetainHandling::SendIfNew => is_new,
+        RetainHandling::DoNotSend => false,
+    };
+    send.then(|| Replay {
+        filter: subscription.filter.clone(),
+        qos: subscription.qos,
+        identifier: subscription.identifier,
+        after: None,
+    })
+}

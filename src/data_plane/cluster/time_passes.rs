@@ -1,0 +1,92 @@
+//! What happens because time passes: expiry, delayed wills, silent clients, repetition, trimming.
+
+use super::Cluster;
+use super::detach::Ending;
+use crate::data_plane::broker::Slot;
+use crate::data_plane::broker::shared_group::SharedGroup;
+use crate::data_plane::message_log::MessageLog;
+use crate::data_plane::protocol::ReasonCode;
+use crate::model::{FilterId, Monotonic, Now, Seq};
+
+/// How often connections and the log are looked at. Keep-alive is in seconds, so that is fine enough.
+const SWEEP_MILLIS: u64 = 1_000;
+
+/// After how long a v3 client gets again what it has not answered (PRODUCT S-11).
+const REPEAT_AFTER_MILLIS: u64 = 120_000;
+
+impl<L: MessageLog> Cluster<L> {
+    /// Does what has fallen due. Called at the start of each turn, before anything is decided or
+    /// counted, so that expiry is a matter of the clock and not of a sweeper (PRODUCT S-7).
+    pub fn time_passes(&mut self, now: Now) {
+        self.expire_due(now);
+        self.publish_due_wills(now);
+        if now.mono.since(self.swept_at).as_millis() >= u128::from(SWEEP_MILLIS) {
+            self.swept_at = now.mono;
+            self.end_silent_connections(now);
+            self.repeat_unanswered(now);
+            self.trim_log();
+        }
+    }
+
+    pub(super) fn expire_due(&mut self, now: Now) {
+        while let Some(slot) = self.registry.expired(now.wall) {
+            self.destroy(now, slot);
+        }
+    }
+
+    fn publish_due_wills(&mut self, now: Now) {
+        while let Some((due_at, slot)) = self.wills.first().copied()
+            && due_at <= now.wall
+        {
+            self.wills.pop_first();
+            if let Some(will) = self.session(slot).will.take() {
+                self.publish_will(now, *will);
+            }
+        }
+    }
+
+    fn end_silent_connections(&mut self, now: Now) {
+        let silent = |slot: &Slot| {
+            let link = self.sessions[slot.0 as usize].link.as_ref();
+            link.is_some_and(|link| link.is_silent(now.mono))
+        };
+        let due: Vec<Slot> = self.online.iter().copied().filter(silent).collect();
+        for slot in due {
+            let why = "no packet for one and a half times the keep-alive [MQTT-3.1.2-22]".to_owned();
+            self.detach(now, slot, Ending::broken("keep_alive_timeout", ReasonCode::KeepAliveTimeout, why));
+        }
+    }
+
+    fn repeat_unanswered(&mut self, now: Now) {
+        let Some(before) = now.mono.as_millis().checked_sub(REPEAT_AFTER_MILLIS) else { return };
+        let Self { sessions, online, effects, .. } = self;
+        for slot in online {
+            let session = &mut sessions[slot.0 as usize];
+            session.repeat_unanswered(now, Monotonic::from_millis(before));
+            effects.touch(*slot, session);
+        }
+    }
+
+    /// Lets go of what every reader of a filter has consumed.
+    fn trim_log(&mut self) {
+        for filter in self.log.posted_filters() {
+            match self.consumed_through(filter) {
+                Some(seq) => self.log.trim(filter, seq),
+                None => self.log.forget(filter),
+            }
+        }
+    }
+
+    /// The position up to which all sessions that read `filter` have consumed it; `None` when none
+    /// reads it.
+    fn consumed_through(&self, filter: FilterId) -> Option<Seq> {
+        let subscribers = self.index.filter(filter)?.subscribers().iter().filter(|s| s.reads_log);
+        let floors = subscribers.map(|subscriber| {
+            let session = &self.sessions[subscriber.slot.0 as usize];
+            let start = session.subscriptions.iter().find(|held| held.filter == filter);
+            session.outbound.floor().max(start.map_or(Seq::ZERO, |held| held.start))
+        });
+        let groups = self.groups.reading(self.index.filter(filter)?.groups()).map(SharedGroup::floor);
+        floors.chain(groups).min()
+    }
+}

@@ -1,0 +1,314 @@
+//! CONNECT: a client asks to be let in (MQTT 5.0, 3.1; MQTT 3.1.1, 3.1; MQTT V3.1, 3.1).
+
+use std::num::{NonZeroU16, NonZeroU32};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::PacketType;
+use crate::data_plane::protocol::property::{
+    Properties, Property, PublishProperties, Trim, UserProperties, put_properties, read_publish_properties,
+};
+use crate::data_plane::protocol::violation::Violation;
+use crate::data_plane::protocol::wire::{self, Reader};
+use crate::model::{ProtocolVersion, QoS, TopicName};
+
+/// CONNECT (MQTT 5.0, 3.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// What the client speaks from here on.
+    pub version: ProtocolVersion,
+    /// v5 clean start; v3 clean session.
+    pub clean_start: bool,
+    /// Seconds; 0 turns it off.
+    pub keep_alive_secs: u16,
+    /// May be empty: the server then assigns one. Its length is judged by the session's owner.
+    pub client_id: ByteString,
+    /// The will, if any.
+    pub will: Option<Will>,
+    /// User name and password.
+    pub credentials: Credentials,
+    /// v5: seconds. Absent means 0 (`[MQTT-3.1.2-23]`); v3 leaves it absent.
+    pub session_expiry_secs: Option<u32>,
+    /// v5: how many QoS 1 and 2 messages the client takes at once. Absent means 65,535.
+    pub receive_maximum: Option<NonZeroU16>,
+    /// v5: the largest packet the client takes.
+    pub packet_bytes_max: Option<NonZeroU32>,
+    /// v5: the highest topic alias the client takes; 0 for none.
+    pub topic_alias_maximum: u16,
+    /// v5: whether the client asks for Response Information.
+    pub request_response_information: bool,
+    /// v5: whether reason strings and user properties may be sent on every packet (default true).
+    pub request_problem_information: bool,
+    /// v5: user properties.
+    pub user_properties: UserProperties,
+    /// v5: the enhanced authentication method.
+    pub auth_method: Option<ByteString>,
+    /// v5: the first data of that method.
+    pub auth_data: Option<Bytes>,
+}
+
+/// User name and password as given. Not shown by `Debug`.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user name field.
+    pub username: Option<ByteString>,
+    /// The password field.
+    pub password: Option<Bytes>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "<redacted>"))
+            .finish()
+    }
+}
+
+/// The will in a CONNECT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Will {
+    /// Where it is published to.
+    pub topic: TopicName,
+    /// What is said.
+    pub payload: Bytes,
+    /// At which quality of service.
+    pub qos: QoS,
+    /// Whether it is retained.
+    pub retain: bool,
+    /// v5: seconds between the connection's end and the publication; 0 for at once.
+    pub delay_secs: u32,
+    /// v5: the properties of the message. Never a topic alias.
+    pub properties: PublishProperties,
+}
+
+const FLAG_RESERVED: u8 = 0b0000_0001;
+const FLAG_CLEAN_START: u8 = 0b0000_0010;
+const FLAG_WILL: u8 = 0b0000_0100;
+const WILL_QOS_SHIFT: u8 = 3;
+const FLAG_WILL_RETAIN: u8 = 0b0010_0000;
+const FLAG_PASSWORD: u8 = 0b0100_0000;
+const FLAG_USERNAME: u8 = 0b1000_0000;
+
+impl Connect {
+    /// Decodes the packet's content after the fixed header.
+    ///
+    /// From the moment the version is known, violations tell it, so that they can be answered.
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, Violation> {
+        let version = read_version(reader)?;
+        decode_after_version(reader, version)
+            .map_err(|violation| Violation::InConnect { version, violation: Box::new(violation) })
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let (name, level) = match self.version {
+            ProtocolVersion::V3_1 => ("MQIsdp", 3),
+            ProtocolVersion::V3_1_1 => ("MQTT", 4),
+            ProtocolVersion::V5 => ("MQTT", 5),
+        };
+        wire::put_string(name, out);
+        out.extend_from_slice(&[level, self.flags()]);
+        wire::put_u16(self.keep_alive_secs, out);
+        if self.version.is_v5() {
+            self.encode_properties(out);
+        }
+        wire::put_string(&self.client_id, out);
+        if let Some(will) = &self.will {
+            if self.version.is_v5() {
+                will.encode_properties(out);
+            }
+            wire::put_string(will.topic.as_str(), out);
+            wire::put_binary(&will.payload, out);
+        }
+        if let Some(username) = &self.credentials.username {
+            wire::put_string(username, out);
+        }
+        if let Some(password) = &self.credentials.password {
+            wire::put_binary(password, out);
+        }
+    }
+
+    fn flags(&self) -> u8 {
+        let mut flags = if self.clean_start { FLAG_CLEAN_START } else { 0 };
+        if let Some(will) = &self.will {
+            flags |= FLAG_WILL | u8::from(will.qos) << WILL_QOS_SHIFT;
+            flags |= if will.retain { FLAG_WILL_RETAIN } else { 0 };
+        }
+        flags |= if self.credentials.username.is_some() { FLAG_USERNAME } else { 0 };
+        flags | if self.credentials.password.is_some() { FLAG_PASSWORD } else { 0 }
+    }
+
+    fn encode_properties(&self, out: &mut Vec<u8>) {
+        put_properties(out, Trim::Nothing, |put| {
+            put.u32(Property::SessionExpiryInterval, self.session_expiry_secs);
+            put.u16(Property::ReceiveMaximum, self.receive_maximum.map(NonZeroU16::get));
+            put.u32(Property::MaximumPacketSize, self.packet_bytes_max.map(NonZeroU32::get));
+            put.u16(
+                Property::TopicAliasMaximum,
+                Some(self.topic_alias_maximum).filter(|maximum| *maximum > 0),
+            );
+            put.byte(Property::RequestResponseInformation, self.request_response_information.then_some(1));
+            put.byte(Property::RequestProblemInformation, (!self.request_problem_information).then_some(0));
+            put.user(&self.user_properties);
+            put.string(Property::AuthenticationMethod, self.auth_method.as_ref());
+            put.binary(Property::AuthenticationData, self.auth_data.as_ref());
+        });
+    }
+
+    fn decode_properties(&mut self, reader: &mut Reader<'_>) -> Result<(), Violation> {
+        let mut properties = Properties::read(reader, PacketType::Connect)?;
+        while let Some(property) = properties.next()? {
+            match property {
+                Property::SessionExpiryInterval => self.session_expiry_secs = Some(properties.u32()?),
+                Property::ReceiveMaximum => self.receive_maximum = Some(properties.nonzero_u16(property)?),
+                Property::MaximumPacketSize => {
+                    self.packet_bytes_max = Some(properties.nonzero_u32(property)?);
+                }
+                Property::TopicAliasMaximum => self.topic_alias_maximum = properties.u16()?,
+                Property::RequestResponseInformation => {
+                    self.request_response_information = properties.flag(property)?;
+                }
+                Property::RequestProblemInformation => {
+                    self.request_problem_information = properties.flag(property)?;
+                }
+                Property::UserProperty => self.user_properties.push(properties.user()?),
+                Property::AuthenticationMethod => self.auth_method = Some(properties.string()?),
+                Property::AuthenticationData => self.auth_data = Some(properties.binary()?),
+                other => return properties.refuse(other),
+            }
+        }
+        if self.auth_data.is_some() && self.auth_method.is_none() {
+            return Err(Violation::AuthDataWithoutMethod);
+        }
+        Ok(())
+    }
+}
+
+impl Will {
+    fn decode(reader: &mut Reader<'_>, version: ProtocolVersion, flags: u8) -> Result<Self, Violation> {
+        let qos = QoS::try_from(flags >> WILL_QOS_SHIFT & 3).map_err(|_| Violation::WillQoSReserved)?;
+        let read =
+            if version.is_v5() { Some(read_publish_properties(reader, PacketType::Connect)?) } else { None };
+        let topic = TopicName::new(reader.string()?).map_err(Violation::WillTopicInvalid)?;
+        let payload = reader.binary()?;
+        let mut will = Self {
+            topic,
+            payload,
+            qos,
+            retain: flags & FLAG_WILL_RETAIN != 0,
+            delay_secs: 0,
+            properties: PublishProperties::default(),
+        };
+        if let Some(read) = read {
+            if read.payload_is_utf8 && std::str::from_utf8(&will.payload).is_err() {
+                return Err(Violation::PayloadFormatInvalid);
+            }
+            will.delay_secs = read.will_delay_secs;
+            will.properties = read.properties;
+        }
+        Ok(will)
+    }
+
+    fn encode_properties(&self, out: &mut Vec<u8>) {
+        put_properties(out, Trim::Nothing, |put| {
+            put.u32(Property::WillDelayInterval, Some(self.delay_secs).filter(|secs| *secs > 0));
+            put.u32(Property::MessageExpiryInterval, self.properties.message_expiry_secs);
+            put.raw(&self.properties.forwarded.0);
+        });
+    }
+}
+
+/// Reads the protocol name and level (`[MQTT-3.1.2-1]`, `[MQTT-3.1.2-2]`).
+pub(in crate::data_plane::protocol) fn read_version(
+    reader: &mut Reader<'_>,
+) -> Result<ProtocolVersion, Violation> {
+    let bytes = usize::from(reader.u16()?);
+    let name = reader.take(bytes)?;
+    let is_old_name = match name {
+        b"MQTT" => false,
+        b"MQIsdp" => true,
+        _ => return Err(Violation::ProtocolNameUnknown),
+    };
+    match (is_old_name, reader.u8()?) {
+        (true, 3) => Ok(ProtocolVersion::V3_1),
+        (false, 4) => Ok(ProtocolVersion::V3_1_1),
+        (false, 5) => Ok(ProtocolVersion::V5),
+        (_, level) => {
+            Err(Violation::ProtocolLevelUnsupported { answer: answer_version(is_old_name, level), level })
+        }
+    }
+}
+
+/// The version in whose form a client of an unsupported level reads CONNACK: from level 5 on it has
+/// properties. Bit 7 is how bridges of old brokers mark themselves.
+fn answer_version(is_old_name: bool, level: u8) -> ProtocolVersion {
+    match (is_old_name, level & 0x7F) {
+        (true, _) => ProtocolVersion::V3_1,
+        (false, ..5) => ProtocolVersion::V3_1_1,
+        (false, _) => ProtocolVersion::V5,
+    }
+}
+
+fn decode_after_version(reader: &mut Reader<'_>, version: ProtocolVersion) -> Result<Connect, Violation> {
+    let flags = reader.u8()?;
+    check_flags(flags, version)?;
+    let mut connect = Connect {
+        version,
+        clean_start: flags & FLAG_CLEAN_START != 0,
+        keep_alive_secs: reader.u16()?,
+        client_id: ByteString::new(),
+        will: None,
+        credentials: Credentials::default(),
+        session_expiry_secs: None,
+        receive_maximum: None,
+        packet_bytes_max: None,
+        topic_alias_maximum: 0,
+        request_response_information: false,
+        request_problem_information: true,
+        user_properties: UserProperties::default(),
+        auth_method: None,
+        auth_data: None,
+    };
+    if version.is_v5() {
+        connect.decode_properties(reader)?;
+    }
+    connect.client_id = reader.string()?;
+    if flags & FLAG_WILL != 0 {
+        connect.will = Some(Will::decode(reader, version, flags)?);
+    }
+    // V3.1, 3.1: the end of the packet takes precedence over these two flags.
+    let is_given = |flag, reader: &Reader<'_>| {
+        flags & flag != 0 && !(version == ProtocolVersion::V3_1 && reader.is_empty())
+    };
+    if is_given(FLAG_USERNAME, reader) {
+        connect.credentials.username = Some(reader.string()?);
+    }
+    if is_given(FLAG_PASSWORD, reader) {
+        connect.credentials.password = Some(reader.binary()?);
+    }
+    reader.finish()?;
+    Ok(connect)
+}
+
+/// V3.1 leaves the reserved flag open and disregards the will's flags when there is no will.
+fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), Violation> {
+    let is_password_alone = flags & FLAG_PASSWORD != 0 && flags & FLAG_USERNAME == 0;
+    if is_password_alone && !version.is_v5() {
+        return Err(Violation::PasswordWithoutUsername);
+    }
+    if version == ProtocolVersion::V3_1 {
+        return Ok(());
+    }
+    if flags & FLAG_RESERVED != 0 {
+        Err(Violation::ConnectFlagReserved)
+    } else if flags & FLAG_WILL != 0 {
+        Ok(())
+    } else if flags >> WILL_QOS_SHIFT & 3 != 0 {
+        Err(Violation::WillQoSWithoutWill)
+    } else if flags & FLAG_WILL_RETAIN != 0 {
+        Err(Violation::WillRetainWithoutWill)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,50 @@
+//! IO. Sockets meet the state machines.
+//!
+//! - [`listener`] accepts; each connection becomes a task.
+//! - [`connection`] moves bytes: reads and decodes for the worker, writes what the worker made.
+//! - [`worker`] is the one task that owns every cluster: it alone decides.
+//! - [`outbox`] holds a connection's bytes between the worker and the socket.
+//! - [`records`] commits session records in groups and tells the worker.
+//!
+//! Everything that crosses between tasks has a bound: the worker's mailbox ([`MAILBOX_MAX`]
+//! batches), an outbox (see [`outbox`]), a read buffer (see [`connection`]).
+
+pub mod connection;
+pub mod listener;
+pub mod outbox;
+pub mod records;
+pub mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::mpsc;
+pub use worker::{Input, Worker};
+
+use super::session::link::ConnId;
+use crate::clock::Clock;
+
+/// How many batches may wait for the worker; connections then wait with reading.
+pub const MAILBOX_MAX: usize = 4_096;
+
+/// What every connection task needs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Where batches go.
+    pub mailbox: mpsc::Sender<Input>,
+    /// Time, for deadlines.
+    pub clock: Clock,
+    last_conn: Arc<AtomicU64>,
+}
+
+impl Context {
+    /// Feeds `mailbox`.
+    pub fn new(mailbox: mpsc::Sender<Input>, clock: Clock) -> Self {
+        Self { mailbox, clock, last_conn: Arc::default() }
+    }
+
+    /// An id for a new connection.
+    pub fn next_conn(&self) -> ConnId {
+        ConnId(self.last_conn.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}

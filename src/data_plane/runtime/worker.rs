@@ -1,0 +1,404 @@
+//! The worker: the one task that owns every cluster.
+//!
+//! A turn takes whatever waits, lets the clusters act on it, and carries out what they want: output
+//! into outboxes (each connection woken once), records into the queue, answers to their callers.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::outbox::Outbox;
+use super::records::{RecordQueue, Report};
+use crate::clock::Clock;
+use crate::data_plane::broker::Slot;
+use crate::data_plane::cluster::{Cluster, CommandId, ConnectRequest, Effects, Order};
+use crate::data_plane::message_log::InMemoryLog;
+use crate::data_plane::protocol::{ConnAck, Packet, ReasonCode, Violation, encode};
+use crate::data_plane::session::link::ConnId;
+use crate::data_plane::session::output::Output;
+use crate::model::{ClusterId, DesiredCluster, Now, ProtocolVersion};
+use crate::seam::command::{Command, CommandError, Reply, SessionRef, Target};
+use crate::seam::desired::{DesiredReceiver, DesiredState};
+use crate::seam::ports::StoredSession;
+
+/// How often the clusters are told the time when nothing else happens.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How many batches are taken in one turn.
+const INPUTS_PER_TURN: usize = 256;
+
+/// How many bytes of messages a cluster keeps in memory.
+const LOG_BYTES_MAX: u64 = 1_024 * 1_024 * 1_024;
+
+/// How long connections have to close when the service stops.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+
+/// What a connection tells the worker.
+#[derive(Debug)]
+pub enum Input {
+    /// A CONNECT came.
+    Connect {
+        /// The cluster it is for.
+        cluster: ClusterId,
+        /// The CONNECT.
+        request: Box<ConnectRequest>,
+        /// Where answers go.
+        outbox: Arc<Outbox>,
+    },
+    /// Packets came, in order; after a violation nothing more comes.
+    Packets {
+        /// The connection.
+        conn: ConnId,
+        /// What came.
+        packets: Vec<Packet>,
+        /// What came after that and is no packet.
+        violation: Option<Violation>,
+    },
+    /// An outbox that was too full has room.
+    Writable {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The socket is closed.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+    },
+}
+
+/// Where a connection belongs.
+#[derive(Debug)]
+struct Conn {
+    /// Which of the worker's clusters.
+    home: usize,
+    /// The session it is attached to, or about to be.
+    slot: Option<Slot>,
+    outbox: Arc<Outbox>,
+}
+
+/// Owns the clusters. Made, filled with stored sessions, then run.
+#[derive(Debug)]
+pub struct Worker {
+    clock: Clock,
+    clusters: Slab<Cluster<InMemoryLog>>,
+    by_id: HashMap<ClusterId, (usize, Arc<DesiredCluster>)>,
+    conns: HashMap<ConnId, Conn, foldhash::fast::RandomState>,
+    /// Clusters that may have effects.
+    dirty: Vec<usize>,
+    records: Arc<RecordQueue>,
+    replies: HashMap<CommandId, Reply<SessionRef>>,
+    last_command: u64,
+    /// The desired state in force.
+    revision: i64,
+    awaiting_revision: Vec<(i64, Reply<()>)>,
+}
+
+/// Everything the worker listens to.
+#[derive(Debug)]
+pub struct Sources {
+    /// From connections.
+    pub inputs: mpsc::Receiver<Input>,
+    /// From the API.
+    pub commands: mpsc::Receiver<Command>,
+    /// From the control plane.
+    pub desired: DesiredReceiver,
+    /// From the records' committer.
+    pub reports: mpsc::Receiver<Report>,
+}
+
+impl Worker {
+    /// A worker that enforces `desired`.
+    pub fn new(clock: Clock, records: Arc<RecordQueue>, desired: &DesiredState) -> Self {
+        let mut worker = Self {
+            clock,
+            clusters: Slab::new(),
+            by_id: HashMap::new(),
+            conns: HashMap::default(),
+            dirty: Vec::new(),
+            records,
+            replies: HashMap::new(),
+            last_command: 0,
+            revision: 0,
+            awaiting_revision: Vec::new(),
+        };
+        worker.enforce(desired);
+        worker
+    }
+
+    /// Takes a stored session. One whose cluster no longer exists is passed over.
+    pub fn restore(&mut self, stored: StoredSession) {
+        let now = self.clock.now();
+        if let Some((home, _)) = self.by_id.get(&stored.row.cluster) {
+            self.clusters[*home].restore(now, stored);
+        }
+    }
+
+    /// Serves until `stop`, then says goodbye to everybody.
+    pub async fn run(mut self, mut sources: Sources, stop: CancellationToken) {
+        let mut inputs = Vec::with_capacity(INPUTS_PER_TURN);
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = sources.inputs.recv_many(&mut inputs, INPUTS_PER_TURN) => {
+                    self.take_inputs(&mut inputs);
+                }
+                Some(report) = sources.reports.recv() => self.take_report(report),
+                Some(command) = sources.commands.recv() => self.take_command(command),
+                Ok(()) = sources.desired.changed() => {
+                    let desired = Arc::clone(&sources.desired.borrow_and_update());
+                    self.enforce(&desired);
+                }
+                _ = tick.tick() => self.tell_the_time(),
+                () = stop.cancelled() => break,
+            }
+            self.finish_turn();
+        }
+        self.say_goodbye(&mut sources, &mut inputs).await;
+    }
+
+    fn take_inputs(&mut self, inputs: &mut Vec<Input>) {
+        let now = self.clock.now();
+        for input in inputs.drain(..) {
+            match input {
+                Input::Connect { cluster, request, outbox } => self.connect(now, &cluster, *request, outbox),
+                Input::Packets { conn, packets, violation } => {
+                    self.take_packets(now, conn, packets, violation.as_ref());
+                }
+                Input::Writable { conn } => {
+                    if let Some((home, slot)) = self.attached(conn) {
+                        self.act(home, |cluster| cluster.writable(now, conn, slot));
+                    }
+                }
+                Input::Closed { conn } => {
+                    if let Some(Conn { home, slot, .. }) = self.conns.remove(&conn) {
+                        self.act(home, |cluster| cluster.connection_closed(now, conn, slot));
+                    }
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, now: Now, cluster: &ClusterId, request: ConnectRequest, outbox: Arc<Outbox>) {
+        let Some((home, _)) = self.by_id.get(cluster) else {
+            refuse(&outbox, request.connect.version);
+            return;
+        };
+        let (home, conn) = (*home, request.conn);
+        let mut slot = None;
+        self.act(home, |cluster| {
+            cluster.time_passes(now);
+            slot = cluster.connect(now, request);
+        });
+        self.conns.insert(conn, Conn { home, slot, outbox });
+    }
+
+    fn take_packets(&mut self, now: Now, conn: ConnId, packets: Vec<Packet>, violation: Option<&Violation>) {
+        let Some((home, slot)) = self.attached(conn) else { return };
+        self.act(home, |cluster| {
+            cluster.receive(now, conn, slot, packets.into_iter());
+            if let Some(violation) = violation {
+                cluster.violated(now, conn, slot, violation);
+            }
+        });
+    }
+
+    fn attached(&self, conn: ConnId) -> Option<(usize, Slot)> {
+        let conn = self.conns.get(&conn)?;
+        Some((conn.home, conn.slot?))
+    }
+
+    fn take_report(&mut self, report: Report) {
+        let now = self.clock.now();
+        for (home, ticket, outcome) in report.outcomes {
+            if self.clusters.contains(home) {
+                self.act(home, |cluster| cluster.record_committed(now, ticket, outcome));
+            }
+        }
+        for (_, cluster) in &mut self.clusters {
+            cluster.set_store_away(report.store_away);
+        }
+    }
+
+    fn take_command(&mut self, command: Command) {
+        match command {
+            Command::Disconnect { target, reply } => self.order(&target, Order::Disconnect, reply),
+            Command::Destroy { target, reply } => self.order(&target, Order::Destroy, reply),
+            Command::ApplyExpiry { target, operator, reply } => {
+                self.order(&target, Order::ApplyExpiry(operator), reply);
+            }
+            Command::Count { cluster, reply } => {
+                let now = self.clock.now();
+                let counts = self.by_id.get(&cluster).map(|(home, _)| *home).map(|home| {
+                    self.act(home, |cluster| cluster.time_passes(now));
+                    self.clusters[home].counts()
+                });
+                // The caller may have given up; then nobody wants the answer.
+                let _ = reply.send(counts.ok_or(CommandError::NoSuchCluster));
+            }
+            Command::AwaitRevision { revision, reply } => {
+                self.awaiting_revision.push((revision, reply));
+                self.answer_awaited_revisions();
+            }
+        }
+    }
+
+    fn order(&mut self, target: &Target, order: Order, reply: Reply<SessionRef>) {
+        let Some((home, _)) = self.by_id.get(&target.cluster) else {
+            let _ = reply.send(Err(CommandError::NoSuchCluster));
+            return;
+        };
+        let (home, now) = (*home, self.clock.now());
+        self.last_command += 1;
+        let id = CommandId(self.last_command);
+        self.replies.insert(id, reply);
+        self.act(home, |cluster| {
+            cluster.time_passes(now);
+            let fence = (target.if_session_id, target.if_epoch);
+            cluster.order(now, id, &target.client_id, fence, order);
+        });
+    }
+
+    /// Makes the clusters what they should be.
+    fn enforce(&mut self, desired: &DesiredState) {
+        let now = self.clock.now();
+        let gone: Vec<ClusterId> =
+            self.by_id.keys().filter(|id| !desired.clusters.contains_key(*id)).cloned().collect();
+        for id in gone {
+            if let Some((home, _)) = self.by_id.remove(&id) {
+                self.act(home, |cluster| cluster.dissolve(now));
+                self.finish_turn();
+                self.clusters.remove(home);
+                self.conns.retain(|_, conn| conn.home != home);
+            }
+        }
+        for (id, rules) in &desired.clusters {
+            match self.by_id.get_mut(id) {
+                Some((_, known)) if known == rules => {}
+                Some((home, known)) => {
+                    *known = Arc::clone(rules);
+                    let home = *home;
+                    self.act(home, |cluster| cluster.set_rules(now, Arc::clone(rules)));
+                }
+                None => {
+                    let cluster = Cluster::new(Arc::clone(rules), InMemoryLog::new(LOG_BYTES_MAX), seed());
+                    let home = self.clusters.insert(cluster);
+                    self.by_id.insert(id.clone(), (home, Arc::clone(rules)));
+                }
+            }
+        }
+        self.revision = desired.revision;
+        self.answer_awaited_revisions();
+    }
+
+    fn answer_awaited_revisions(&mut self) {
+        let in_force = self.revision;
+        let (met, rest) = std::mem::take(&mut self.awaiting_revision)
+            .into_iter()
+            .partition(|(wanted, _)| *wanted <= in_force);
+        self.awaiting_revision = rest;
+        let met: Vec<(i64, Reply<()>)> = met;
+        for (_, reply) in met {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    fn tell_the_time(&mut self) {
+        let now = self.clock.now();
+        for (home, cluster) in &mut self.clusters {
+            cluster.time_passes(now);
+            self.dirty.push(home);
+        }
+    }
+
+    fn act(&mut self, home: usize, deed: impl FnOnce(&mut Cluster<InMemoryLog>)) {
+        deed(&mut self.clusters[home]);
+        if self.dirty.last() != Some(&home) {
+            self.dirty.push(home);
+        }
+    }
+
+    /// Carries out what the clusters want.
+    fn finish_turn(&mut self) {
+        while let Some(home) = self.dirty.pop() {
+            if let Some(cluster) = self.clusters.get_mut(home) {
+                let effects = cluster.take_effects();
+                self.carry_out(home, effects);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, home: usize, effects: Effects) {
+        let cluster = &mut self.clusters[home];
+        for conn in effects.attached {
+            if let Some(conn) = self.conns.get(&conn) {
+                conn.outbox.open();
+            }
+        }
+        for slot in effects.touched {
+            let Some((conn, output)) = cluster.output(slot) else { continue };
+            let Some(Conn { outbox, .. }) = self.conns.get(&conn) else { continue };
+            if !output.is_empty() && outbox.push(output) {
+                cluster.congested(conn, slot);
+            }
+        }
+        for farewell in effects.farewells {
+            if let Some(conn) = self.conns.get_mut(&farewell.conn) {
+                conn.slot = None;
+                conn.outbox.finish(farewell.output);
+            }
+        }
+        if !effects.writes.is_empty() {
+            let records = effects.writes.into_iter();
+            self.records.submit(records.map(|(write, ticket)| (write, ticket.map(|t| (home, t)))));
+        }
+        for (id, answer) in effects.answers {
+            if let Some(reply) = self.replies.remove(&id) {
+                let _ = reply.send(answer);
+            }
+        }
+    }
+
+    /// Ends every connection with a word, and waits for the sockets to close.
+    async fn say_goodbye(&mut self, sources: &mut Sources, inputs: &mut Vec<Input>) {
+        let now = self.clock.now();
+        for (home, cluster) in &mut self.clusters {
+            cluster.shut_down(now);
+            self.dirty.push(home);
+        }
+        self.finish_turn();
+        let all_closed = async {
+            while !self.conns.is_empty() && sources.inputs.recv_many(inputs, INPUTS_PER_TURN).await > 0 {
+                inputs.retain(|input| matches!(input, Input::Closed { .. }));
+                self.take_inputs(inputs);
+            }
+        };
+        if tokio::time::timeout(CLOSE_WITHIN, all_closed).await.is_err() {
+            tracing::warn!(open = self.conns.len(), "some connections did not close in time");
+        }
+        self.finish_turn();
+    }
+}
+
+/// A seed that differs from start to start.
+fn seed() -> u64 {
+    foldhash::fast::RandomState::default().hash_one(0)
+}
+
+/// There is no such cluster (any longer).
+fn refuse(outbox: &Outbox, version: ProtocolVersion) {
+    let connack = ConnAck {
+        reason: ReasonCode::ServerUnavailable,
+        reason_string: Some("no such cluster".into()),
+        ..ConnAck::default()
+    };
+    let mut output = Output::default();
+    encode(&Packet::ConnAck(Box::new(connack)), version, output.buffer());
+    outbox.finish(output);
+}

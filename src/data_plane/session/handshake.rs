@@ -1,0 +1,105 @@
+//! What a CONNECT asks of the session, the same for all protocol versions.
+
+use bytestring::ByteString;
+
+use super::link::V3_RECEIVE_MAXIMUM;
+use crate::data_plane::protocol::{Connect, ReasonCode};
+use crate::model::{ClientId, IdError, ProtocolVersion, Quota};
+
+/// The longest client id of MQTT 3.1 (3.1: "between 1 and 23 characters").
+const V3_1_CLIENT_ID_CHARS_MAX: usize = 23;
+
+/// The client id that a CONNECT means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientIdAsked {
+    /// This one.
+    Given(ClientId),
+    /// None: the server chooses (`[MQTT-3.1.3-6]`).
+    Assign,
+}
+
+/// Judges the client id field by the rules of the client's protocol version.
+///
+/// # Errors
+/// The reason code of the refusal and what to tell the client.
+pub fn client_id_asked(connect: &Connect) -> Result<ClientIdAsked, (ReasonCode, String)> {
+    let invalid = |why: &dyn std::fmt::Display| (ReasonCode::ClientIdentifierNotValid, why.to_string());
+    let text: &ByteString = &connect.client_id;
+    match connect.version {
+        ProtocolVersion::V3_1 if text.is_empty() => Err(invalid(&IdError::ClientIdEmpty)),
+        ProtocolVersion::V3_1 if text.chars().count() > V3_1_CLIENT_ID_CHARS_MAX => {
+            Err(invalid(&"an MQTT 3.1 client id is at most 23 characters"))
+        }
+        // [MQTT-3.1.3-8] of 3.1.1: an empty id only with clean session.
+        ProtocolVersion::V3_1_1 if text.is_empty() && !connect.clean_start => {
+            Err(invalid(&"an empty client id needs clean session 1"))
+        }
+        _ if text.is_empty() => Ok(ClientIdAsked::Assign),
+        _ => ClientId::new(text).map(ClientIdAsked::Given).map_err(|error| invalid(&error)),
+    }
+}
+
+/// The session expiry interval that a CONNECT asks for, in seconds (PRODUCT S-5).
+pub fn expiry_asked_secs(connect: &Connect) -> u32 {
+    match connect.version {
+        ProtocolVersion::V5 => connect.session_expiry_secs.unwrap_or(0),
+        _ if connect.clean_start => 0,
+        _ => Quota::SESSION_EXPIRY_MAX_SECS,
+    }
+}
+
+/// How many QoS 1 and 2 messages the client takes at once (PRODUCT S-11).
+pub fn receive_maximum(connect: &Connect) -> u16 {
+    match connect.version {
+        ProtocolVersion::V5 => connect.receive_maximum.map_or(u16::MAX, std::num::NonZeroU16::get),
+        _ => V3_RECEIVE_MAXIMUM,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_plane::protocol::Credentials;
+
+    fn connect(version: ProtocolVersion, client_id: &str, clean_start: bool) -> Connect {
+        Connect {
+            version,
+            clean_start,
+            keep_alive_secs: 0,
+            client_id: client_id.into(),
+            will: None,
+            credentials: Credentials::default(),
+            session_expiry_secs: None,
+            receive_maximum: None,
+            packet_bytes_max: None,
+            topic_alias_maximum: 0,
+            request_response_information: false,
+            request_problem_information: true,
+            user_properties: Vec::new(),
+            auth_method: None,
+            auth_data: None,
+        }
+    }
+
+    #[test]
+    fn client_id_rules_differ_by_version() {
+        use ProtocolVersion::{V3_1, V3_1_1, V5};
+        let asked = |version, id: &str, clean| client_id_asked(&connect(version, id, clean)).map_err(|e| e.0);
+        let invalid = Err(ReasonCode::ClientIdentifierNotValid);
+        assert_eq!(asked(V5, "", false), Ok(ClientIdAsked::Assign));
+        assert_eq!(asked(V3_1_1, "", true), Ok(ClientIdAsked::Assign));
+        assert_eq!(asked(V3_1_1, "", false), invalid);
+        assert_eq!(asked(V3_1, "", true), invalid);
+        assert_eq!(asked(V3_1, &"a".repeat(24), true), invalid);
+        assert!(asked(V3_1, &"a".repeat(23), true).is_ok());
+        assert!(asked(V5, &"a".repeat(256), true).is_ok());
+        assert_eq!(asked(V5, &"a".repeat(257), true), invalid);
+    }
+
+    #[test]
+    fn clean_session_of_v3_is_an_expiry() {
+        assert_eq!(expiry_asked_secs(&connect(ProtocolVersion::V3_1_1, "a", true)), 0);
+        assert_eq!(expiry_asked_secs(&connect(ProtocolVersion::V3_1_1, "a", false)), 259_200);
+        assert_eq!(expiry_asked_secs(&connect(ProtocolVersion::V5, "a", false)), 0);
+    }
+}

@@ -1,0 +1,92 @@
+//! The connection that a session is attached to at the moment.
+
+use std::num::NonZeroU32;
+
+use super::inbound::AliasesIn;
+use super::output::Output;
+use crate::data_plane::protocol::Packet;
+use crate::data_plane::protocol::encode;
+use crate::model::{Monotonic, ProtocolVersion, Timestamp, Transport};
+
+/// Names one connection for the life of the process; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// Where a connection came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// `address:port` of the client.
+    pub peer: String,
+    /// The listener it came in by.
+    pub listener: String,
+    /// How its bytes arrive.
+    pub transport: Transport,
+}
+
+/// One attachment. Made by CONNECT, gone with the connection.
+#[derive(Debug)]
+pub struct Link {
+    /// Which connection.
+    pub conn: ConnId,
+    /// What the client speaks.
+    pub version: ProtocolVersion,
+    /// Where it came from.
+    pub origin: Origin,
+    /// The user name it gave.
+    pub username: Option<String>,
+    /// What it said of clean start.
+    pub clean_start: bool,
+    /// The keep-alive in force, in seconds; 0 for none.
+    pub keep_alive_secs: u16,
+    /// When it was attached.
+    pub connected_at: Timestamp,
+    /// When the last packet came.
+    pub last_seen: Monotonic,
+    /// How many QoS 1 and 2 messages may be under way to the client.
+    pub receive_maximum: u16,
+    /// The largest packet the client takes, in bytes.
+    pub packet_bytes_max: Option<NonZeroU32>,
+    /// Whether reason strings may be sent on every packet (`[MQTT-3.1.2-29]`).
+    pub problem_information: bool,
+    /// Topic aliases the client has set.
+    pub aliases_in: AliasesIn,
+    /// Whether CONNACK has been sent; nothing else may come before it (`[MQTT-3.2.0-1]`).
+    pub ready: bool,
+    /// Its place in the cluster's list of connections; the cluster keeps it.
+    pub place: usize,
+    /// Whether everything in the log that concerns the session was sent, so that what comes next
+    /// may be sent from memory.
+    pub caught_up: bool,
+    /// Whether the connection has more bytes waiting than it should; then nothing is added that can
+    /// wait or be dropped.
+    pub congested: bool,
+    /// Whether `out` is listed for the end of the turn.
+    pub touched: bool,
+    /// What goes out at the end of the turn.
+    pub out: Output,
+}
+
+/// Past this many bytes made in one turn, what can wait waits for the next.
+const TURN_BYTES_MAX: usize = 1_024 * 1_024;
+
+/// How many QoS 1 and 2 messages are under way to a v3 client (PRODUCT S-11).
+pub const V3_RECEIVE_MAXIMUM: u16 = 16;
+
+impl Link {
+    /// Whether a message may be added now.
+    pub fn takes_messages(&self) -> bool {
+        self.ready && !self.congested && self.out.len() < TURN_BYTES_MAX
+    }
+
+    /// Adds a packet other than PUBLISH.
+    pub fn send(&mut self, packet: &Packet) {
+        encode(packet, self.version, self.out.buffer());
+    }
+
+    /// Whether the client has been silent for one and a half times its keep-alive
+    /// (`[MQTT-3.1.2-22]`, PRODUCT S-15).
+    pub fn is_silent(&self, now: Monotonic) -> bool {
+        let allowed_millis = u128::from(self.keep_alive_secs) * 1_500;
+        self.keep_alive_secs != 0 && now.since(self.last_seen).as_millis() >= allowed_millis
+    }
+}

@@ -1,0 +1,222 @@
+//! PURE. One client's session: what it holds over connections, and how it answers each packet.
+//!
+//! A [`Session`] is told the time and a packet; it changes itself, puts its own answers into its
+//! link's output, and hands back what it cannot do alone as a [`Request`]: routing a message,
+//! subscribing, ending. It never sees other sessions.
+//!
+//! Where to find what: CONNECT's questions in [`handshake`], the attached connection in [`link`],
+//! QoS 2 and topic aliases from the client in [`inbound`], packet ids and windows to the client in
+//! [`outbound`], faults in [`fault`], bytes in [`output`].
+
+pub mod fault;
+pub mod handshake;
+pub mod inbound;
+pub mod link;
+pub mod outbound;
+pub mod output;
+mod receive;
+pub mod transmit;
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use inbound::Inbound;
+use link::Link;
+use outbound::Outbound;
+pub use receive::RECEIVE_MAXIMUM;
+
+use super::protocol::{PacketId, Subscribe, Unsubscribe};
+use crate::model::{
+    ClientId, Epoch, FilterId, GroupId, Message, QoS, Seq, SessionExpiry, SessionId, Subscription, Timestamp,
+    TopicFilter,
+};
+
+/// Everything kept for one client between its CONNECT and the end of its session.
+#[derive(Debug)]
+pub struct Session {
+    /// New for each session. Survives a restart.
+    pub id: SessionId,
+    /// Whose session it is. Survives a restart.
+    pub client_id: ClientId,
+    /// Counts attachments. Survives a restart.
+    pub epoch: Epoch,
+    /// When it began. Survives a restart.
+    pub created_at: Timestamp,
+    /// How long it outlives its connection. Survives a restart.
+    pub expiry: SessionExpiry,
+    /// What it subscribes to, at most [`Quota::filters_per_client`](crate::model::Quota). Survives a
+    /// restart.
+    pub subscriptions: Vec<HeldSubscription>,
+    /// Messages on their way to the client.
+    pub outbound: Outbound,
+    /// QoS 2 messages on their way from the client.
+    pub inbound: Inbound,
+    /// What to publish when the connection or the session ends badly.
+    pub will: Option<Box<HeldWill>>,
+    /// The connection, when there is one.
+    pub link: Option<Box<Link>>,
+    /// Since when, and until when, there is none.
+    pub offline: Option<Offline>,
+    /// Retained messages that new subscriptions are still owed.
+    pub replays: VecDeque<Replay>,
+    /// Whether its messages come from the log: from the moment it outlives its connection on. It
+    /// stays so until the session ends, since what the log holds for it must still be read.
+    pub durable: bool,
+    /// Whether its record has ever been committed. Until then a failed commit ends it.
+    pub recorded: bool,
+}
+
+/// A subscription with its place in the cluster's index and log.
+#[derive(Clone, Debug)]
+pub struct HeldSubscription {
+    /// What was asked for.
+    pub subscription: Subscription,
+    /// The distinct filter it belongs to.
+    pub filter: FilterId,
+    /// The shared group it is a membership of.
+    pub group: Option<GroupId>,
+    /// Messages up to here were published before it existed.
+    pub start: Seq,
+}
+
+/// Retained messages owed to a new subscription: a place in the retained messages, not a copy of
+/// them, so that a slow client costs no memory.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// Which topics.
+    pub filter: TopicFilter,
+    /// The greatest QoS.
+    pub qos: QoS,
+    /// The subscription's identifier.
+    pub identifier: Option<NonZeroU32>,
+    /// The topic sent last.
+    pub after: Option<Box<str>>,
+}
+
+/// A will, waiting.
+#[derive(Clone, Debug)]
+pub struct HeldWill {
+    /// What is published. Its `published_at` and `expires_at` are set when it is.
+    pub message: Message,
+    /// Seconds from its publication to its expiry.
+    pub message_expiry_secs: Option<u32>,
+    /// Seconds between the connection's end and the publication.
+    pub delay_secs: u32,
+    /// When it is published, once the connection has ended.
+    pub due_at: Option<Timestamp>,
+}
+
+/// A session without a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offline {
+    /// When the connection ended.
+    pub since: Timestamp,
+    /// When the session ends (PRODUCT S-7).
+    pub expires_at: Timestamp,
+}
+
+/// What a session cannot do alone.
+#[derive(Debug)]
+pub enum Request {
+    /// Nothing: the session has dealt with it.
+    None,
+    /// Pass this message on, then call [`Session::answer_publish`] with `ack`.
+    Publish {
+        /// The message.
+        message: Message,
+        /// What is to be answered, and how.
+        ack: PublishAck,
+    },
+    /// Subscribe, then call [`Session::answer_subscribe`].
+    Subscribe(Subscribe),
+    /// Unsubscribe, then call [`Session::answer_unsubscribe`].
+    Unsubscribe(Unsubscribe),
+    /// The client has consumed this; there may be room for more.
+    Consumed(outbound::Delivery),
+    /// The client says goodbye.
+    Goodbye {
+        /// Whether its will is published all the same (`DISCONNECT` 0x04).
+        with_will: bool,
+    },
+}
+
+/// How a PUBLISH is answered once the message is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishAck {
+    /// QoS 0: not at all.
+    Nothing,
+    /// QoS 1: PUBACK.
+    PubAck(PacketId),
+    /// QoS 2: PUBREC.
+    PubRec(PacketId),
+}
+
+impl Session {
+    /// A session that has just begun, without a connection.
+    pub fn new(id: SessionId, client_id: ClientId, expiry: SessionExpiry, tail: Seq, now: Timestamp) -> Self {
+        Self {
+            id,
+            client_id,
+            epoch: Epoch(0),
+            created_at: now,
+            expiry,
+            subscriptions: Vec::new(),
+            outbound: Outbound::starting_at(tail),
+            inbound: Inbound::default(),
+            will: None,
+            link: None,
+            offline: None,
+            replays: VecDeque::new(),
+            durable: false,
+            recorded: false,
+        }
+    }
+
+    /// Whether the session outlives its connection.
+    pub fn is_persistent(&self, now: Timestamp) -> bool {
+        self.expiry.is_persistent(now)
+    }
+
+    /// The subscription to exactly this filter.
+    pub fn subscription(&self, filter: &str) -> Option<&HeldSubscription> {
+        self.subscriptions.iter().find(|held| held.subscription.filter.as_str() == filter)
+    }
+
+    /// What this session's subscriptions make of a message read from the log; `None` when it does
+    /// not want it. Overlapping subscriptions give one delivery at the highest QoS with all their
+    /// identifiers (`[MQTT-3.3.4-2]` to `[MQTT-3.3.4-4]`).
+    pub fn delivery_of(&self, message: &Arc<Message>, seq: Seq) -> Option<outbound::Delivery> {
+        let own = message.publisher == Some(self.id);
+        let wanted = self.subscriptions.iter().filter(|held| {
+            held.group.is_none()
+                && held.start < seq
+                && !(own && held.subscription.no_local)
+                && held.subscription.filter.matches(&message.topic)
+        });
+        let mut found: Option<outbound::Delivery> = None;
+        for HeldSubscription { subscription, .. } in wanted {
+            let delivery = found.get_or_insert_with(|| outbound::Delivery {
+                message: Arc::clone(message),
+                qos: QoS::AtMostOnce,
+                retain: false,
+                subscription_ids: smallvec::SmallVec::new(),
+                seq: Some(seq),
+                group: None,
+            });
+            delivery.qos = delivery.qos.max(subscription.qos.min(message.qos));
+            delivery.retain |= subscription.retain_as_published && message.retain;
+            delivery.subscription_ids.extend(subscription.identifier);
+        }
+        found
+    }
+
+    /// The filters to read the log by, each with the position after which to read.
+    pub fn log_cursors(&self, out: &mut Vec<(FilterId, Seq)>) {
+        let reading = self
+            .subscriptions
+            .iter()
+            .filter(|held| held.group.is_none() && held.subscription.qos > QoS::AtMostOnce);
+        out.extend(reading.map(|held| (held.filter, held.start.max(self.outbound.position))));
+    }
+}

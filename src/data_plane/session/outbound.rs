@@ -1,0 +1,335 @@
+//! What goes to the client at QoS 1 and 2: packet ids, phases, and messages that wait.
+//!
+//! Lives with the session, not the connection: on resume the unfinished exchanges go on with the
+//! same packet ids (`[MQTT-4.4.0-1]`).
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::data_plane::protocol::PacketId;
+use crate::model::{GroupId, Message, Monotonic, QoS, Seq};
+
+/// One message for one subscriber, with what its subscriptions make of it. Frozen when it is first
+/// sent: what changes in the subscriptions afterwards does not change a re-delivery.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// What is sent.
+    pub message: Arc<Message>,
+    /// The quality of service of this delivery.
+    pub qos: QoS,
+    /// The retain flag as this subscriber sees it.
+    pub retain: bool,
+    /// Identifiers of all its subscriptions that matched.
+    pub subscription_ids: SmallVec<[NonZeroU32; 1]>,
+    /// Where the message lies in the log; `None` when it does not.
+    pub seq: Option<Seq>,
+    /// The shared group whose message it is: then the group's progress counts, not the session's.
+    pub group: Option<GroupId>,
+}
+
+/// How far an exchange has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// PUBLISH sent; PUBACK or PUBREC is awaited.
+    Published,
+    /// PUBREL sent; PUBCOMP is awaited. The message itself is no longer needed.
+    Released,
+}
+
+/// An exchange under way.
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    /// Its packet id.
+    pub packet_id: PacketId,
+    /// How far it is.
+    pub phase: Phase,
+    /// What is sent.
+    pub delivery: Delivery,
+    /// When it was last sent.
+    pub sent_at: Monotonic,
+}
+
+/// The sending side of a session.
+#[derive(Debug, Default)]
+pub struct Outbound {
+    /// Everything in the log up to here was sent, or did not concern the session.
+    pub position: Seq,
+    /// Exchanges under way, in the order in which they began; so their packet ids ascend (modulo
+    /// wrap-around) and an acknowledgement is found by search.
+    in_flight: VecDeque<InFlight>,
+    /// The packet id given last; 0 before the first.
+    last_packet_id: u16,
+    /// Messages that wait for room and are not in the log: those of sessions that end with their
+    /// connection. At most [`QUEUED_MAX`].
+    queue: VecDeque<Delivery>,
+    /// Messages lost because the queue was full.
+    dropped: u64,
+}
+
+/// How many messages may wait for a session that ends with its connection.
+pub const QUEUED_MAX: usize = 1_000;
+
+impl Outbound {
+    /// Nothing under way; the log is read from behind `position`.
+    pub fn starting_at(position: Seq) -> Self {
+        Self { position, ..Self::default() }
+    }
+
+    /// How many exchanges are under way: what counts against Receive Maximum.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The exchanges under way, earliest first.
+    pub fn exchanges(&self) -> impl Iterator<Item = &InFlight> {
+        self.in_flight.iter()
+    }
+
+    /// Begins an exchange and gives its packet id; `None` when no id is free.
+    ///
+    /// Ids are given in ascending order and a run of them is never longer than the id space, so that
+    /// one exchange that never ends stops the session only after 65,534 more.
+    pub fn begin(&mut self, delivery: Delivery, now: Monotonic) -> Option<PacketId> {
+        let packet_id = following(self.last_packet_id);
+        if self.in_flight.front().is_some_and(|oldest| oldest.packet_id == packet_id) {
+            return None;
+        }
+        self.last_packet_id = packet_id.get();
+        self.in_flight.push_back(InFlight { packet_id, phase: Phase::Published, delivery, sent_at: now });
+        Some(packet_id)
+    }
+
+    /// Whether an exchange could begin, with `window` as the client's Receive Maximum.
+    pub fn has_room(&self, window: u16) -> bool {
+        let free = following(self.last_packet_id);
+        self.in_flight.len() < usize::from(window)
+            && self.in_flight.front().is_none_or(|oldest| oldest.packet_id != free)
+    }
+
+    /// PUBACK. Gives what was delivered.
+    pub fn acknowledged(&mut self, packet_id: PacketId) -> Option<Delivery> {
+        self.end(packet_id, |entry| entry.delivery.qos == QoS::AtLeastOnce)
+    }
+
+    /// PUBREC without error: from here on PUBREL is owed. Returns whether the exchange is known.
+    pub fn received(&mut self, packet_id: PacketId, now: Monotonic) -> bool {
+        let Some(at) = self.find(packet_id) else { return false };
+        let entry = &mut self.in_flight[at];
+        if entry.delivery.qos != QoS::ExactlyOnce {
+            return false;
+        }
+        entry.phase = Phase::Released;
+        entry.sent_at = now;
+        true
+    }
+
+    /// PUBREC with an error: the exchange is over (`[MQTT-4.13.2-1]`, 4.3.3). Gives what was delivered.
+    pub fn rejected(&mut self, packet_id: PacketId) -> Option<Delivery> {
+        self.end(packet_id, |entry| entry.delivery.qos == QoS::ExactlyOnce)
+    }
+
+    /// PUBCOMP. Gives what was delivered.
+    pub fn completed(&mut self, packet_id: PacketId) -> Option<Delivery> {
+        self.end(packet_id, |entry| entry.phase == Phase::Released)
+    }
+
+    /// Every exchange under way is being sent again now.
+    pub fn sent_again(&mut self, now: Monotonic) {
+        for entry in &mut self.in_flight {
+            entry.sent_at = now;
+        }
+    }
+
+    /// Exchanges last sent at or before `before`, marked as sent again at `now`.
+    pub fn due_again(&mut self, before: Monotonic, now: Monotonic) -> Vec<InFlight> {
+        let due = self.in_flight.iter_mut().filter(|entry| entry.sent_at <= before);
+        due.map(|entry| {
+            entry.sent_at = now;
+            entry.clone()
+        })
+        .collect()
+    }
+
+    /// Puts a message in the queue; the newest is lost when it is full.
+    pub fn enqueue(&mut self, delivery: Delivery) {
+        if self.queue.len() < QUEUED_MAX {
+            self.queue.push_back(delivery);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Puts the message that was just dequeued back.
+    pub fn requeue(&mut self, delivery: Delivery) {
+        self.queue.push_front(delivery);
+    }
+
+    /// Takes the earliest message of the queue.
+    pub fn dequeue(&mut self) -> Option<Delivery> {
+        self.queue.pop_front()
+    }
+
+    /// Whether messages wait in the queue.
+    pub fn has_queued(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Everything up to here may be trimmed from the log: it was consumed, in order or not.
+    pub fn floor(&self) -> Seq {
+        let own = self.in_flight.iter().filter(|entry| entry.delivery.group.is_none());
+        let earliest = own.filter_map(|entry| entry.delivery.seq).min();
+        earliest.map_or(self.position, |seq| Seq(seq.0 - 1).min(self.position))
+    }
+
+    /// Takes out the shared groups' QoS 1 messages that the client has not acknowledged, earliest
+    /// first: they go back to their groups (`[MQTT-4.8.2-6]`, PRODUCT S-4).
+    pub fn take_shared(&mut self) -> Vec<Delivery> {
+        let (shared, own) = std::mem::take(&mut self.in_flight).into_iter().partition(|entry: &InFlight| {
+            entry.delivery.group.is_some() && entry.delivery.qos == QoS::AtLeastOnce
+        });
+        self.in_flight = own;
+        let shared: VecDeque<InFlight> = shared;
+        shared.into_iter().map(|entry| entry.delivery).collect()
+    }
+
+    fn end(&mut self, packet_id: PacketId, fits: impl Fn(&InFlight) -> bool) -> Option<Delivery> {
+        let at = self.find(packet_id)?;
+        if !fits(&self.in_flight[at]) {
+            return None;
+        }
+        self.in_flight.remove(at).map(|entry| entry.delivery)
+    }
+
+    fn find(&self, packet_id: PacketId) -> Option<usize> {
+        let oldest = self.in_flight.front()?.packet_id;
+        if oldest == packet_id {
+            return Some(0);
+        }
+        let age = |id: PacketId| distance(oldest, id);
+        let wanted = age(packet_id);
+        let at = self.in_flight.partition_point(|entry| age(entry.packet_id) < wanted);
+        (self.in_flight.get(at)?.packet_id == packet_id).then_some(at)
+    }
+}
+
+/// The packet id after `id`; 0 is skipped.
+fn following(id: u16) -> PacketId {
+    PacketId::new(id.wrapping_add(1)).unwrap_or(PacketId::MIN)
+}
+
+/// How many ids later than `from` the id `to` was given.
+fn distance(from: PacketId, to: PacketId) -> u16 {
+    let ahead = to.get().wrapping_sub(from.get());
+    // Going past 65,535 skips 0.
+    if to < from { ahead - 1 } else { ahead }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::model::{PropertyBytes, Timestamp, TopicName};
+
+    const T0: Monotonic = Monotonic::from_millis(0);
+
+    fn delivery(qos: QoS, seq: u64) -> Delivery {
+        Delivery {
+            message: Arc::new(Message {
+                topic: TopicName::new("t").expect("a topic"),
+                payload: Bytes::new(),
+                qos,
+                retain: false,
+                properties: PropertyBytes::default(),
+                expires_at: None,
+                published_at: Timestamp::EPOCH,
+                publisher: None,
+            }),
+            qos,
+            retain: false,
+            subscription_ids: SmallVec::new(),
+            seq: Some(Seq(seq)),
+            group: None,
+        }
+    }
+
+    fn id(n: u16) -> PacketId {
+        PacketId::new(n).expect("not 0")
+    }
+
+    #[test]
+    fn acknowledgements_end_exchanges_in_any_order() {
+        let mut outbound = Outbound { position: Seq(5), ..Outbound::default() };
+        for seq in 1..=5 {
+            assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, seq), T0), Some(id(seq as u16)));
+        }
+        assert!(!outbound.has_room(5) && outbound.has_room(6));
+        assert!(outbound.acknowledged(id(3).is_some()));
+        assert!(outbound.acknowledged(id(3).is_none()));
+        assert_eq!(outbound.floor(), Seq(0));
+        assert!(outbound.acknowledged(id(1).is_some()));
+        assert_eq!(outbound.floor(), Seq(1));
+        for n in [5, 4, 2] {
+            assert!(outbound.acknowledged(id(n).is_some()));
+        }
+        assert_eq!(outbound.floor(), Seq(5));
+        assert_eq!(outbound.in_flight(), 0);
+    }
+
+    #[test]
+    fn qos_2_needs_both_steps() {
+        let mut outbound = Outbound::default();
+        let one = outbound.begin(delivery(QoS::ExactlyOnce, 1), T0).expect("an id");
+        assert!(outbound.acknowledged(one).is_none(), "PUBACK does not end QoS 2");
+        assert!(outbound.completed(one).is_none(), "PUBCOMP before PUBREC");
+        assert!(outbound.received(one, T0));
+        assert!(outbound.received(one, T0), "a repeated PUBREC is answered again");
+        assert!(outbound.completed(one).is_some());
+        assert!(!outbound.received(one, T0));
+        let two = outbound.begin(delivery(QoS::ExactlyOnce, 2), T0).expect("an id");
+        assert!(outbound.rejected(two).is_some());
+        assert_eq!(outbound.in_flight(), 0);
+    }
+
+    #[test]
+    fn ids_wrap_around_past_zero_and_are_found() {
+        let mut outbound = Outbound { last_packet_id: 65_533, ..Outbound::default() };
+        let ids: Vec<u16> = (1..=4)
+            .filter_map(|seq| outbound.begin(delivery(QoS::AtLeastOnce, seq), T0))
+            .map(PacketId::get)
+            .collect();
+        assert_eq!(ids, [65_534, 65_535, 1, 2]);
+        assert!(outbound.acknowledged(id(3).is_none()));
+        assert!(outbound.acknowledged(id(65_533).is_none()));
+        for n in [1, 65_535, 2, 65_534] {
+            assert!(outbound.acknowledged(id(n).is_some()), "{n}");
+        }
+    }
+
+    #[test]
+    fn an_exchange_that_never_ends_is_not_given_its_id_twice() {
+        let mut outbound = Outbound::default();
+        let stuck = outbound.begin(delivery(QoS::AtLeastOnce, 1), T0).expect("an id");
+        for _ in 0..65_534 {
+            let next = outbound.begin(delivery(QoS::AtLeastOnce, 1), T0).expect("an id");
+            assert!(outbound.acknowledged(next).is_some());
+        }
+        assert!(!outbound.has_room(u16::MAX));
+        assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, 1), T0), None);
+        assert!(outbound.acknowledged(stuck).is_some());
+        assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, 1), T0), Some(stuck));
+    }
+
+    #[test]
+    fn a_full_queue_loses_the_newest_and_counts() {
+        let mut outbound = Outbound::default();
+        for seq in 0..=QUEUED_MAX as u64 {
+            outbound.enqueue(delivery(QoS::AtLeastOnce, seq));
+        }
+        assert_eq!(outbound.dropped, 1);
+        assert_eq!(outbound.dequeue().and_then(|d| d.seq), Some(Seq(0)));
+    }
+}

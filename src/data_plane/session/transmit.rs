@@ -1,0 +1,154 @@
+//! Packets to the client: messages, their repetition, and answers that had to wait.
+
+use super::link::Link;
+use super::outbound::{Delivery, InFlight, Phase};
+use super::output::SHARE_FROM_BYTES;
+use super::{PublishAck, Session};
+use crate::data_plane::protocol::{
+    Ack, Packet, PacketId, PublishHead, ReasonCode, SubAck, UnsubAck, encode_publish, encode_publish_head,
+    publish_len,
+};
+use crate::model::{Monotonic, Now, QoS, Timestamp};
+
+/// What became of a message that was to be sent.
+#[derive(Debug)]
+pub enum Sent {
+    /// It is on its way, or need not be: expired, or larger than the client takes (PRODUCT S-13).
+    Done,
+    /// There is no room now.
+    NoRoom(Delivery),
+}
+
+impl Session {
+    /// Sends a message at QoS 0 if the connection takes it; else it is lost, as QoS 0 may be.
+    pub fn send_at_most_once(&mut self, now: Now, delivery: &Delivery) {
+        let Some(link) = self.link.as_mut().filter(|link| link.takes_messages()) else { return };
+        if !delivery.message.is_expired(now.wall) && fits(link, now.wall, delivery) {
+            send_publish(link, now.wall, delivery, None, false);
+        }
+    }
+
+    /// Whether a message at QoS 1 or 2 could be sent now.
+    pub fn has_room(&self) -> bool {
+        let room = |link: &Link| link.takes_messages() && self.outbound.has_room(link.receive_maximum);
+        self.link.as_deref().is_some_and(room)
+    }
+
+    /// Sends a message at QoS 1 or 2, if the client's window and the connection have room.
+    pub fn send_assured(&mut self, now: Now, delivery: Delivery) -> Sent {
+        let Some(link) = self.link.as_mut() else { return Sent::NoRoom(delivery) };
+        if !link.takes_messages() || !self.outbound.has_room(link.receive_maximum) {
+            return Sent::NoRoom(delivery);
+        }
+        // [MQTT-3.3.2-5], [MQTT-3.1.2-25]: neither an expired message nor one that is too large.
+        if delivery.message.is_expired(now.wall) || !fits(link, now.wall, &delivery) {
+            return Sent::Done;
+        }
+        if let Some(id) = self.outbound.begin(delivery.clone(), now.mono) {
+            send_publish(link, now.wall, &delivery, Some(id), false);
+        }
+        Sent::Done
+    }
+
+    /// Goes on, after a resume, with every exchange that was under way: PUBLISH again with DUP, or
+    /// PUBREL again, with the same packet ids and in order (`[MQTT-4.4.0-1]`, `[MQTT-4.6.0-1]`).
+    pub fn resume_exchanges(&mut self, now: Now) {
+        self.outbound.sent_again(now.mono);
+        let Some(link) = self.link.as_mut() else { return };
+        for exchange in self.outbound.exchanges() {
+            resend(link, now.wall, exchange);
+        }
+    }
+
+    /// Sends again what a v3 client has not answered since `before` (PRODUCT S-11). A v5 client
+    /// gets nothing twice while connected (`[MQTT-4.4.0-1]`).
+    pub fn repeat_unanswered(&mut self, now: Now, before: Monotonic) {
+        let Some(link) = self.link.as_mut().filter(|link| !link.version.is_v5() && link.takes_messages())
+        else {
+            return;
+        };
+        for exchange in self.outbound.due_again(before, now.mono) {
+            resend(link, now.wall, &exchange);
+        }
+    }
+
+    /// Answers a PUBLISH whose message is safe, or was refused.
+    pub fn answer_publish(&mut self, ack: PublishAck, reason: ReasonCode) {
+        let packet = match ack {
+            PublishAck::Nothing => return,
+            PublishAck::PubAck(id) => Packet::PubAck(Ack::new(id, reason)),
+            PublishAck::PubRec(id) => {
+                if reason.is_error() {
+                    self.inbound.release(id);
+                }
+                Packet::PubRec(Ack::new(id, reason))
+            }
+        };
+        self.send(&packet);
+    }
+
+    /// Answers a SUBSCRIBE, a reason for each filter in order (`[MQTT-3.8.4-5]`, `[MQTT-3.9.3-1]`).
+    pub fn answer_subscribe(&mut self, packet_id: PacketId, reasons: Vec<ReasonCode>, why: Option<&str>) {
+        let reason_string = why.filter(|_| self.wants_reasons()).map(Into::into);
+        let user_properties = Vec::new();
+        self.send(&Packet::SubAck(SubAck { packet_id, reasons, reason_string, user_properties }));
+    }
+
+    /// Answers an UNSUBSCRIBE, a reason for each filter in order (`[MQTT-3.10.4-5]`, `[MQTT-3.11.3-1]`).
+    pub fn answer_unsubscribe(&mut self, packet_id: PacketId, reasons: Vec<ReasonCode>) {
+        let user_properties = Vec::new();
+        self.send(&Packet::UnsubAck(UnsubAck { packet_id, reasons, reason_string: None, user_properties }));
+    }
+
+    fn send(&mut self, packet: &Packet) {
+        if let Some(link) = self.link.as_mut() {
+            link.send(packet);
+        }
+    }
+
+    /// `[MQTT-3.1.2-29]`: reason strings only when asked for.
+    fn wants_reasons(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.problem_information)
+    }
+}
+
+fn head(now: Timestamp, delivery: &Delivery, packet_id: Option<PacketId>, dup: bool) -> PublishHead<'_> {
+    PublishHead {
+        dup,
+        qos: delivery.qos,
+        retain: delivery.retain,
+        packet_id,
+        subscription_ids: &delivery.subscription_ids,
+        topic_alias: None,
+        omit_topic: false,
+        now,
+    }
+}
+
+fn fits(link: &Link, now: Timestamp, delivery: &Delivery) -> bool {
+    let Some(max) = link.packet_bytes_max else { return true };
+    let id = (delivery.qos > QoS::AtMostOnce).then_some(PacketId::MIN);
+    let len = publish_len(&head(now, delivery, id, false), &delivery.message, link.version);
+    u32::try_from(len).is_ok_and(|len| len <= max.get())
+}
+
+fn send_publish(link: &mut Link, now: Timestamp, delivery: &Delivery, id: Option<PacketId>, dup: bool) {
+    let head = head(now, delivery, id, dup);
+    let message = &delivery.message;
+    if message.payload.len() >= SHARE_FROM_BYTES {
+        encode_publish_head(&head, message, link.version, link.out.buffer());
+        link.out.push_shared(message.payload.clone());
+    } else {
+        encode_publish(&head, message, link.version, link.out.buffer());
+    }
+}
+
+fn resend(link: &mut Link, now: Timestamp, exchange: &InFlight) {
+    match exchange.phase {
+        Phase::Published => send_publish(link, now, &exchange.delivery, Some(exchange.packet_id), true),
+        Phase::Released => {
+            let ack = Ack::new(exchange.packet_id, ReasonCode::Success);
+            link.send(&Packet::PubRel(ack));
+        }
+    }
+}
