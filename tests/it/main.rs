@@ -3,6 +3,7 @@
 mod command_line;
 mod import_rules;
 mod lifecycle;
+mod packaging;
 mod store_clusters;
 mod store_embedded;
 mod store_scale;
