@@ -84,7 +84,10 @@ CREATE TABLE sessions (
     CONSTRAINT sessions_client UNIQUE (cluster_id, client_id),
     CONSTRAINT sessions_one_override CHECK (num_nonnulls(expiry_override_secs, expiry_override_at) <= 1),
     CONSTRAINT sessions_disconnect CHECK ((disconnect_reason IS NULL) = (disconnect_by IS NULL))
-);
+)
+-- Room in each page for the next version of a row: what changes no indexed column (a new epoch, a
+-- version) then touches no index.
+WITH (fillfactor = 85);
 
 -- Listing walks (cluster_id, client_id), or one of these when it filters. State flips with every
 -- connect, so each state has its own partial index and a row lies in one of them.

@@ -2,10 +2,13 @@
 //! MQTT clients, both stock ones and raw bytes. Nothing here reaches into the service: what a test of it
 //! knows, a customer can know.
 
+pub(crate) mod api;
+pub(crate) mod data_plane;
 pub(crate) mod database;
 pub(crate) mod http;
 pub(crate) mod mqtt;
 pub(crate) mod postgres;
+pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod stock;
