@@ -11,6 +11,7 @@ mod codec;
 mod command_line;
 mod import_rules;
 mod lifecycle;
+mod packaging;
 mod store_clusters;
 mod store_embedded;
 mod store_scale;
