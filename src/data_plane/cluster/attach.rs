@@ -89,6 +89,9 @@ impl<L: MessageLog> Cluster<L> {
 
     fn try_connect(&mut self, now: Now, request: ConnectRequest) -> Result<Slot, Refused> {
         let ConnectRequest { conn, origin, connect, fresh_id } = request;
+        if connect.auth_method.is_some() {
+            return Err(unknown_auth_method());
+        }
         let (client_id, assigned) = match client_id_asked(&connect)? {
             ClientIdAsked::Given(id) => (id, false),
             ClientIdAsked::Assign => (assigned_client_id(fresh_id)?, true),
@@ -312,6 +315,12 @@ impl<L: MessageLog> Cluster<L> {
 fn store_away() -> Refused {
     let why = "the session store is away; try again soon".to_owned();
     Refused { reason: ReasonCode::ServerUnavailable, why }
+}
+
+/// `[MQTT-4.12.0-1]`: a client that wants to be authenticated is not let in without.
+fn unknown_auth_method() -> Refused {
+    let why = "no enhanced authentication is offered".to_owned();
+    Refused { reason: ReasonCode::BadAuthenticationMethod, why }
 }
 
 /// `[MQTT-3.1.3-7]`: unique, and told to the client in CONNACK.
