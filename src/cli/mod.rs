@@ -4,12 +4,16 @@
 //! line, the environment or the configuration file is wrong. No logic of the service lives here; a
 //! command that works on a running service goes through its public API like any other caller.
 
+mod api_client;
+mod clusters;
 mod doctor;
 mod migrate;
 mod openapi;
 mod output;
 mod parts;
+mod remote;
 mod serve;
+mod sessions;
 mod token;
 
 use std::process::ExitCode;
@@ -42,6 +46,10 @@ enum Command {
     Token(token::TokenCommand),
     /// Check configuration, data directory, database and ports
     Doctor(Box<doctor::DoctorArgs>),
+    /// Look at and change clusters of a running service
+    Clusters(clusters::ClustersArgs),
+    /// Look at and end sessions of a running service
+    Sessions(sessions::SessionsArgs),
 }
 
 /// A command line that is wrong in a way the argument parser cannot see.
@@ -69,6 +77,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Openapi => openapi::run(),
         Command::Token(command) => token::run(command),
         Command::Doctor(args) => doctor::run(*args),
+        Command::Clusters(args) => clusters::run(args),
+        Command::Sessions(args) => sessions::run(args),
     }
 }
 

@@ -8,6 +8,11 @@ pub(super) fn failure(error: &anyhow::Error) {
     drop(writeln!(io::stderr().lock(), "holdfast: {}", chain(error)));
 }
 
+/// Prints a line beside the answer, where it does not disturb who reads the answer.
+pub(super) fn notice(text: &str) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
 /// Prints text and a line end; a reader that went away (`| head`) is no failure.
 pub(super) fn line(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();

@@ -78,7 +78,7 @@ pub(super) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
 
 /// Parses a number with a unit; the error says what is allowed.
 fn duration_secs(text: &str) -> Result<u32, String> {
-    let expected = || "a number above 0 with s, m, h or d, such as 12h".to_owned();
+    let expected = || "expected a number above 0 with s, m, h or d, such as 12h".to_owned();
     let unit = text.char_indices().next_back().ok_or_else(expected)?;
     let secs = match unit.1 {
         's' => 1,

@@ -29,7 +29,7 @@ pub struct DataDirFlags {
 impl DataDirFlags {
     /// Flag, else file, else `./data`; made absolute, so that no later change of directory moves it.
     pub(super) fn resolve(self, file: &mut SettingsFile) -> Result<DataDir, ConfigError> {
-        let expected = || "the path of a directory".to_owned();
+        let expected = || "expected the path of a directory".to_owned();
         let in_file = file.text("data-dir", |text| Ok(PathBuf::from(text)))?;
         let path = self.data_dir.or(in_file).unwrap_or_else(|| PathBuf::from("./data"));
         std::path::absolute(&path).map(DataDir).map_err(|_| ConfigError::FlagValue {

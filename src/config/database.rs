@@ -35,7 +35,7 @@ pub struct Database {
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    const EXPECTED: &'static str = "a URL such as postgres://user:password@host:5432/database";
+    const EXPECTED: &'static str = "expected a URL such as postgres://user:password@host:5432/database";
 
     /// Checks the scheme; whether anything answers there is for the connection to find out.
     fn parse(text: &str) -> Result<Self, String> {
@@ -95,7 +95,7 @@ impl DatabaseFlags {
 }
 
 fn directory(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("the path of a directory".to_owned()) } else { Ok(text.into()) }
+    if text.is_empty() { Err("expected the path of a directory".to_owned()) } else { Ok(text.into()) }
 }
 
 /// The text with whatever may be a password replaced: the part of a URL's authority after its

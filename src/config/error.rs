@@ -35,7 +35,7 @@ pub enum ConfigError {
         known: String,
     },
     /// A value of the file is not allowed.
-    #[error("{}: {key} = {value}: expected {expected}", path.display())]
+    #[error("{}: {key} = {value}: {expected}", path.display())]
     FileValue {
         /// The file.
         path: PathBuf,
@@ -43,17 +43,17 @@ pub enum ConfigError {
         key: &'static str,
         /// The value as text.
         value: String,
-        /// What is allowed.
+        /// What is allowed: `expected …`.
         expected: String,
     },
     /// A value given by flag or environment is not allowed.
-    #[error("--{flag} {value}: expected {expected}")]
+    #[error("--{flag} {value}: {expected}")]
     FlagValue {
         /// The flag.
         flag: &'static str,
         /// The value as text, without secrets.
         value: String,
-        /// What is allowed.
+        /// What is allowed: `expected …`.
         expected: String,
     },
     /// A setting needs another one.

@@ -57,13 +57,13 @@ impl SettingsFile {
             Some(Value::String(text)) => {
                 parse(&text).map(Some).map_err(|expected| self.refuse(key, format!("{text:?}"), expected))
             }
-            Some(other) => Err(self.refuse(key, kind(&other), "a string".to_owned())),
+            Some(other) => Err(self.refuse(key, kind(&other), "expected a string".to_owned())),
         }
     }
 
     /// Takes the truth value at `key`.
     pub(super) fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, ConfigError> {
-        let expected = "true or false".to_owned();
+        let expected = "expected true or false".to_owned();
         match self.take(key) {
             None => Ok(None),
             Some(Value::Boolean(value)) => Ok(Some(value)),

@@ -90,5 +90,5 @@ impl ListenerFlags {
 
 /// Parses an address; the error says what is allowed.
 fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| "IP:PORT, such as 127.0.0.1:1883 or [::]:1883".to_owned())
+    text.parse().map_err(|_| "expected IP:PORT, such as 127.0.0.1:1883 or [::]:1883".to_owned())
 }

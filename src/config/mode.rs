@@ -4,6 +4,7 @@ use super::{ConfigError, SettingsFile};
 
 /// The mode of `serve`.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Mode")]
 pub struct ModeFlags {
     /// Let anonymous clients into the cluster `default`, without quotas
     #[arg(

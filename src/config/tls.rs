@@ -55,7 +55,7 @@ impl TlsFlags {
 }
 
 fn path(text: &str) -> Result<PathBuf, String> {
-    if text.is_empty() { Err("the path of a PEM file".to_owned()) } else { Ok(text.into()) }
+    if text.is_empty() { Err("expected the path of a PEM file".to_owned()) } else { Ok(text.into()) }
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ fn collect(directory: &Path, prefix: &str, into: &mut Vec<(String, String)>) {
         let path = format!("{prefix}{}", entry.file_name().into_string().expect("UTF-8"));
         if entry.file_type().expect("a type").is_dir() {
             collect(&entry.path(), &format!("{path}/"), into);
-        } else if path.ends_with(".rs") {
+        } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
             into.push((path, fs::read_to_string(entry.path()).expect("UTF-8")));
         }
     }
@@ -233,7 +233,7 @@ impl Reader<'_> {
             }
             at += 2;
         }
-        self.name(path);
+        self.name(&path);
         at
     }
 
@@ -245,7 +245,7 @@ impl Reader<'_> {
         }
     }
 
-    fn name(&mut self, path: Vec<String>) {
+    fn name(&mut self, path: &[String]) {
         let mut words = path.iter().map(String::as_str).peekable();
         let mut module = match words.peek() {
             Some(&"crate") => Vec::new(),
