@@ -28,7 +28,6 @@ use std::path::{Path, PathBuf};
 
 use script::Script;
 
-use crate::support::database::TestDatabase;
 use crate::support::server::{Options, Server};
 
 #[tokio::test]
@@ -44,10 +43,8 @@ async fn v3_1_1() {
 async fn play_folder(folder: &str) {
     let scripts = read_folder(&root().join(folder));
     assert!(!scripts.is_empty(), "no scripts in {folder}");
-    let database = TestDatabase::create().await;
     let flags = vec!["--dev".to_owned()];
-    let server =
-        Server::start(Options { database_url: Some(database.url()), flags, ..Options::default() }).await;
+    let server = Server::start(Options { flags, ..Options::default() }).await;
     let mut failures = Vec::new();
     for (number, (path, script)) in scripts.iter().enumerate() {
         if let Err(why) = script.play(server.mqtt, &format!("p{number}")).await {

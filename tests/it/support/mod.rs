@@ -14,9 +14,6 @@ pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod stock;
-//! The harness: a real server in a process of its own, a caller of its API, and MQTT clients, both stock
-//! ones and raw bytes. Nothing here reaches into the service: what a test knows, a customer can know.
-
 
 use std::future::Future;
 use std::time::Duration;
