@@ -1,5 +1,6 @@
 //! What can go wrong with the database, told apart by what the caller can do about it.
 
+use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use thiserror::Error;
@@ -75,7 +76,7 @@ impl From<sqlx::Error> for Error {
         }
         let said = error.as_database_error();
         // "character not in repertoire" for a text, "untranslatable character" for one within JSON.
-        if said.and_then(|e| e.code()).is_some_and(|code| ["22021", "22P05"].contains(&&*code)) {
+        if said.and_then(DatabaseError::code).is_some_and(|code| ["22021", "22P05"].contains(&&*code)) {
             return Self::Nul;
         }
         match said.and_then(|e| e.constraint()).and_then(Constraint::by_name) {

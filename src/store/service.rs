@@ -97,13 +97,12 @@ impl ServiceLock {
     /// A call that is dropped counts as one that failed.
     pub async fn heartbeat(&mut self, now: Timestamp) -> Result<(), ServiceLockError> {
         // Taken out, and put back when it has answered: it is not kept when anything goes wrong.
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let (connection, backend) = take_lock(&self.options, Some(self.backend)).await?;
-                self.backend = backend;
-                connection
-            }
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let (connection, backend) = take_lock(&self.options, Some(self.backend)).await?;
+            self.backend = backend;
+            connection
         };
         let write = sqlx::query(HEARTBEAT).bind(OffsetDateTime::from(now)).execute(&mut connection);
         within(ANSWER_MAX, write).await?;
@@ -115,7 +114,7 @@ impl ServiceLock {
     pub async fn release(self) {
         if let Some(connection) = self.connection {
             // When closing fails the connection is broken, and the lock gone with it.
-            let _ = connection.close().await;
+            let _ = within(ANSWER_MAX, connection.close()).await;
         }
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 use tower::ServiceExt;
 
-use super::support::api::{Answer, Api};
+use super::support::api::{Answer, Api, token_at};
 use super::support::data_plane::Mood;
 use super::support::sessions::{T, commit, offline, put, row, session_id};
 
@@ -109,7 +109,7 @@ async fn who_asks(api: &Api, met: &mut Met) {
     let basic = api.anonymous().header("authorization", "Basic YWRhOng=");
     met.code(Code::TokenMissing, &basic.get("/v1/plans").await);
     met.code(Code::TokenInvalid, &api.with_token("x").get("/v1/plans").await);
-    let expired = api.token_at(Role::Admin, None, Timestamp::from_millis(T.as_millis() - 120_000));
+    let expired = token_at(Role::Admin, None, Timestamp::from_millis(T.as_millis() - 120_000));
     met.code(Code::TokenExpired, &api.with_token(&expired).get("/v1/plans").await);
     let viewer = api.with_token(&api.token(Role::Viewer, None));
     met.code(Code::Forbidden, &viewer.delete(METER).await);

@@ -4,8 +4,8 @@
 //! cargo test --test it store_scale -- --ignored --nocapture
 //! ```
 //!
-//! `HOLDFAST_TEST_SESSIONS` sets another number. The private Postgres is the product's own, durable,
-//! in the folder of temporary files.
+//! `HOLDFAST_TEST_SESSIONS` sets another number. The private Postgres has the product's settings; its
+//! files lie in memory where there is enough of it, so that no disk is measured.
 
 #![allow(clippy::print_stdout, reason = "a measurement is for reading")]
 
@@ -17,6 +17,7 @@ use holdfast::seam::ports::{SessionRow, SessionStore, SessionWrite};
 use holdfast::store::embedded::{EmbeddedOptions, EmbeddedPostgres};
 use holdfast::store::{SessionFilter, Store};
 
+use crate::support::scratch;
 use crate::support::sessions::{
     T, client_id, cluster_id, commit, make_clusters, offline, put, row, subscribe,
 };
@@ -29,7 +30,7 @@ const LOAD_PAGE: u32 = 5_000;
 #[tokio::test]
 #[ignore = "takes minutes: a measurement"]
 async fn a_million_sessions() {
-    let folder = tempfile::Builder::new().prefix("hf-scale-").tempdir_in("/tmp").expect("a folder");
+    let folder = scratch::folder();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open).expect("open the folder");
     let options = EmbeddedOptions {

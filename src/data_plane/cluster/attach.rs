@@ -114,9 +114,7 @@ impl<L: MessageLog> Cluster<L> {
                 self.begin(now, SessionId(fresh_id), client_id, expiry)
             }
         };
-        let expiry = &mut self.session(slot).expiry;
-        expiry.client_secs = granted_secs;
-        expiry.bounded_by_cluster = granted_secs != asked_secs;
+        self.grant_expiry(slot, asked_secs);
         self.link(now, slot, conn, origin, connect);
         self.announce(now, Attachment { slot, conn }, resumed.is_some(), asked_secs, assigned);
         Ok(slot)
@@ -184,6 +182,8 @@ impl<L: MessageLog> Cluster<L> {
         let session = self.session(slot);
         session.epoch = session.epoch.next();
         session.will = will;
+        session.inbound.attached();
+        session.outbound.attached();
         session.link = Some(Box::new(link));
         let becomes_durable = !session.durable && session.is_persistent(now.wall);
         self.registry.attached();
@@ -273,7 +273,6 @@ impl<L: MessageLog> Cluster<L> {
             ..ConnAck::default()
         })));
         link.ready = true;
-        session.resume_exchanges(now);
         self.effects.attached.push(conn);
         self.catch_up(now, slot);
         self.touch(slot);

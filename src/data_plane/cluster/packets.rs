@@ -4,6 +4,7 @@ use super::Cluster;
 use super::detach::Ending;
 use super::pending::Attachment;
 use crate::data_plane::broker::Slot;
+use crate::data_plane::broker::admission::grant_expiry;
 use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{Packet, ReasonCode, Violation};
 use crate::data_plane::session::Request;
@@ -80,7 +81,20 @@ impl<L: MessageLog> Cluster<L> {
             }
             Request::Subscribe(subscribe) => self.subscribe(now, attachment, subscribe),
             Request::Unsubscribe(unsubscribe) => self.unsubscribe(attachment, unsubscribe),
-            Request::Goodbye { with_will } => self.detach(now, slot, Ending::goodbye(with_will)),
+            Request::Goodbye { with_will, expiry_secs } => {
+                if let Some(asked_secs) = expiry_secs {
+                    self.grant_expiry(slot, asked_secs);
+                }
+                self.detach(now, slot, Ending::goodbye(with_will));
+            }
         }
+    }
+
+    /// Sets what the client is granted of the expiry it asks for (PRODUCT S-6).
+    pub(super) fn grant_expiry(&mut self, slot: Slot, asked_secs: u32) {
+        let granted_secs = grant_expiry(&self.rules.quota, asked_secs);
+        let expiry = &mut self.session(slot).expiry;
+        expiry.client_secs = granted_secs;
+        expiry.bounded_by_cluster = granted_secs != asked_secs;
     }
 }

@@ -119,8 +119,12 @@ impl<L: MessageLog> Cluster<L> {
         message: &Arc<Message>,
         seq: Option<Seq>,
     ) -> usize {
-        let ids: SmallVec<[GroupId; 4]> =
-            filters.iter().filter_map(|id| self.index.filter(*id)).flat_map(|f| f.groups()).copied().collect();
+        let ids: SmallVec<[GroupId; 4]> = filters
+            .iter()
+            .filter_map(|id| self.index.filter(*id))
+            .flat_map(|f| f.groups())
+            .copied()
+            .collect();
         for id in &ids {
             let Some(group) = self.groups.by_id.get(id) else { continue };
             let assured = message.qos > QoS::AtMostOnce;
@@ -130,7 +134,9 @@ impl<L: MessageLog> Cluster<L> {
                 (false, _) => drop(self.offer(now, *id, Waiting { seq: None, message: Arc::clone(message) })),
                 (true, true) if behind => {}
                 (true, true) => {
-                    if let Offered::Taken = self.offer(now, *id, Waiting { seq, message: Arc::clone(message) }) {
+                    if let Offered::Taken =
+                        self.offer(now, *id, Waiting { seq, message: Arc::clone(message) })
+                    {
                         self.advance_group(*id, seq);
                     } else if let Some(group) = self.groups.by_id.get_mut(id) {
                         group.behind = true;
@@ -227,7 +233,9 @@ impl<L: MessageLog> Cluster<L> {
     fn serve_group_from_log(&mut self, now: Now, id: GroupId) -> bool {
         let mut entries = Vec::new();
         loop {
-            let Some(group) = self.groups.by_id.get_mut(&id).filter(|group| group.durable) else { return true };
+            let Some(group) = self.groups.by_id.get_mut(&id).filter(|group| group.durable) else {
+                return true;
+            };
             entries.clear();
             self.log.read(&[(group.filter, group.position)], READ_AT_ONCE, &mut entries);
             if entries.is_empty() {
@@ -236,7 +244,9 @@ impl<L: MessageLog> Cluster<L> {
             }
             for entry in entries.drain(..) {
                 let seq = Some(entry.seq);
-                if let Offered::NobodyHasRoom(_) = self.offer(now, id, Waiting { seq, message: entry.message }) {
+                if let Offered::NobodyHasRoom(_) =
+                    self.offer(now, id, Waiting { seq, message: entry.message })
+                {
                     return false;
                 }
                 self.advance_group(id, seq);

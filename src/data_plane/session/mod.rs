@@ -138,6 +138,8 @@ pub enum Request {
     Goodbye {
         /// Whether its will is published all the same (`DISCONNECT` 0x04).
         with_will: bool,
+        /// The session expiry it asks for instead of CONNECT's.
+        expiry_secs: Option<u32>,
     },
 }
 

@@ -60,6 +60,9 @@ pub struct Outbound {
     /// Exchanges under way, in the order in which they began; so their packet ids ascend (modulo
     /// wrap-around) and an acknowledgement is found by search.
     in_flight: VecDeque<InFlight>,
+    /// How many of these, the earliest, were sent on the present connection. The others go again, as
+    /// its window allows, before anything new does.
+    sent: usize,
     /// The packet id given last; 0 before the first.
     last_packet_id: u16,
     /// Messages that wait for room and are not in the log: those of sessions that end with their
@@ -88,7 +91,31 @@ impl Outbound {
         self.in_flight.iter()
     }
 
-    /// Begins an exchange and gives its packet id; `None` when no id is free.
+    /// A connection begins: nothing was sent on it yet.
+    pub fn attached(&mut self) {
+        self.sent = 0;
+    }
+
+    /// The earliest exchange that is still to be sent again on this connection, marked as sent. `None`
+    /// when there is none, or when `window` PUBLISH packets are unanswered: PUBREL needs no room.
+    pub fn next_to_repeat(&mut self, window: u16, now: Monotonic) -> Option<&InFlight> {
+        let has_room = self.sent < usize::from(window);
+        let entry = self.in_flight.get_mut(self.sent)?;
+        if !has_room && entry.phase == Phase::Published {
+            return None;
+        }
+        self.sent += 1;
+        entry.sent_at = now;
+        Some(entry)
+    }
+
+    /// Whether every exchange was sent on this connection.
+    pub fn is_repeated(&self) -> bool {
+        self.sent == self.in_flight.len()
+    }
+
+    /// Begins an exchange and gives its packet id; `None` when no id is free. Those before it must all
+    /// have been sent on this connection.
     ///
     /// Ids are given in ascending order and a run of them is never longer than the id space, so that
     /// one exchange that never ends stops the session only after 65,534 more.
@@ -98,6 +125,7 @@ impl Outbound {
             return None;
         }
         self.last_packet_id = packet_id.get();
+        self.sent += 1;
         self.in_flight.push_back(InFlight { packet_id, phase: Phase::Published, delivery, sent_at: now });
         Some(packet_id)
     }
@@ -105,7 +133,8 @@ impl Outbound {
     /// Whether an exchange could begin, with `window` as the client's Receive Maximum.
     pub fn has_room(&self, window: u16) -> bool {
         let free = following(self.last_packet_id);
-        self.in_flight.len() < usize::from(window)
+        self.is_repeated()
+            && self.in_flight.len() < usize::from(window)
             && self.in_flight.front().is_none_or(|oldest| oldest.packet_id != free)
     }
 
@@ -136,16 +165,9 @@ impl Outbound {
         self.end(packet_id, |entry| entry.phase == Phase::Released)
     }
 
-    /// Every exchange under way is being sent again now.
-    pub fn sent_again(&mut self, now: Monotonic) {
-        for entry in &mut self.in_flight {
-            entry.sent_at = now;
-        }
-    }
-
-    /// Exchanges last sent at or before `before`, marked as sent again at `now`.
+    /// Exchanges last sent on this connection at or before `before`, marked as sent again at `now`.
     pub fn due_again(&mut self, before: Monotonic, now: Monotonic) -> Vec<InFlight> {
-        let due = self.in_flight.iter_mut().filter(|entry| entry.sent_at <= before);
+        let due = self.in_flight.iter_mut().take(self.sent).filter(|entry| entry.sent_at <= before);
         due.map(|entry| {
             entry.sent_at = now;
             entry.clone()
@@ -185,12 +207,13 @@ impl Outbound {
     }
 
     /// Takes out the shared groups' QoS 1 messages that the client has not acknowledged, earliest
-    /// first: they go back to their groups (`[MQTT-4.8.2-6]`, PRODUCT S-4).
+    /// first: they go back to their groups (`[MQTT-4.8.2-6]`, PRODUCT S-4). The connection has ended.
     pub fn take_shared(&mut self) -> Vec<Delivery> {
         let (shared, own) = std::mem::take(&mut self.in_flight).into_iter().partition(|entry: &InFlight| {
             entry.delivery.group.is_some() && entry.delivery.qos == QoS::AtLeastOnce
         });
         self.in_flight = own;
+        self.sent = 0;
         let shared: VecDeque<InFlight> = shared;
         shared.into_iter().map(|entry| entry.delivery).collect()
     }
@@ -200,6 +223,7 @@ impl Outbound {
         if !fits(&self.in_flight[at]) {
             return None;
         }
+        self.sent -= usize::from(at < self.sent);
         self.in_flight.remove(at).map(|entry| entry.delivery)
     }
 

@@ -103,13 +103,11 @@ impl Session {
         self.outbound.completed(ack.packet_id).map_or(Request::None, Request::Consumed)
     }
 
-    fn receive_disconnect(&mut self, disconnect: &Disconnect) -> Result<Request, Fault> {
-        if let Some(secs) = disconnect.session_expiry_secs {
-            if self.expiry.client_secs == 0 && secs != 0 {
-                return Err(Fault::ExpiryRaised);
-            }
-            self.expiry.client_secs = secs;
+    fn receive_disconnect(&self, disconnect: &Disconnect) -> Result<Request, Fault> {
+        let expiry_secs = disconnect.session_expiry_secs;
+        if self.expiry.client_secs == 0 && expiry_secs.is_some_and(|secs| secs != 0) {
+            return Err(Fault::ExpiryRaised);
         }
-        Ok(Request::Goodbye { with_will: disconnect.reason != ReasonCode::Success })
+        Ok(Request::Goodbye { with_will: disconnect.reason != ReasonCode::Success, expiry_secs })
     }
 }

@@ -76,38 +76,30 @@ const PUT: &str = concat!(
     ")"
 );
 
-// The session's record counts its subscriptions, so its version moves with them.
 const UNSUBSCRIBE: &str = "
-    WITH gone AS (
-        DELETE FROM subscriptions b
-        USING UNNEST($1::uuid[], $2::text[]) AS n (session_id, filter)
-        WHERE b.session_id = n.session_id AND b.filter = n.filter
-        RETURNING b.session_id
-    )
-    UPDATE sessions SET version = version + 1 WHERE session_id IN (SELECT session_id FROM gone)";
+    DELETE FROM subscriptions b
+    USING UNNEST($1::uuid[], $2::text[]) AS n (session_id, filter)
+    WHERE b.session_id = n.session_id AND b.filter = n.filter";
 
 // `alive` passes over sessions that are gone, and locks the others so that they stay until the commit.
 const SUBSCRIBE: &str = "
     WITH alive AS MATERIALIZED (
         SELECT session_id FROM sessions WHERE session_id = ANY($1) ORDER BY session_id FOR KEY SHARE
-    ), put AS (
-        INSERT INTO subscriptions AS b (session_id, filter, qos, no_local, retain_as_published,
-            retain_handling, identifier, created_at)
-        SELECT n.*, $8
-        FROM UNNEST($1::uuid[], $2::text[], $3::smallint[], $4::boolean[], $5::boolean[],
-            $6::smallint[], $7::bigint[]) AS n (session_id, filter, qos, no_local,
-            retain_as_published, retain_handling, identifier)
-        JOIN alive USING (session_id)
-        ON CONFLICT (session_id, filter) DO UPDATE
-        SET (qos, no_local, retain_as_published, retain_handling, identifier)
-            = (excluded.qos, excluded.no_local, excluded.retain_as_published,
-                excluded.retain_handling, excluded.identifier)
-        WHERE (b.qos, b.no_local, b.retain_as_published, b.retain_handling, b.identifier)
-            IS DISTINCT FROM (excluded.qos, excluded.no_local, excluded.retain_as_published,
-                excluded.retain_handling, excluded.identifier)
-        RETURNING b.session_id
     )
-    UPDATE sessions SET version = version + 1 WHERE session_id IN (SELECT session_id FROM put)";
+    INSERT INTO subscriptions AS b (session_id, filter, qos, no_local, retain_as_published,
+        retain_handling, identifier, created_at)
+    SELECT n.*, $8
+    FROM UNNEST($1::uuid[], $2::text[], $3::smallint[], $4::boolean[], $5::boolean[],
+        $6::smallint[], $7::bigint[]) AS n (session_id, filter, qos, no_local,
+        retain_as_published, retain_handling, identifier)
+    JOIN alive USING (session_id)
+    ON CONFLICT (session_id, filter) DO UPDATE
+    SET (qos, no_local, retain_as_published, retain_handling, identifier)
+        = (excluded.qos, excluded.no_local, excluded.retain_as_published,
+            excluded.retain_handling, excluded.identifier)
+    WHERE (b.qos, b.no_local, b.retain_as_published, b.retain_handling, b.identifier)
+        IS DISTINCT FROM (excluded.qos, excluded.no_local, excluded.retain_as_published,
+            excluded.retain_handling, excluded.identifier)";
 
 /// A batch that is not committed by then has failed: the network may have swallowed it.
 const COMMIT_MAX: Duration = Duration::from_secs(15);

@@ -88,13 +88,7 @@ impl Api {
 
     /// A token that ends in a minute.
     pub(crate) fn token(&self, role: Role, cluster: Option<&str>) -> String {
-        self.token_at(role, cluster, self.clock.wall())
-    }
-
-    /// A token issued then.
-    pub(crate) fn token_at(&self, role: Role, cluster: Option<&str>, at: Timestamp) -> String {
-        let grant = Grant { subject: "ada".to_owned(), role, cluster: cluster.map(cluster_id) };
-        TokenIssuer::new(&SECRET).issue(&grant, at, Duration::from_mins(1)).expect("a token")
+        token_at(role, cluster, self.clock.wall())
     }
 
     /// Calls as administrator of everything.
@@ -111,6 +105,12 @@ impl Api {
     pub(crate) fn anonymous(&self) -> Caller<'_> {
         Caller { api: self, headers: Vec::new() }
     }
+}
+
+/// A token issued then, for a minute.
+pub(crate) fn token_at(role: Role, cluster: Option<&str>, at: Timestamp) -> String {
+    let grant = Grant { subject: "ada".to_owned(), role, cluster: cluster.map(cluster_id) };
+    TokenIssuer::new(&SECRET).issue(&grant, at, Duration::from_mins(1)).expect("a token")
 }
 
 impl Drop for Api {

@@ -52,7 +52,7 @@ impl FakeDataPlane {
                 match mood {
                     Mood::Silent => unanswered.push(command),
                     Mood::Works => worker.clone().carry_out(command).await,
-                    Mood::Fails(error) => worker.clone().refuse(command, error).await,
+                    Mood::Fails(error) => refuse(command, error),
                 }
             }
         });
@@ -117,16 +117,6 @@ impl FakeDataPlane {
         }
     }
 
-    async fn refuse(self, command: Command, error: CommandError) {
-        match command {
-            Command::Disconnect { reply, .. }
-            | Command::Destroy { reply, .. }
-            | Command::ApplyExpiry { reply, .. } => answer(reply, Err(error)),
-            Command::Count { reply, .. } => answer(reply, Err(error)),
-            Command::AwaitRevision { reply, .. } => answer(reply, Err(error)),
-        }
-    }
-
     async fn meet(&self, target: &Target) -> Result<(SessionRef, SessionRow), CommandError> {
         let found = self.store.get_session(&target.cluster, &target.client_id, self.clock.wall()).await;
         let record: SessionRecord =
@@ -143,6 +133,16 @@ impl FakeDataPlane {
 
     async fn write(&self, write: SessionWrite) {
         self.store.commit(&[write]).await.expect("commit a session");
+    }
+}
+
+fn refuse(command: Command, error: CommandError) {
+    match command {
+        Command::Disconnect { reply, .. }
+        | Command::Destroy { reply, .. }
+        | Command::ApplyExpiry { reply, .. } => answer(reply, Err(error)),
+        Command::Count { reply, .. } => answer(reply, Err(error)),
+        Command::AwaitRevision { reply, .. } => answer(reply, Err(error)),
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) struct SessionView {
     /// When the session ends if its client does not return; null while online.
     #[schema(required)]
     expires_at: Option<Timestamp>,
-    /// How many messages of quality of service 1 and 2 may be under way to the client at once.
+    /// How many QoS 1 and 2 messages may be under way to the client at once.
     #[schema(minimum = 1, maximum = 65_535)]
     receive_maximum: u16,
     /// The largest packet that the client takes, in bytes; null for any.

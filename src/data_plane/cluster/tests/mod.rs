@@ -5,6 +5,8 @@
 //! Each thing a script does is a turn of its own, and everything that follows from it is carried out
 //! before the next ([`World::settle`]).
 
+mod connecting;
+mod exactly_once;
 mod packets;
 mod records;
 mod resume;
@@ -12,7 +14,7 @@ mod resume;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use packets::{Hello, Q0, Q1, Q2, goodbye, puback, pubcomp, publish_at, pubrec, pubrel, subscribe, wish};
+use packets::{Hello, Q0, Q1, goodbye, puback, pubcomp, publish_at, pubrec, pubrel, subscribe, wish};
 use records::Records;
 use uuid::Uuid;
 

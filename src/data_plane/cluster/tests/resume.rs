@@ -2,6 +2,7 @@
 
 use super::packets::*;
 use super::*;
+use crate::data_plane::message_log::MessageLog;
 
 /// A persistent subscriber that has gone, and a publisher.
 fn sleeper(world: &mut World, hello: &Hello, qos: QoS) -> Peer {
