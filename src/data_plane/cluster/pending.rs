@@ -7,7 +7,7 @@ use crate::data_plane::broker::Slot;
 use crate::data_plane::protocol::{PacketId, ReasonCode};
 use crate::data_plane::session::Replay;
 use crate::data_plane::session::link::ConnId;
-use crate::model::TopicFilter;
+use crate::model::{Subscription, TopicFilter};
 use crate::seam::command::{CommandError, SessionRef};
 
 /// What happens when a ticket is reported.
@@ -22,14 +22,22 @@ pub(super) enum Awaiting {
         reasons: Vec<ReasonCode>,
         /// Why a filter was refused, for people.
         why: Option<String>,
-        /// Filters that the session did not have before.
-        added: Vec<TopicFilter>,
+        /// What was in force before, should it fail.
+        undo: Vec<Undo>,
         replays: Vec<Replay>,
     },
     /// UNSUBACK.
     UnsubAck { attachment: Attachment, packet_id: PacketId, reasons: Vec<ReasonCode> },
     /// A part of an order.
     Order(CommandId),
+}
+
+/// How to take a subscription back that could not be recorded.
+#[derive(Debug)]
+pub(super) struct Undo {
+    pub(super) filter: TopicFilter,
+    /// What it replaced.
+    pub(super) before: Option<Subscription>,
 }
 
 /// The session and connection that something was begun for. Connection ids are never reused, so that
