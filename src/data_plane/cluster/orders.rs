@@ -50,7 +50,7 @@ impl<L: MessageLog> Cluster<L> {
                 self.effects.answers.push((id, Ok(met)));
             }
             Order::Disconnect => {
-                self.detach(now, slot, Ending::administrative());
+                self.detach(now, slot, &Ending::administrative());
                 self.prove(id, met, conn);
             }
             Order::Destroy if conn.is_none() => {
@@ -58,7 +58,7 @@ impl<L: MessageLog> Cluster<L> {
                 self.prove(id, met, None);
             }
             Order::Destroy => {
-                self.detach_and_destroy(now, slot, Ending::administrative());
+                self.detach_and_destroy(now, slot, &Ending::administrative());
                 self.prove(id, met, conn);
             }
             Order::ApplyExpiry(operator) => {
@@ -73,7 +73,7 @@ impl<L: MessageLog> Cluster<L> {
         self.rules = rules;
         if self.rules.status == ClusterStatus::Suspended {
             while let Some(slot) = self.online.last().copied() {
-                self.detach(now, slot, Ending::suspended());
+                self.detach(now, slot, &Ending::suspended());
             }
         }
     }
@@ -81,7 +81,7 @@ impl<L: MessageLog> Cluster<L> {
     /// The cluster is no more: every session ends.
     pub fn dissolve(&mut self, now: Now) {
         while let Some(slot) = self.online.last().copied() {
-            self.detach_and_destroy(now, slot, Ending::administrative());
+            self.detach_and_destroy(now, slot, &Ending::administrative());
         }
         let rest: Vec<Slot> =
             self.sessions.iter().filter_map(|(at, _)| Some(Slot(at.try_into().ok()?))).collect();

@@ -22,7 +22,7 @@ impl<L: MessageLog> Cluster<L> {
                 Ok(request) => self.carry_out(now, attachment, request),
                 Err(fault) => {
                     let ending = Ending::broken("protocol_error", fault.reason(), fault.to_string());
-                    self.detach(now, slot, ending);
+                    self.detach(now, slot, &ending);
                     return;
                 }
             }
@@ -43,7 +43,7 @@ impl<L: MessageLog> Cluster<L> {
             ReasonCode::MalformedPacket => "malformed_packet",
             _ => "protocol_error",
         };
-        self.detach(now, slot, Ending::broken(word, violation.reason(), violation.to_string()));
+        self.detach(now, slot, &Ending::broken(word, violation.reason(), violation.to_string()));
     }
 
     /// A connection that had too many bytes waiting has written them.
@@ -84,7 +84,7 @@ impl<L: MessageLog> Cluster<L> {
                 if let Some(asked_secs) = expiry_secs {
                     self.grant_expiry(slot, asked_secs);
                 }
-                self.detach(now, slot, Ending::goodbye(with_will));
+                self.detach(now, slot, &Ending::goodbye(with_will));
             }
         }
     }

@@ -27,7 +27,7 @@ impl<L: MessageLog> Cluster<L> {
         session.created_at = row.created_at;
         session.offline = Some(Offline { since, expires_at });
         session.durable = true;
-        session.recorded = true;
+        session.admitted = true;
         session.subscriptions.reserve_exact(subscriptions.len());
         for subscription in subscriptions {
             let filter = index.put(&subscription.filter, Subscriber::new(slot, &subscription, true));

@@ -63,8 +63,9 @@ pub struct Session {
     /// Whether its messages come from the log: from the moment it outlives its connection on. It
     /// stays so until the session ends, since what the log holds for it must still be read.
     pub durable: bool,
-    /// Whether its record has ever been committed. Until then a failed commit ends it.
-    pub recorded: bool,
+    /// Whether a CONNACK was ever sent for it. Until then its client cannot have it
+    /// (`[MQTT-3.2.2-3]`): it is not there for the next CONNECT, and ends with its connection.
+    pub admitted: bool,
 }
 
 /// A subscription with its place in the cluster's index and log.
@@ -169,13 +170,18 @@ impl Session {
             offline: None,
             replays: VecDeque::new(),
             durable: false,
-            recorded: false,
+            admitted: false,
         }
     }
 
-    /// Whether the session outlives its connection.
+    /// Whether the session is meant to outlive its connection.
     pub fn is_persistent(&self, now: Timestamp) -> bool {
         self.expiry.is_persistent(now)
+    }
+
+    /// Whether the session would outlive its connection if that ended now.
+    pub fn outlives_connection(&self, now: Timestamp) -> bool {
+        self.admitted && self.is_persistent(now)
     }
 
     /// The subscription to exactly this filter.
