@@ -75,13 +75,13 @@ impl Ending {
 impl<L: MessageLog> Cluster<L> {
     /// A connection has closed: by itself, or because a [`Farewell`] was carried out.
     pub fn connection_closed(&mut self, now: Now, conn: ConnId, slot: Option<Slot>) {
-        for id in self.pending.closed(conn) {
-            self.order_proven(id, None);
-        }
         if let Some(slot) = slot
             && self.attached_session(Attachment { slot, conn }).is_some()
         {
             self.detach(now, slot, &Ending::lost());
+        }
+        for id in self.pending.closed(conn) {
+            self.order_proven(id, None);
         }
     }
 
@@ -110,7 +110,7 @@ impl<L: MessageLog> Cluster<L> {
             return;
         }
         let expires_at = session.expiry.expires_at(now.wall);
-        session.offline = Some(Offline { since: now.wall, expires_at });
+        session.offline = Some(Offline { since: now.wall, expires_at, conn: Some(link.conn) });
         self.registry.expires(expires_at, slot);
         self.schedule_will(now, slot);
         let mut row = self.online_row(slot, link);
@@ -159,6 +159,7 @@ impl<L: MessageLog> Cluster<L> {
             })));
         }
         let output = std::mem::take(&mut link.out);
+        self.pending.closing(link.conn);
         self.effects.farewells.push(Farewell { conn: link.conn, output });
         Some(link)
     }

@@ -25,7 +25,7 @@ impl<L: MessageLog> Cluster<L> {
         let session = &mut sessions[slot.0 as usize];
         session.epoch = row.epoch;
         session.created_at = row.created_at;
-        session.offline = Some(Offline { since, expires_at });
+        session.offline = Some(Offline { since, expires_at, conn: None });
         session.durable = true;
         session.admitted = true;
         session.subscriptions.reserve_exact(subscriptions.len());

@@ -22,7 +22,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use inbound::Inbound;
-use link::Link;
+use link::{ConnId, Link};
 use outbound::Outbound;
 pub use receive::RECEIVE_MAXIMUM;
 
@@ -113,6 +113,8 @@ pub struct Offline {
     pub since: Timestamp,
     /// When the session ends (PRODUCT S-7).
     pub expires_at: Timestamp,
+    /// The connection that ended; its socket may still be open. `None` after a restart.
+    pub conn: Option<ConnId>,
 }
 
 /// What a session cannot do alone.
