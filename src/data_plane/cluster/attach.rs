@@ -105,7 +105,7 @@ impl<L: MessageLog> Cluster<L> {
         let asked_secs = expiry_asked_secs(&connect);
         let granted_secs = grant_expiry(&self.rules.quota, asked_secs);
         // A session that would end with its connection is not there for the next one.
-        let outlives = |slot: &Slot| self.sessions[slot.0 as usize].is_persistent(now.wall);
+        let outlives = |slot: &Slot| self.sessions[slot.0 as usize].outlives_connection(now.wall);
         let resumed = known.filter(|slot| !connect.clean_start && outlives(slot));
         if granted_secs > 0 && resumed.is_none() && self.store_away {
             return Err(store_away());
@@ -129,7 +129,7 @@ impl<L: MessageLog> Cluster<L> {
     /// The session goes on. A connection that it still has is taken over (`[MQTT-3.1.4-3]`).
     fn take_over(&mut self, now: Now, slot: Slot) -> Slot {
         if self.session(slot).link.is_some() {
-            self.detach(now, slot, Ending::taken_over());
+            self.detach(now, slot, &Ending::taken_over());
         }
         if let Some(Offline { expires_at, .. }) = self.session(slot).offline.take() {
             self.registry.expires_no_more(expires_at, slot);
@@ -142,7 +142,7 @@ impl<L: MessageLog> Cluster<L> {
     fn replace(&mut self, now: Now, old: Slot) {
         if self.session(old).link.is_some() {
             // Ends with its connection, whatever its expiry: nothing of it goes on.
-            self.detach_and_destroy(now, old, Ending::taken_over());
+            self.detach_and_destroy(now, old, &Ending::taken_over());
         } else {
             self.destroy(now, old);
         }
@@ -239,19 +239,20 @@ impl<L: MessageLog> Cluster<L> {
             // The connection has gone, or another took over; the record was written all the same.
             return;
         };
-        match outcome {
-            RecordOutcome::Committed => session.recorded = true,
-            RecordOutcome::StoreAway if session.recorded => {}
-            RecordOutcome::StoreAway | RecordOutcome::Refused => {
-                let link = self.unlink(slot);
-                self.destroy(now, slot);
-                if let Some(link) = link {
-                    self.refuse(conn, link.version, link.packet_bytes_max, store_away());
+        let refused = match outcome {
+            RecordOutcome::Committed => None,
+            RecordOutcome::StoreAway => (!session.admitted).then(store_away),
+            RecordOutcome::Refused => Some(record_refused()),
+        };
+        match refused {
+            None => self.admit_attached(now, attachment, session_present, expiry_asked_secs, assigned),
+            Some(refused) => {
+                if let Some(link) = self.unlink(slot) {
+                    self.go_on_without(now, slot, &link, &Ending::not_recorded());
+                    self.refuse(conn, link.version, link.packet_bytes_max, refused);
                 }
-                return;
             }
         }
-        self.admit_attached(now, attachment, session_present, expiry_asked_secs, assigned);
     }
 
     /// CONNACK, and then whatever waits for the client (`[MQTT-3.2.0-1]`, PRODUCT S-2).
@@ -265,6 +266,7 @@ impl<L: MessageLog> Cluster<L> {
     ) {
         let Attachment { slot, conn } = attachment;
         let session = &mut self.sessions[slot.0 as usize];
+        session.admitted = true;
         let in_force_secs = session.expiry.interval_secs(now.wall);
         let assigned_client_id = assigned.then(|| ByteString::from(session.client_id.as_str()));
         let Some(link) = session.link.as_mut() else { return };
@@ -280,10 +282,11 @@ impl<L: MessageLog> Cluster<L> {
         if !link.send(&connack) {
             // There is nothing that such a client could be told.
             let why = "CONNACK is larger than the client's Maximum Packet Size".to_owned();
-            self.detach(now, slot, Ending::broken("packet_too_large", ReasonCode::PacketTooLarge, why));
+            self.detach(now, slot, &Ending::broken("packet_too_large", ReasonCode::PacketTooLarge, why));
             return;
         }
         link.ready = true;
+        link.last_seen = now.mono;
         self.effects.attached.push(conn);
         self.catch_up(now, slot);
         self.touch(slot);
@@ -321,6 +324,11 @@ fn store_away() -> Refused {
 fn unknown_auth_method() -> Refused {
     let why = "no enhanced authentication is offered".to_owned();
     Refused { reason: ReasonCode::BadAuthenticationMethod, why }
+}
+
+fn record_refused() -> Refused {
+    let why = "the session store refuses the session's record".to_owned();
+    Refused { reason: ReasonCode::ServerUnavailable, why }
 }
 
 /// `[MQTT-3.1.3-7]`: unique, and told to the client in CONNACK.

@@ -85,9 +85,9 @@ impl Link {
     }
 
     /// Whether the client has been silent for one and a half times its keep-alive
-    /// (`[MQTT-3.1.2-22]`, PRODUCT S-15).
+    /// (`[MQTT-3.1.2-22]`, PRODUCT S-15). While CONNACK waits nothing is read, so it is not.
     pub fn is_silent(&self, now: Monotonic) -> bool {
         let allowed_millis = u128::from(self.keep_alive_secs) * 1_500;
-        self.keep_alive_secs != 0 && now.since(self.last_seen).as_millis() >= allowed_millis
+        self.ready && self.keep_alive_secs != 0 && now.since(self.last_seen).as_millis() >= allowed_millis
     }
 }
