@@ -9,6 +9,7 @@ mod connecting;
 mod exactly_once;
 mod orders;
 mod packets;
+mod problem_information;
 mod quotas;
 mod recorded;
 mod records;
