@@ -24,9 +24,9 @@ impl<L: MessageLog> Cluster<L> {
         let session = &mut self.sessions[slot.0 as usize];
         session.epoch = row.epoch;
         session.created_at = row.created_at;
-        session.offline = Some(Offline { since, expires_at });
+        session.offline = Some(Offline { since, expires_at, conn: None });
         session.durable = true;
-        session.recorded = true;
+        session.admitted = true;
         session.subscriptions.reserve_exact(subscriptions.len());
         for subscription in subscriptions {
             let (filter, group) = if subscription.filter.shared().is_some() {

@@ -1,7 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE (MQTT 5.0, 3.8.4, 3.10.4; PRODUCT ).
 
-use super::pending::{Attachment, Awaiting};
-use super::{Cluster, RecordOutcome};
+use super::pending::{Attachment, Awaiting, Undo};
+use super::{Cluster, RecordOutcome, topic_within_limits};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::Subscriber;
 use crate::data_plane::message_log::MessageLog;
@@ -13,7 +13,7 @@ use crate::seam::ports::SessionWrite;
 /// What became of one filter.
 struct Granted {
     reason: ReasonCode,
-    is_new: bool,
+    before: Option<Subscription>,
     replay: Option<Replay>,
 }
 
@@ -29,7 +29,7 @@ impl<L: MessageLog> Cluster<L> {
             self.session(attachment.slot).answer_subscribe(packet_id, reasons, why);
             return;
         }
-        let (mut reasons, mut added, mut replays, mut why) = (Vec::new(), Vec::new(), Vec::new(), None);
+        let (mut reasons, mut undo, mut replays, mut why) = (Vec::new(), Vec::new(), Vec::new(), None);
         for SubscribeFilter { filter, qos, no_local, retain_as_published, retain_handling } in filters {
             let identifier = subscription_id;
             let subscription = Subscription {
@@ -44,9 +44,7 @@ impl<L: MessageLog> Cluster<L> {
                 Ok(granted) => {
                     reasons.push(granted.reason);
                     replays.extend(granted.replay);
-                    if granted.is_new {
-                        added.push(filter);
-                    }
+                    undo.push(Undo { filter, before: granted.before });
                 }
                 Err((reason, text)) => {
                     reasons.push(reason);
@@ -54,7 +52,7 @@ impl<L: MessageLog> Cluster<L> {
                 }
             }
         }
-        let awaiting = Awaiting::SubAck { attachment, packet_id, reasons, why, added, replays };
+        let awaiting = Awaiting::SubAck { attachment, packet_id, reasons, why, undo, replays };
         self.answer_when_recorded(now, durable, awaiting);
     }
 
@@ -82,7 +80,7 @@ impl<L: MessageLog> Cluster<L> {
 
     /// The subscriptions of a SUBSCRIBE were committed, or not.
     pub(super) fn subscriptions_recorded(&mut self, now: Now, awaited: Awaiting, outcome: RecordOutcome) {
-        let Awaiting::SubAck { attachment, packet_id, mut reasons, mut why, added, replays } = awaited else {
+        let Awaiting::SubAck { attachment, packet_id, mut reasons, mut why, undo, replays } = awaited else {
             return;
         };
         if self.attached_session(attachment).is_none() {
@@ -93,8 +91,11 @@ impl<L: MessageLog> Cluster<L> {
             return;
         }
         // What is answered with an error must not be in force.
-        for filter in added {
-            self.unsubscribe_one(attachment.slot, &filter);
+        for Undo { filter, before } in undo.into_iter().rev() {
+            match before {
+                None => _ = self.unsubscribe_one(attachment.slot, &filter),
+                Some(before) => self.resubscribe(attachment.slot, before),
+            }
         }
         reasons.fill(ReasonCode::UnspecifiedError);
         why.get_or_insert_with(|| "the session store is away; try again soon".to_owned());
@@ -154,6 +155,7 @@ impl<L: MessageLog> Cluster<L> {
         slot: Slot,
         subscription: Subscription,
     ) -> Result<Granted, (ReasonCode, String)> {
+        check_filter(&subscription.filter)?;
         let (session_id, held, is_held) = {
             let session = self.session(slot);
             let held = session.subscription(subscription.filter.as_str()).cloned();
@@ -179,7 +181,8 @@ impl<L: MessageLog> Cluster<L> {
             .map_or_else(|| self.log.tail(), |held| held.start);
         // MQTT 5.0, 4.8.2: a shared subscription gets no retained messages.
         let replay = replay(&subscription, is_held.is_none()).filter(|_| !shared);
-        let granted = Granted { reason: granted(subscription.qos), is_new: is_held.is_none(), replay };
+        let before = is_held.map(|held| held.subscription);
+        let granted = Granted { reason: granted(subscription.qos), before, replay };
         let write = SessionWrite::Subscribe(session_id, Box::new(subscription.clone()));
         self.effects.writes.push((write, None));
         let entry = HeldSubscription { subscription, filter, group, start };
@@ -189,6 +192,17 @@ impl<L: MessageLog> Cluster<L> {
             None => session.subscriptions.push(entry),
         }
         Ok(granted)
+    }
+
+    /// Puts the options of a subscription back, if it is still there.
+    fn resubscribe(&mut self, slot: Slot, before: Subscription) {
+        let Self { sessions, index, effects, .. } = self;
+        let session = &mut sessions[slot.0 as usize];
+        let same = |held: &&mut HeldSubscription| held.subscription.filter == before.filter;
+        let Some(held) = session.subscriptions.iter_mut().find(same) else { return };
+        index.put(&before.filter, Subscriber::new(slot, &before, session.durable));
+        effects.writes.push((SessionWrite::Subscribe(session.id, Box::new(before.clone())), None));
+        held.subscription = before;
     }
 
     fn check_room(&self, held: usize) -> Result<(), (ReasonCode, String)> {
@@ -250,6 +264,11 @@ impl<L: MessageLog> Cluster<L> {
             link.caught_up = false;
         }
     }
+}
+
+/// PRODUCT Q-9.
+fn check_filter(filter: &TopicFilter) -> Result<(), (ReasonCode, String)> {
+    topic_within_limits(filter.as_str(), filter.levels()).map_err(|why| (ReasonCode::TopicFilterInvalid, why))
 }
 
 fn granted(qos: QoS) -> ReasonCode {

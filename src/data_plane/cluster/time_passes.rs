@@ -53,7 +53,7 @@ impl<L: MessageLog> Cluster<L> {
         let due: Vec<Slot> = self.online.iter().copied().filter(silent).collect();
         for slot in due {
             let why = "no packet for one and a half times the keep-alive [MQTT-3.1.2-22]".to_owned();
-            self.detach(now, slot, Ending::broken("keep_alive_timeout", ReasonCode::KeepAliveTimeout, why));
+            self.detach(now, slot, &Ending::broken("keep_alive_timeout", ReasonCode::KeepAliveTimeout, why));
         }
     }
 

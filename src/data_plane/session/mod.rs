@@ -22,7 +22,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use inbound::Inbound;
-use link::Link;
+use link::{ConnId, Link};
 use outbound::Outbound;
 pub use receive::RECEIVE_MAXIMUM;
 
@@ -63,8 +63,9 @@ pub struct Session {
     /// Whether its messages come from the log: from the moment it outlives its connection on. It
     /// stays so until the session ends, since what the log holds for it must still be read.
     pub durable: bool,
-    /// Whether its record has ever been committed. Until then a failed commit ends it.
-    pub recorded: bool,
+    /// Whether a CONNACK was ever sent for it. Until then its client cannot have it
+    /// (`[MQTT-3.2.2-3]`): it is not there for the next CONNECT, and ends with its connection.
+    pub admitted: bool,
 }
 
 /// A subscription with its place in the cluster's index and log.
@@ -114,6 +115,8 @@ pub struct Offline {
     pub since: Timestamp,
     /// When the session ends (PRODUCT S-7).
     pub expires_at: Timestamp,
+    /// The connection that ended; its socket may still be open. `None` after a restart.
+    pub conn: Option<ConnId>,
 }
 
 /// What a session cannot do alone.
@@ -171,13 +174,18 @@ impl Session {
             offline: None,
             replays: VecDeque::new(),
             durable: false,
-            recorded: false,
+            admitted: false,
         }
     }
 
-    /// Whether the session outlives its connection.
+    /// Whether the session is meant to outlive its connection.
     pub fn is_persistent(&self, now: Timestamp) -> bool {
         self.expiry.is_persistent(now)
+    }
+
+    /// Whether the session would outlive its connection if that ended now.
+    pub fn outlives_connection(&self, now: Timestamp) -> bool {
+        self.admitted && self.is_persistent(now)
     }
 
     /// The subscription to exactly this filter.

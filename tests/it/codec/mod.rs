@@ -2,6 +2,7 @@
 
 #[path = "../../../fuzz/src/any_bytes.rs"]
 mod any_bytes;
+mod differential;
 mod invalid;
 mod notation;
 mod packets;

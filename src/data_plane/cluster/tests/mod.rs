@@ -7,9 +7,13 @@
 
 mod connecting;
 mod exactly_once;
+mod orders;
 mod packets;
+mod quotas;
+mod recorded;
 mod records;
 mod resume;
+mod wills;
 
 use std::sync::Arc;
 
