@@ -12,7 +12,8 @@ use anyhow::{Context, bail};
 use rustix::fs::Access;
 
 use super::{output, parts, small_runtime};
-use crate::config::{Config, DataDir, Flags, Tls};
+use crate::config::{self, Config, DataDir, Flags};
+use crate::data_plane::runtime::tls::Tls;
 
 /// Check configuration, data directory, database and ports.
 #[derive(Debug, clap::Args)]
@@ -99,15 +100,9 @@ async fn database(config: &Config) -> anyhow::Result<String> {
     }
 }
 
-fn certificates(tls: &Tls) -> anyhow::Result<String> {
-    for path in [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()].into_iter().flatten() {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        if !text.contains("-----BEGIN ") {
-            bail!("{} is not PEM", path.display());
-        }
-    }
-    Ok("readable".to_owned())
+fn certificates(files: &config::Tls) -> anyhow::Result<String> {
+    Tls::load(files.clone())?;
+    Ok("can be used".to_owned())
 }
 
 /// A port is free when it can be bound; QUIC's is a UDP one.

@@ -5,5 +5,8 @@ mod import_rules;
 mod lifecycle;
 mod store_clusters;
 mod support;
+mod transport_all;
+mod transport_tls;
+mod transport_websocket;
 mod walkthrough;
 mod wire;

@@ -2,11 +2,14 @@
 //! ones and raw bytes. Nothing here reaches into the service: what a test knows, a customer can know.
 
 pub(crate) mod database;
+pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod mqtt;
+pub(crate) mod pki;
 pub(crate) mod postgres;
 pub(crate) mod server;
 pub(crate) mod stock;
+pub(crate) mod transport;
 
 use std::future::Future;
 use std::time::Duration;
