@@ -28,9 +28,20 @@ pub(super) fn run(args: MigrateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A database that is given may be migrated under a running service; the private one belongs to the
+/// process that holds the data directory.
 async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let _claim = match config.database.url {
+        Some(_) => None,
+        None => Some(config.data_dir.claim().with_context(|| {
+            format!(
+                "cannot use the data directory {}; is a service using it?",
+                config.data_dir.path().display()
+            )
+        })?),
+    };
     let database = app::open_database(config, &Clock::new()).await?;
-    let done = database.store.migrate().await.context("cannot bring the database's tables up to date");
+    let migrated = database.store.migrate().await.context("cannot bring the database's tables up to date");
     database.close().await;
-    done
+    migrated
 }

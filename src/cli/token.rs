@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::output;
 use crate::clock::Clock;
@@ -22,8 +23,8 @@ pub(super) enum TokenCommand {
 /// Print a new token.
 #[derive(Debug, clap::Args)]
 pub(super) struct CreateArgs {
-    /// What its bearer may do: viewer (look), operator (also change sessions) or admin
-    #[arg(long)]
+    /// What its bearer may do: look, also change sessions, or everything
+    #[arg(long, value_parser = PossibleValuesParser::new(ROLES).try_map(|role| role.parse::<Role>()))]
     role: Role,
     /// Good for this cluster only [default: all]
     #[arg(long, value_name = "CLUSTER")]
@@ -40,6 +41,9 @@ pub(super) struct CreateArgs {
     data_dir: DataDirFlags,
 }
 
+/// The words that [`Role`] is read from.
+const ROLES: [&str; 3] = [Role::Viewer.as_str(), Role::Operator.as_str(), Role::Admin.as_str()];
+
 pub(super) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
     let TokenCommand::Create(CreateArgs { role, cluster, ttl, subject, file, data_dir }) = command;
     let config = Config::load(Flags { file, data_dir, ..Flags::default() })?;
@@ -52,9 +56,8 @@ pub(super) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
             anyhow!("{place} has no signing secret: start the service once, or name its --data-dir")
         })?;
     let issuer = TokenIssuer::new(&TokenSecret::new(secret.expose()));
-    let grant = Grant { subject, role, cluster };
     let ttl = Duration::from_secs(ttl.into());
-    output::line(&issuer.issue(&grant, Clock::new().wall(), ttl)?)?;
+    output::line(&issuer.issue(&Grant { subject, role, cluster }, Clock::new().wall(), ttl)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

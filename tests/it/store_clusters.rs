@@ -70,6 +70,19 @@ async fn an_id_that_is_taken_is_told_apart() {
 }
 
 #[tokio::test]
+async fn a_text_that_cannot_be_kept_is_told_apart() {
+    let database = TestDatabase::create().await;
+    let store = database.store().await;
+    let nul = "a\0b".to_owned();
+    let labels = BTreeMap::from([("k".to_owned(), nul.clone())]);
+    for new in [NewCluster { name: nul, ..new_cluster("a") }, NewCluster { labels, ..new_cluster("a") }] {
+        let mut tx = store.begin().await.expect("begin");
+        let error = tx.insert_cluster(&new, T).await.expect_err("U+0000");
+        assert!(matches!(error, Error::Nul), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn lists_page_by_page_in_the_order_of_bytes() {
     let database = TestDatabase::create().await;
     let store = database.store().await;

@@ -14,6 +14,7 @@ use holdfast::store::embedded::{EmbeddedError, EmbeddedOptions, EmbeddedPostgres
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::support::scratch;
 use crate::support::sessions::{cluster_id, make_clusters};
 
 /// Names the data directory to the process that [`serves_until_killed`] becomes.
@@ -32,7 +33,7 @@ impl DataDir {
     }
 
     fn deep(below: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("hf-data-").tempdir_in("/tmp").expect("a folder");
+        let folder = scratch::folder();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("open the folder");
         let path = folder.path().join(below);
         Self { folder, path }
@@ -100,12 +101,12 @@ async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap_or_else(|_| panic!("never {what}"));
+    tokio::time::timeout(Duration::from_mins(1), wait).await.unwrap_or_else(|_| panic!("never {what}"));
 }
 
 #[tokio::test]
 async fn the_first_start_creates_it_and_the_second_finds_it() {
-    let dir = DataDir::new();
+    let dir = DataDir::deep("with space, \"quote\" and ☃");
     let postgres = dir.start().await.expect("the first start");
     make_clusters(&store(&postgres).await, &["kept"]).await;
     for (name, value) in [

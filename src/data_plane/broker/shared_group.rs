@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::Slot;
-use crate::model::{FilterId, GroupId, Message, QoS, Seq, SharedStrategy, Subscription};
+use crate::model::{FilterId, Message, QoS, Seq, SharedStrategy, Subscription, TopicFilter};
 
 /// One session's membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ pub struct Waiting {
 /// One group on one filter. Lives as long as it has members.
 #[derive(Debug)]
 pub struct SharedGroup {
-    /// Its name for the life of the process.
-    pub id: GroupId,
+    /// The whole filter: `$share/{name}/…`.
+    pub share: TopicFilter,
     /// The distinct filter it reads.
     pub filter: FilterId,
     /// Everything in the log up to here was handed out.
@@ -76,9 +76,9 @@ pub const QUEUED_MAX: usize = 1_000;
 
 impl SharedGroup {
     /// A group without members, which begins now.
-    pub fn new(id: GroupId, filter: FilterId, tail: Seq) -> Self {
+    pub fn new(share: TopicFilter, filter: FilterId, tail: Seq) -> Self {
         Self {
-            id,
+            share,
             filter,
             position: tail,
             durable: false,
@@ -235,7 +235,8 @@ mod tests {
     }
 
     fn group(members: u32) -> SharedGroup {
-        let mut group = SharedGroup::new(GroupId(1), FilterId(1), Seq::ZERO);
+        let share = TopicFilter::new("$share/g/t").expect("a filter");
+        let mut group = SharedGroup::new(share, FilterId(1), Seq::ZERO);
         for slot in 0..members {
             let slot = Slot(slot);
             group.join(Member { slot, qos: QoS::AtLeastOnce, retain_as_published: false, identifier: None });

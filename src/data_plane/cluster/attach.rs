@@ -271,7 +271,6 @@ impl<L: MessageLog> Cluster<L> {
             packet_bytes_max: Some(PACKET_BYTES_MAX),
             assigned_client_id,
             topic_alias_maximum: Some(TOPIC_ALIAS_MAXIMUM),
-            shared_available: Some(false),
             ..ConnAck::default()
         })));
         link.ready = true;

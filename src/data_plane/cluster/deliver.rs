@@ -25,6 +25,7 @@ impl<L: MessageLog> Cluster<L> {
         if session.resume_exchanges(now) && self.send_replays(now, slot) && self.send_queue(now, slot) {
             self.send_from_log(now, slot);
         }
+        self.serve_groups_of(now, slot);
     }
 
     /// Retained messages owed to new subscriptions. Returns whether none is left.
@@ -45,6 +46,7 @@ impl<L: MessageLog> Cluster<L> {
                     retain: true, // [MQTT-3.3.1-8]
                     subscription_ids: replay.identifier.into_iter().collect(),
                     seq: None,
+                    group: None,
                     message,
                 };
                 if delivery.qos == QoS::AtMostOnce {

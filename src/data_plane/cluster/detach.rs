@@ -109,6 +109,8 @@ impl<L: MessageLog> Cluster<L> {
             self.destroy(now, slot);
             return;
         }
+        self.give_back_shared(now, slot, false);
+        let session = &mut self.sessions[slot.0 as usize];
         let expires_at = session.expiry.expires_at(now.wall);
         session.offline = Some(Offline { since: now.wall, expires_at, conn: Some(link.conn) });
         self.registry.expires(expires_at, slot);
@@ -131,8 +133,9 @@ impl<L: MessageLog> Cluster<L> {
     pub(super) fn destroy(&mut self, now: Now, slot: Slot) {
         let held = std::mem::take(&mut self.session(slot).subscriptions);
         for subscription in held {
-            self.unsubscribe_filter(slot, subscription.filter);
+            self.release(slot, &subscription);
         }
+        self.give_back_shared(now, slot, true);
         let will = self.cancel_will(slot).filter(|_| self.session(slot).admitted);
         if let Some(Offline { expires_at, .. }) = self.session(slot).offline {
             self.registry.expires_no_more(expires_at, slot);

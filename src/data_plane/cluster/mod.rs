@@ -10,7 +10,7 @@
 //! reports the ticket ([`Cluster::record_committed`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`detach`], [`orders`], [`time_passes`], [`restore`].
+//! [`subscribe`], [`share`], [`detach`], [`orders`], [`time_passes`], [`restore`].
 
 mod attach;
 mod deliver;
@@ -21,6 +21,7 @@ mod packets;
 mod pending;
 mod publish;
 mod restore;
+mod share;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use effects::{CommandId, Effects, Farewell, RecordOutcome, WriteTicket};
 pub use orders::Order;
 use pending::Pending;
 use publish::FanOut;
+use share::Groups;
 use slab::Slab;
 
 use super::broker::Slot;
@@ -49,6 +51,7 @@ use crate::model::{DesiredCluster, Monotonic, SessionCounts, Timestamp};
 /// One cluster's sessions and what they share.
 #[derive(Debug)]
 pub struct Cluster<L> {
+    groups: Groups,
     /// What the control plane wants enforced.
     rules: Arc<DesiredCluster>,
     sessions: Slab<Session>,
@@ -71,9 +74,10 @@ pub struct Cluster<L> {
 }
 
 impl<L: MessageLog> Cluster<L> {
-    /// A cluster without sessions.
-    pub fn new(rules: Arc<DesiredCluster>, log: L) -> Self {
+    /// A cluster without sessions. `seed` decides which members of shared groups get what.
+    pub fn new(rules: Arc<DesiredCluster>, log: L, seed: u64) -> Self {
         Self {
+            groups: Groups::new(seed),
             rules,
             sessions: Slab::new(),
             registry: Registry::default(),

@@ -69,7 +69,8 @@ impl<L: MessageLog> Cluster<L> {
     fn carry_out(&mut self, now: Now, attachment: Attachment, request: Request) {
         let slot = attachment.slot;
         match request {
-            Request::None | Request::Continue => {}
+            Request::None => {}
+            Request::Consumed(delivery) => self.consumed_by_group(&delivery),
             Request::Publish { message, ack } => {
                 let v5 = self.session(slot).link.as_ref().is_some_and(|link| link.version.is_v5());
                 let recipients = self.publish(now, message);

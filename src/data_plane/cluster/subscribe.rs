@@ -7,7 +7,7 @@ use crate::data_plane::broker::subscription_index::Subscriber;
 use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{PacketId, ReasonCode, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::data_plane::session::{HeldSubscription, Replay};
-use crate::model::{FilterId, Now, QoS, RetainHandling, Subscription, TopicFilter};
+use crate::model::{FilterId, GroupId, Now, QoS, RetainHandling, Subscription, TopicFilter};
 use crate::seam::ports::SessionWrite;
 
 /// What became of one filter.
@@ -155,10 +155,6 @@ impl<L: MessageLog> Cluster<L> {
         slot: Slot,
         subscription: Subscription,
     ) -> Result<Granted, (ReasonCode, String)> {
-        if subscription.filter.shared().is_some() {
-            let why = "shared subscriptions are not served".to_owned();
-            return Err((ReasonCode::SharedSubscriptionsNotSupported, why));
-        }
         let (session_id, held, is_held) = {
             let session = self.session(slot);
             let held = session.subscription(subscription.filter.as_str()).cloned();
@@ -168,21 +164,23 @@ impl<L: MessageLog> Cluster<L> {
             self.check_room(held)?;
         }
         let durable = self.session(slot).durable;
-        let filter = self.index.put(&subscription.filter, Subscriber::new(slot, &subscription, durable));
+        let shared = subscription.filter.shared().is_some();
+        let (filter, group) = self.enlist(slot, &subscription, durable, is_held.is_none());
         // Of a subscription that is replaced nothing is lost (`[MQTT-3.8.4-3]`): it goes on where it
         // is, unless it did not read the log before.
         let start = is_held
             .as_ref()
             .filter(|held| held.subscription.qos > QoS::AtMostOnce)
             .map_or_else(|| self.log.tail(), |held| held.start);
-        let replay = replay(&subscription, is_held.is_none());
+        // MQTT 5.0, 4.8.2: a shared subscription gets no retained messages.
+        let replay = replay(&subscription, is_held.is_none()).filter(|_| !shared);
         let before = is_held.map(|held| held.subscription);
         let granted = Granted { reason: granted(subscription.qos), before, replay };
         let write = SessionWrite::Subscribe(session_id, Box::new(subscription.clone()));
         self.effects.writes.push((write, None));
-        let entry = HeldSubscription { subscription, filter, start };
+        let entry = HeldSubscription { subscription, filter, group, start };
         let session = self.session(slot);
-        match session.subscriptions.iter_mut().find(|held| held.filter == filter) {
+        match session.subscriptions.iter_mut().find(|held| held.filter == filter && held.group == group) {
             Some(held) => *held = entry,
             None => session.subscriptions.push(entry),
         }
@@ -191,13 +189,30 @@ impl<L: MessageLog> Cluster<L> {
 
     /// Puts the options of a subscription back, if it is still there.
     fn resubscribe(&mut self, slot: Slot, before: Subscription) {
-        let Self { sessions, index, effects, .. } = self;
-        let session = &mut sessions[slot.0 as usize];
+        let session = self.session(slot);
         let same = |held: &&mut HeldSubscription| held.subscription.filter == before.filter;
         let Some(held) = session.subscriptions.iter_mut().find(same) else { return };
-        index.put(&before.filter, Subscriber::new(slot, &before, session.durable));
-        effects.writes.push((SessionWrite::Subscribe(session.id, Box::new(before.clone())), None));
-        held.subscription = before;
+        held.subscription = before.clone();
+        let (id, durable) = (session.id, session.durable);
+        self.enlist(slot, &before, durable, false);
+        self.effects.writes.push((SessionWrite::Subscribe(id, Box::new(before)), None));
+    }
+
+    /// Puts a subscription where publishing finds it, in place of one for the same filter.
+    fn enlist(
+        &mut self,
+        slot: Slot,
+        subscription: &Subscription,
+        durable: bool,
+        is_new: bool,
+    ) -> (FilterId, Option<GroupId>) {
+        if subscription.filter.shared().is_some() {
+            let (filter, group) = self.join_group(slot, subscription, durable, is_new);
+            (filter, Some(group))
+        } else {
+            let subscriber = Subscriber::new(slot, subscription, durable);
+            (self.index.put(&subscription.filter, subscriber), None)
+        }
     }
 
     fn check_room(&self, held: usize) -> Result<(), (ReasonCode, String)> {
@@ -223,28 +238,37 @@ impl<L: MessageLog> Cluster<L> {
         let held = session.subscriptions.swap_remove(at);
         session.replays.retain(|replay| replay.filter != *filter);
         let session_id = session.id;
-        self.unsubscribe_filter(slot, held.filter);
+        self.release(slot, &held);
         self.effects.writes.push((SessionWrite::Unsubscribe(session_id, filter.clone()), None));
         true
     }
 
-    /// Takes a session off a distinct filter; the filter's postings go with its last subscriber.
-    pub(super) fn unsubscribe_filter(&mut self, slot: Slot, filter: FilterId) {
-        if self.index.remove(filter, slot) {
-            self.log.forget(filter);
+    /// Takes a session off what it subscribed to; a filter's postings go with its last subscriber.
+    pub(super) fn release(&mut self, slot: Slot, held: &HeldSubscription) {
+        let unused = match held.group {
+            Some(group) => self.leave_group(slot, group),
+            None => self.index.remove(held.filter, slot),
+        };
+        if unused {
+            self.log.forget(held.filter);
         }
     }
 
     /// From here on the session's messages come from the log.
     pub(super) fn make_durable(&mut self, slot: Slot) {
         let tail = self.log.tail();
-        let Self { sessions, index, .. } = self;
+        let Self { sessions, index, groups, .. } = self;
         let session = &mut sessions[slot.0 as usize];
         session.durable = true;
         session.outbound.position = tail;
         for held in &mut session.subscriptions {
             held.start = tail;
-            index.put(&held.subscription.filter, Subscriber::new(slot, &held.subscription, true));
+            match held.group {
+                Some(group) => groups.make_durable(group, index, tail),
+                None => {
+                    index.put(&held.subscription.filter, Subscriber::new(slot, &held.subscription, true));
+                }
+            }
         }
         if let Some(link) = session.link.as_mut() {
             link.caught_up = false;

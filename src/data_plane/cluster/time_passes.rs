@@ -3,6 +3,7 @@
 use super::Cluster;
 use super::detach::Ending;
 use crate::data_plane::broker::Slot;
+use crate::data_plane::broker::shared_group::SharedGroup;
 use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::ReasonCode;
 use crate::model::{FilterId, Monotonic, Now, Seq};
@@ -85,6 +86,7 @@ impl<L: MessageLog> Cluster<L> {
             let start = session.subscriptions.iter().find(|held| held.filter == filter);
             session.outbound.floor().max(start.map_or(Seq::ZERO, |held| held.start))
         });
-        floors.min()
+        let groups = self.groups.reading(self.index.filter(filter)?.groups()).map(SharedGroup::floor);
+        floors.chain(groups).min()
     }
 }

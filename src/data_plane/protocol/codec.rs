@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 use bytes::BytesMut;
 
-use super::packet::{Context, Packet, PacketType, Sender, read_version};
+use super::packet::{Connect, Context, Packet, PacketType, Sender, read_version};
 use super::property::Trim;
 use super::violation::Violation;
 use super::wire::{self, Reader};
@@ -70,14 +70,13 @@ impl Decoder {
             return Ok(None);
         }
         let frame = buffer.split_to(bytes).freeze();
-        let mut reader = Reader::new(&frame, header_bytes);
-        // Before CONNECT only CONNECT comes here, and it reads its version itself.
-        let version = self.version.unwrap_or(ProtocolVersion::V5);
-        let decoded = Packet::decode(packet, flags, &mut reader, Context { version, sender: self.sender })?;
-        if let Packet::Connect(connect) = &decoded {
+        let Some(version) = self.version else {
+            let connect = Connect::decode(&mut Reader::new(&frame, header_bytes))?;
             self.version = Some(connect.version);
-        }
-        Ok(Some(decoded))
+            return Ok(Some(Packet::Connect(Box::new(connect))));
+        };
+        let context = Context { version, sender: self.sender };
+        Packet::decode(packet, flags, frame, header_bytes, context).map(Some)
     }
 
     /// Judges a packet by its first byte.

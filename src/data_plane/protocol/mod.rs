@@ -13,6 +13,8 @@ mod forwarded;
 mod packet;
 mod property;
 mod reason;
+#[cfg(test)]
+mod testing;
 mod violation;
 mod wire;
 

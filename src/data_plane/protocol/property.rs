@@ -114,19 +114,19 @@ impl Property {
     /// Where the standard bounds the value of this property.
     pub(super) const fn value_statement(self) -> &'static str {
         match self {
-            Self::PayloadFormatIndicator => "3.3.2.3.2",
-            Self::SubscriptionIdentifier => "3.8.2.1.2",
-            Self::RequestProblemInformation => "3.1.2.11.7",
-            Self::RequestResponseInformation => "3.1.2.11.6",
-            Self::ReceiveMaximum => "3.1.2.11.3",
+            Self::PayloadFormatIndicator => "[MQTT 5.0, 3.3.2.3.2]",
+            Self::SubscriptionIdentifier => "[MQTT 5.0, 3.8.2.1.2]",
+            Self::RequestProblemInformation => "[MQTT 5.0, 3.1.2.11.7]",
+            Self::RequestResponseInformation => "[MQTT 5.0, 3.1.2.11.6]",
+            Self::ReceiveMaximum => "[MQTT 5.0, 3.1.2.11.3]",
             Self::TopicAlias => "[MQTT-3.3.2-8]",
-            Self::MaximumQoS => "3.2.2.3.4",
-            Self::RetainAvailable => "3.2.2.3.5",
-            Self::MaximumPacketSize => "3.1.2.11.4",
-            Self::WildcardSubscriptionAvailable => "3.2.2.3.11",
-            Self::SubscriptionIdentifierAvailable => "3.2.2.3.12",
-            Self::SharedSubscriptionAvailable => "3.2.2.3.13",
-            _ => "2.2.2.2",
+            Self::MaximumQoS => "[MQTT 5.0, 3.2.2.3.4]",
+            Self::RetainAvailable => "[MQTT 5.0, 3.2.2.3.5]",
+            Self::MaximumPacketSize => "[MQTT 5.0, 3.1.2.11.4]",
+            Self::WildcardSubscriptionAvailable => "[MQTT 5.0, 3.2.2.3.11]",
+            Self::SubscriptionIdentifierAvailable => "[MQTT 5.0, 3.2.2.3.12]",
+            Self::SharedSubscriptionAvailable => "[MQTT 5.0, 3.2.2.3.13]",
+            _ => "[MQTT 5.0, 2.2.2.2]",
         }
     }
 }

@@ -28,7 +28,7 @@ pub use receive::RECEIVE_MAXIMUM;
 
 use super::protocol::{PacketId, Subscribe, Unsubscribe};
 use crate::model::{
-    ClientId, Epoch, FilterId, Message, QoS, Seq, SessionExpiry, SessionId, Subscription, Timestamp,
+    ClientId, Epoch, FilterId, GroupId, Message, QoS, Seq, SessionExpiry, SessionId, Subscription, Timestamp,
     TopicFilter,
 };
 
@@ -75,6 +75,8 @@ pub struct HeldSubscription {
     pub subscription: Subscription,
     /// The distinct filter it belongs to.
     pub filter: FilterId,
+    /// The shared group it is a membership of.
+    pub group: Option<GroupId>,
     /// Messages up to here were published before it existed.
     pub start: Seq,
 }
@@ -133,8 +135,8 @@ pub enum Request {
     Subscribe(Subscribe),
     /// Unsubscribe, then call [`Session::answer_unsubscribe`].
     Unsubscribe(Unsubscribe),
-    /// There may be room for more messages to the client.
-    Continue,
+    /// The client has consumed this; there may be room for more.
+    Consumed(outbound::Delivery),
     /// The client says goodbye.
     Goodbye {
         /// Whether its will is published all the same (`DISCONNECT` 0x04).
@@ -197,7 +199,8 @@ impl Session {
     pub fn delivery_of(&self, message: &Arc<Message>, seq: Seq) -> Option<outbound::Delivery> {
         let own = message.publisher == Some(self.id);
         let wanted = self.subscriptions.iter().filter(|held| {
-            held.start < seq
+            held.group.is_none()
+                && held.start < seq
                 && !(own && held.subscription.no_local)
                 && held.subscription.filter.matches(&message.topic)
         });
@@ -209,6 +212,7 @@ impl Session {
                 retain: false,
                 subscription_ids: smallvec::SmallVec::new(),
                 seq: Some(seq),
+                group: None,
             });
             delivery.qos = delivery.qos.max(subscription.qos.min(message.qos));
             delivery.retain |= subscription.retain_as_published && message.retain;
@@ -219,7 +223,10 @@ impl Session {
 
     /// The filters to read the log by, each with the position after which to read.
     pub fn log_cursors(&self, out: &mut Vec<(FilterId, Seq)>) {
-        let reading = self.subscriptions.iter().filter(|held| held.subscription.qos > QoS::AtMostOnce);
+        let reading = self
+            .subscriptions
+            .iter()
+            .filter(|held| held.group.is_none() && held.subscription.qos > QoS::AtMostOnce);
         out.extend(reading.map(|held| (held.filter, held.start.max(self.outbound.position))));
     }
 }

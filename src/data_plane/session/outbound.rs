@@ -10,7 +10,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::data_plane::protocol::PacketId;
-use crate::model::{Message, Monotonic, QoS, Seq};
+use crate::model::{GroupId, Message, Monotonic, QoS, Seq};
 
 /// One message for one subscriber, with what its subscriptions make of it. Frozen when it is first
 /// sent: what changes in the subscriptions afterwards does not change a re-delivery.
@@ -26,6 +26,8 @@ pub struct Delivery {
     pub subscription_ids: SmallVec<[NonZeroU32; 1]>,
     /// Where the message lies in the log; `None` when it does not.
     pub seq: Option<Seq>,
+    /// The shared group whose message it is: then the group's progress counts, not the session's.
+    pub group: Option<GroupId>,
 }
 
 /// How far an exchange has come.
@@ -84,6 +86,11 @@ impl Outbound {
         self.in_flight.len()
     }
 
+    /// The exchanges under way, earliest first.
+    pub fn exchanges(&self) -> impl Iterator<Item = &InFlight> {
+        self.in_flight.iter()
+    }
+
     /// A connection begins: nothing was sent on it yet.
     pub fn attached(&mut self) {
         self.sent = 0;
@@ -131,8 +138,8 @@ impl Outbound {
             && self.in_flight.front().is_none_or(|oldest| oldest.packet_id != free)
     }
 
-    /// PUBACK. Returns whether an exchange ended.
-    pub fn acknowledged(&mut self, packet_id: PacketId) -> bool {
+    /// PUBACK. Gives what was delivered.
+    pub fn acknowledged(&mut self, packet_id: PacketId) -> Option<Delivery> {
         self.end(packet_id, |entry| entry.delivery.qos == QoS::AtLeastOnce)
     }
 
@@ -148,13 +155,13 @@ impl Outbound {
         true
     }
 
-    /// PUBREC with an error: the exchange is over (`[MQTT-4.13.2-1]`, 4.3.3). Returns whether one ended.
-    pub fn rejected(&mut self, packet_id: PacketId) -> bool {
+    /// PUBREC with an error: the exchange is over (`[MQTT-4.13.2-1]`, 4.3.3). Gives what was delivered.
+    pub fn rejected(&mut self, packet_id: PacketId) -> Option<Delivery> {
         self.end(packet_id, |entry| entry.delivery.qos == QoS::ExactlyOnce)
     }
 
-    /// PUBCOMP. Returns whether an exchange ended.
-    pub fn completed(&mut self, packet_id: PacketId) -> bool {
+    /// PUBCOMP. Gives what was delivered.
+    pub fn completed(&mut self, packet_id: PacketId) -> Option<Delivery> {
         self.end(packet_id, |entry| entry.phase == Phase::Released)
     }
 
@@ -194,19 +201,30 @@ impl Outbound {
 
     /// Everything up to here may be trimmed from the log: it was consumed, in order or not.
     pub fn floor(&self) -> Seq {
-        let earliest = self.in_flight.iter().filter_map(|entry| entry.delivery.seq).min();
+        let own = self.in_flight.iter().filter(|entry| entry.delivery.group.is_none());
+        let earliest = own.filter_map(|entry| entry.delivery.seq).min();
         earliest.map_or(self.position, |seq| Seq(seq.0 - 1).min(self.position))
     }
 
-    fn end(&mut self, packet_id: PacketId, fits: impl Fn(&InFlight) -> bool) -> bool {
-        match self.find(packet_id) {
-            Some(at) if fits(&self.in_flight[at]) => {
-                self.in_flight.remove(at);
-                self.sent -= usize::from(at < self.sent);
-                true
-            }
-            _ => false,
+    /// Takes out the shared groups' QoS 1 messages that the client has not acknowledged, earliest
+    /// first: they go back to their groups (`[MQTT-4.8.2-6]`, PRODUCT S-4). The connection has ended.
+    pub fn take_shared(&mut self) -> Vec<Delivery> {
+        let (shared, own) = std::mem::take(&mut self.in_flight).into_iter().partition(|entry: &InFlight| {
+            entry.delivery.group.is_some() && entry.delivery.qos == QoS::AtLeastOnce
+        });
+        self.in_flight = own;
+        self.sent = 0;
+        let shared: VecDeque<InFlight> = shared;
+        shared.into_iter().map(|entry| entry.delivery).collect()
+    }
+
+    fn end(&mut self, packet_id: PacketId, fits: impl Fn(&InFlight) -> bool) -> Option<Delivery> {
+        let at = self.find(packet_id)?;
+        if !fits(&self.in_flight[at]) {
+            return None;
         }
+        self.sent -= usize::from(at < self.sent);
+        self.in_flight.remove(at).map(|entry| entry.delivery)
     }
 
     fn find(&self, packet_id: PacketId) -> Option<usize> {
@@ -258,6 +276,7 @@ mod tests {
             retain: false,
             subscription_ids: SmallVec::new(),
             seq: Some(Seq(seq)),
+            group: None,
         }
     }
 
@@ -272,13 +291,13 @@ mod tests {
             assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, seq), T0), Some(id(seq as u16)));
         }
         assert!(!outbound.has_room(5) && outbound.has_room(6));
-        assert!(outbound.acknowledged(id(3)));
-        assert!(!outbound.acknowledged(id(3)));
+        assert!(outbound.acknowledged(id(3)).is_some());
+        assert!(outbound.acknowledged(id(3)).is_none());
         assert_eq!(outbound.floor(), Seq(0));
-        assert!(outbound.acknowledged(id(1)));
+        assert!(outbound.acknowledged(id(1)).is_some());
         assert_eq!(outbound.floor(), Seq(1));
         for n in [5, 4, 2] {
-            assert!(outbound.acknowledged(id(n)));
+            assert!(outbound.acknowledged(id(n)).is_some());
         }
         assert_eq!(outbound.floor(), Seq(5));
         assert_eq!(outbound.in_flight(), 0);
@@ -288,14 +307,14 @@ mod tests {
     fn qos_2_needs_both_steps() {
         let mut outbound = Outbound::default();
         let one = outbound.begin(delivery(QoS::ExactlyOnce, 1), T0).expect("an id");
-        assert!(!outbound.acknowledged(one), "PUBACK does not end QoS 2");
-        assert!(!outbound.completed(one), "PUBCOMP before PUBREC");
+        assert!(outbound.acknowledged(one).is_none(), "PUBACK does not end QoS 2");
+        assert!(outbound.completed(one).is_none(), "PUBCOMP before PUBREC");
         assert!(outbound.received(one, T0));
         assert!(outbound.received(one, T0), "a repeated PUBREC is answered again");
-        assert!(outbound.completed(one));
+        assert!(outbound.completed(one).is_some());
         assert!(!outbound.received(one, T0));
         let two = outbound.begin(delivery(QoS::ExactlyOnce, 2), T0).expect("an id");
-        assert!(outbound.rejected(two));
+        assert!(outbound.rejected(two).is_some());
         assert_eq!(outbound.in_flight(), 0);
     }
 
@@ -307,10 +326,10 @@ mod tests {
             .map(PacketId::get)
             .collect();
         assert_eq!(ids, [65_534, 65_535, 1, 2]);
-        assert!(!outbound.acknowledged(id(3)));
-        assert!(!outbound.acknowledged(id(65_533)));
+        assert!(outbound.acknowledged(id(3)).is_none());
+        assert!(outbound.acknowledged(id(65_533)).is_none());
         for n in [1, 65_535, 2, 65_534] {
-            assert!(outbound.acknowledged(id(n)), "{n}");
+            assert!(outbound.acknowledged(id(n)).is_some(), "{n}");
         }
     }
 
@@ -320,11 +339,11 @@ mod tests {
         let stuck = outbound.begin(delivery(QoS::AtLeastOnce, 1), T0).expect("an id");
         for _ in 0..65_534 {
             let next = outbound.begin(delivery(QoS::AtLeastOnce, 1), T0).expect("an id");
-            assert!(outbound.acknowledged(next));
+            assert!(outbound.acknowledged(next).is_some());
         }
         assert!(!outbound.has_room(u16::MAX));
         assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, 1), T0), None);
-        assert!(outbound.acknowledged(stuck));
+        assert!(outbound.acknowledged(stuck).is_some());
         assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, 1), T0), Some(stuck));
     }
 

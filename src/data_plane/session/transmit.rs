@@ -28,6 +28,12 @@ impl Session {
         }
     }
 
+    /// Whether a message at QoS 1 or 2 could be sent now.
+    pub fn has_room(&self) -> bool {
+        let room = |link: &Link| link.takes_messages() && self.outbound.has_room(link.receive_maximum);
+        self.link.as_deref().is_some_and(room)
+    }
+
     /// Sends a message at QoS 1 or 2, if the client's window and the connection have room.
     pub fn send_assured(&mut self, now: Now, delivery: Delivery) -> Sent {
         let Some(link) = self.link.as_mut() else { return Sent::NoRoom(delivery) };

@@ -302,14 +302,14 @@ async fn patch_cluster(
     State(state): State<ApiState>,
     path: ClusterPath,
     if_match: IfMatch,
-    extract::Json(patch): extract::Json<ClusterPatch>,
+    extract::Json(body): extract::Json<ClusterPatch>,
 ) -> Result<Response> {
     let now = state.clock.wall();
     let mut tx = state.store.begin().await?;
     let current = tx.lock_cluster(&path.cluster).await?;
     let current = current.ok_or_else(|| Problem::cluster_not_found(&path.cluster))?;
     if_match.check(&ETag::of_cluster(&current))?;
-    let wanted = patch.apply(current.clone())?;
+    let wanted = body.apply(current.clone())?;
     if wanted == current {
         return Ok(tagged(current));
     }

@@ -61,7 +61,7 @@ impl Fence {
             return Ok(());
         }
         let moved_on = CommandError::Superseded { session_id: row.session_id, epoch: row.epoch };
-        Err(command_failed(moved_on, &row.cluster, &row.client_id))
+        Err(command_failed(&moved_on, &row.cluster, &row.client_id))
     }
 }
 
@@ -139,7 +139,7 @@ async fn delete_session(
 ) -> Result<Json<Ended>> {
     let target = target(&state, &path, fence, &if_match).await?;
     let met = state.data_plane.destroy(target, wait).await;
-    let met = met.map_err(|error| command_failed(error, &path.cluster, &path.client_id))?;
+    let met = met.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
     Ok(Json(Ended::new(path, met)))
 }
 
@@ -164,7 +164,7 @@ async fn disconnect_session(
 ) -> Result<Json<Ended>> {
     let target = target(&state, &path, fence, &if_match).await?;
     let met = state.data_plane.disconnect(target, wait).await;
-    let met = met.map_err(|error| command_failed(error, &path.cluster, &path.client_id))?;
+    let met = met.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
     if !met.was_online {
         return Err(Problem::new(Code::SessionNotConnected, "the session is offline already"));
     }

@@ -36,6 +36,7 @@ struct SessionPatch {
     /// When the session ends, whatever its client asked for; null gives the client's own back.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<ExpiryOrder>)]
+    #[allow(clippy::option_option)] // not sent, null, or an order
     expiry: Option<Option<ExpiryOrder>>,
 }
 
@@ -131,7 +132,7 @@ async fn patch_session(
     Query(params): Query<PatchParams>,
     if_match: IfMatch,
     Wait(wait): Wait,
-    extract::Json(patch): extract::Json<SessionPatch>,
+    extract::Json(body): extract::Json<SessionPatch>,
 ) -> Result<Response> {
     let now = state.clock.wall();
     let ceiling_secs = quota_of(&existing_cluster(&state, &path.cluster).await?)?.session_expiry_max_secs;
@@ -140,7 +141,7 @@ async fn patch_session(
     let current = current.ok_or_else(|| Problem::session_not_found(&path.cluster, &path.client_id))?;
     fence.check(&current)?;
     if_match.check(&tag(&current))?;
-    let Some(order) = patch.expiry else { return Ok(tagged(current, now)) };
+    let Some(order) = body.expiry else { return Ok(tagged(current, now)) };
     let order = order.map(OperatorExpiry::from);
     check_ceiling(order, &current, ceiling_secs, now)?;
     if !params.allow_immediate {
@@ -156,7 +157,7 @@ async fn patch_session(
         if_epoch: None,
     };
     let applied = state.data_plane.apply_expiry(target, order, wait).await;
-    applied.map_err(|error| command_failed(error, &path.cluster, &path.client_id))?;
+    applied.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
     Ok(tagged(changed, now))
 }
 

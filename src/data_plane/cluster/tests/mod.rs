@@ -85,13 +85,14 @@ impl World {
     fn with_quota(overrides: QuotaOverrides) -> Self {
         let quota = Quota::resolve(Plan::by_name("basic").expect("a plan"), &overrides);
         let rules = DesiredCluster {
+            shared_strategy: crate::model::SharedStrategy::Random,
             id: ClusterId::default_cluster(),
             status: ClusterStatus::Active,
             allow_anonymous: true,
             quota,
         };
         Self {
-            cluster: Cluster::new(Arc::new(rules.clone()), InMemoryLog::new(u64::MAX)),
+            cluster: Cluster::new(Arc::new(rules.clone()), InMemoryLog::new(u64::MAX), 1),
             rules,
             now: Now { wall: Timestamp::from_millis(1_800_000_000_000), mono: Monotonic::from_millis(0) },
             records: Records::default(),

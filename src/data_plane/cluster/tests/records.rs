@@ -254,7 +254,7 @@ impl World {
     }
 
     pub(super) fn restart_with(&mut self, down_secs: u32, operator: impl Fn(&str) -> Option<OperatorExpiry>) {
-        self.cluster = Cluster::new(Arc::new(self.rules.clone()), InMemoryLog::new(u64::MAX));
+        self.cluster = Cluster::new(Arc::new(self.rules.clone()), InMemoryLog::new(u64::MAX), 1);
         self.lingering.clear();
         self.records.waiting.clear();
         for socket in &mut self.sockets {
