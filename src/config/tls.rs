@@ -15,7 +15,7 @@ pub struct TlsFlags {
     /// Its private key
     #[arg(long, env = "HOLDFAST_TLS_KEY", value_name = "PEM")]
     pub tls_key: Option<PathBuf>,
-    /// Authorities whose client certificates are accepted [off]
+    /// Authorities whose client certificates are accepted (off by default)
     #[arg(long, env = "HOLDFAST_TLS_CLIENT_CA", value_name = "PEM")]
     pub tls_client_ca: Option<PathBuf>,
 }

@@ -1,5 +1,7 @@
 //! CONNECT: who may come in, as whom, to which session (MQTT 5.0, 3.1.4; PRODUCT S-1 … S-9).
 
+use std::num::NonZeroU32;
+
 use bytestring::ByteString;
 use uuid::Uuid;
 
@@ -11,7 +13,7 @@ use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::admission::{Applicant, Refusal, admit, grant_expiry};
 use crate::data_plane::message_log::MessageLog;
-use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode};
+use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode_within};
 use crate::data_plane::session::handshake::{
     ClientIdAsked, client_id_asked, expiry_asked_secs, receive_maximum,
 };
@@ -75,10 +77,11 @@ impl<L: MessageLog> Cluster<L> {
     /// Returns the session that the connection now belongs to, also while its CONNACK waits.
     pub fn connect(&mut self, now: Now, request: ConnectRequest) -> Option<Slot> {
         let (conn, version) = (request.conn, request.connect.version);
+        let packet_bytes_max = request.connect.packet_bytes_max;
         match self.try_connect(now, request) {
             Ok(slot) => Some(slot),
             Err(refused) => {
-                self.refuse(conn, version, refused);
+                self.refuse(conn, version, packet_bytes_max, refused);
                 None
             }
         }
@@ -86,6 +89,9 @@ impl<L: MessageLog> Cluster<L> {
 
     fn try_connect(&mut self, now: Now, request: ConnectRequest) -> Result<Slot, Refused> {
         let ConnectRequest { conn, origin, connect, fresh_id } = request;
+        if connect.auth_method.is_some() {
+            return Err(unknown_auth_method());
+        }
         let (client_id, assigned) = match client_id_asked(&connect)? {
             ClientIdAsked::Given(id) => (id, false),
             ClientIdAsked::Assign => (assigned_client_id(fresh_id)?, true),
@@ -243,7 +249,7 @@ impl<L: MessageLog> Cluster<L> {
             Some(refused) => {
                 if let Some(link) = self.unlink(slot) {
                     self.go_on_without(now, slot, &link, &Ending::not_recorded());
-                    self.refuse(conn, link.version, refused);
+                    self.refuse(conn, link.version, link.packet_bytes_max, refused);
                 }
             }
         }
@@ -264,7 +270,7 @@ impl<L: MessageLog> Cluster<L> {
         let in_force_secs = session.expiry.interval_secs(now.wall);
         let assigned_client_id = assigned.then(|| ByteString::from(session.client_id.as_str()));
         let Some(link) = session.link.as_mut() else { return };
-        link.send(&Packet::ConnAck(Box::new(ConnAck {
+        let connack = Packet::ConnAck(Box::new(ConnAck {
             session_present,
             session_expiry_secs: (in_force_secs != expiry_asked_secs).then_some(in_force_secs),
             receive_maximum: Some(RECEIVE_MAXIMUM),
@@ -272,7 +278,13 @@ impl<L: MessageLog> Cluster<L> {
             assigned_client_id,
             topic_alias_maximum: Some(TOPIC_ALIAS_MAXIMUM),
             ..ConnAck::default()
-        })));
+        }));
+        if !link.send(&connack) {
+            // There is nothing that such a client could be told.
+            let why = "CONNACK is larger than the client's Maximum Packet Size".to_owned();
+            self.detach(now, slot, &Ending::broken("packet_too_large", ReasonCode::PacketTooLarge, why));
+            return;
+        }
         link.ready = true;
         link.last_seen = now.mono;
         self.effects.attached.push(conn);
@@ -287,11 +299,18 @@ impl<L: MessageLog> Cluster<L> {
         same.then_some(session)
     }
 
-    fn refuse(&mut self, conn: ConnId, version: ProtocolVersion, refused: Refused) {
+    fn refuse(
+        &mut self,
+        conn: ConnId,
+        version: ProtocolVersion,
+        packet_bytes_max: Option<NonZeroU32>,
+        refused: Refused,
+    ) {
         let connack =
             ConnAck { reason: refused.reason, reason_string: Some(refused.why.into()), ..ConnAck::default() };
         let mut output = Output::default();
-        encode(&Packet::ConnAck(Box::new(connack)), version, output.buffer());
+        // [MQTT-3.2.2-19], [MQTT-3.2.2-7]: said as far as it fits; the connection is closed in any case.
+        encode_within(&Packet::ConnAck(Box::new(connack)), version, packet_bytes_max, output.buffer());
         self.effects.farewells.push(Farewell { conn, output });
     }
 }
@@ -299,6 +318,12 @@ impl<L: MessageLog> Cluster<L> {
 fn store_away() -> Refused {
     let why = "the session store is away; try again soon".to_owned();
     Refused { reason: ReasonCode::ServerUnavailable, why }
+}
+
+/// `[MQTT-4.12.0-1]`: a client that wants to be authenticated is not let in without.
+fn unknown_auth_method() -> Refused {
+    let why = "no enhanced authentication is offered".to_owned();
+    Refused { reason: ReasonCode::BadAuthenticationMethod, why }
 }
 
 fn record_refused() -> Refused {

@@ -114,6 +114,7 @@ impl<L: MessageLog> Cluster<L> {
         let expires_at = session.expiry.expires_at(now.wall);
         session.offline = Some(Offline { since: now.wall, expires_at, conn: Some(link.conn) });
         self.registry.expires(expires_at, slot);
+        self.give_back_shared(now, slot, false);
         self.schedule_will(now, slot);
         let mut row = self.online_row(slot, link);
         row.disconnected_at = Some(now.wall);

@@ -48,6 +48,23 @@ use super::session::link::ConnId;
 use super::session::output::Output;
 use crate::model::{DesiredCluster, Monotonic, SessionCounts, Timestamp};
 
+/// How many levels a topic name or filter may have (PRODUCT Q-9).
+pub const TOPIC_LEVELS_MAX: usize = 16;
+
+/// How long a topic name or filter may be, in bytes of UTF-8 (PRODUCT Q-9).
+pub const TOPIC_BYTES_MAX: usize = 1_024;
+
+/// Whether a topic name or filter keeps within the limits; if not, why, for people.
+fn topic_within_limits(text: &str, levels: usize) -> Result<(), String> {
+    if text.len() > TOPIC_BYTES_MAX {
+        Err(format!("limit topic_bytes: at most {TOPIC_BYTES_MAX}, this topic has {}", text.len()))
+    } else if levels > TOPIC_LEVELS_MAX {
+        Err(format!("limit topic_levels: at most {TOPIC_LEVELS_MAX}, this topic has {levels}"))
+    } else {
+        Ok(())
+    }
+}
+
 /// One cluster's sessions and what they share.
 #[derive(Debug)]
 pub struct Cluster<L> {

@@ -1,7 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE (MQTT 5.0, 3.8.4, 3.10.4; PRODUCT ).
 
 use super::pending::{Attachment, Awaiting, Undo};
-use super::{Cluster, RecordOutcome};
+use super::{Cluster, RecordOutcome, topic_within_limits};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::Subscriber;
 use crate::data_plane::message_log::MessageLog;
@@ -155,6 +155,7 @@ impl<L: MessageLog> Cluster<L> {
         slot: Slot,
         subscription: Subscription,
     ) -> Result<Granted, (ReasonCode, String)> {
+        check_filter(&subscription.filter)?;
         let (session_id, held, is_held) = {
             let session = self.session(slot);
             let held = session.subscription(subscription.filter.as_str()).cloned();
@@ -274,6 +275,11 @@ impl<L: MessageLog> Cluster<L> {
             link.caught_up = false;
         }
     }
+}
+
+/// PRODUCT Q-9.
+fn check_filter(filter: &TopicFilter) -> Result<(), (ReasonCode, String)> {
+    topic_within_limits(filter.as_str(), filter.levels()).map_err(|why| (ReasonCode::TopicFilterInvalid, why))
 }
 
 fn granted(qos: QoS) -> ReasonCode {

@@ -67,34 +67,35 @@ pub enum Property {
 }
 
 impl Property {
-    pub(super) const ALL: [Self; 27] = [
-        Self::PayloadFormatIndicator,
-        Self::MessageExpiryInterval,
-        Self::ContentType,
-        Self::ResponseTopic,
-        Self::CorrelationData,
-        Self::SubscriptionIdentifier,
-        Self::SessionExpiryInterval,
-        Self::AssignedClientIdentifier,
-        Self::ServerKeepAlive,
-        Self::AuthenticationMethod,
-        Self::AuthenticationData,
-        Self::RequestProblemInformation,
-        Self::WillDelayInterval,
-        Self::RequestResponseInformation,
-        Self::ResponseInformation,
-        Self::ServerReference,
-        Self::ReasonString,
-        Self::ReceiveMaximum,
-        Self::TopicAliasMaximum,
-        Self::TopicAlias,
-        Self::MaximumQoS,
-        Self::RetainAvailable,
-        Self::UserProperty,
-        Self::MaximumPacketSize,
-        Self::WildcardSubscriptionAvailable,
-        Self::SubscriptionIdentifierAvailable,
-        Self::SharedSubscriptionAvailable,
+    /// Every property and the standard's name for it.
+    const ALL: [(Self, &'static str); 27] = [
+        (Self::PayloadFormatIndicator, "Payload Format Indicator"),
+        (Self::MessageExpiryInterval, "Message Expiry Interval"),
+        (Self::ContentType, "Content Type"),
+        (Self::ResponseTopic, "Response Topic"),
+        (Self::CorrelationData, "Correlation Data"),
+        (Self::SubscriptionIdentifier, "Subscription Identifier"),
+        (Self::SessionExpiryInterval, "Session Expiry Interval"),
+        (Self::AssignedClientIdentifier, "Assigned Client Identifier"),
+        (Self::ServerKeepAlive, "Server Keep Alive"),
+        (Self::AuthenticationMethod, "Authentication Method"),
+        (Self::AuthenticationData, "Authentication Data"),
+        (Self::RequestProblemInformation, "Request Problem Information"),
+        (Self::WillDelayInterval, "Will Delay Interval"),
+        (Self::RequestResponseInformation, "Request Response Information"),
+        (Self::ResponseInformation, "Response Information"),
+        (Self::ServerReference, "Server Reference"),
+        (Self::ReasonString, "Reason String"),
+        (Self::ReceiveMaximum, "Receive Maximum"),
+        (Self::TopicAliasMaximum, "Topic Alias Maximum"),
+        (Self::TopicAlias, "Topic Alias"),
+        (Self::MaximumQoS, "Maximum QoS"),
+        (Self::RetainAvailable, "Retain Available"),
+        (Self::UserProperty, "User Property"),
+        (Self::MaximumPacketSize, "Maximum Packet Size"),
+        (Self::WildcardSubscriptionAvailable, "Wildcard Subscription Available"),
+        (Self::SubscriptionIdentifierAvailable, "Subscription Identifier Available"),
+        (Self::SharedSubscriptionAvailable, "Shared Subscription Available"),
     ];
 
     /// The property with this identifier, if the standard defines one.
@@ -103,7 +104,8 @@ impl Property {
             let mut table = [None; 64];
             let mut index = 0;
             while index < Property::ALL.len() {
-                table[Property::ALL[index] as usize] = Some(Property::ALL[index]);
+                let property = Property::ALL[index].0;
+                table[property as usize] = Some(property);
                 index += 1;
             }
             table
@@ -134,12 +136,8 @@ impl Property {
 impl fmt::Display for Property {
     /// The standard's name: `Session Expiry Interval`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = format!("{self:?}");
-        for (index, letter) in name.char_indices() {
-            let spaced = index > 0 && letter.is_ascii_uppercase() && !name[..index].ends_with('o');
-            write!(f, "{}{letter}", if spaced { " " } else { "" })?;
-        }
-        Ok(())
+        let name = Self::ALL.iter().find(|(property, _)| property == self).map_or("", |(_, name)| name);
+        f.write_str(name)
     }
 }
 
@@ -420,4 +418,36 @@ pub(super) fn put_reason(
 /// Appends a property list with its length (`[MQTT-2.2.2-1]`).
 pub(super) fn put_properties(out: &mut Vec<u8>, trim: Trim, write: impl FnOnce(&mut PropertyWriter<'_>)) {
     wire::put_with_length(out, |out| write(&mut PropertyWriter { out, trim }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_identifier_of_table_2_4_and_no_other_is_a_property() {
+        let defined = [1, 2, 3, 8, 9, 11, 17, 18, 19, 21, 22, 23, 24, 25, 26, 28, 31];
+        for id in 0..300 {
+            let is_defined = defined.contains(&id) || (33..=42).contains(&id);
+            let property = Property::from_id(id);
+            assert_eq!(property.map(|property| u32::from(property as u8)), is_defined.then_some(id));
+            assert!(property.is_none_or(|property| !property.to_string().is_empty()));
+        }
+        assert_eq!(Property::from_id(u32::MAX), None);
+        assert_eq!(Property::MaximumQoS.to_string(), "Maximum QoS");
+    }
+
+    #[test]
+    fn one_list_is_shared_and_a_mixed_one_copied() {
+        let read = |list: &'static [u8]| {
+            let bytes = Bytes::from([&[u8::try_from(list.len()).expect("short")], list].concat());
+            let read = read_publish_properties(&mut Reader::new(&bytes, 0), PacketType::Publish);
+            let forwarded = read.expect("valid").properties.forwarded.0;
+            let is_shared = bytes.as_ptr_range().contains(&forwarded.as_ptr());
+            (forwarded.to_vec(), is_shared)
+        };
+        assert_eq!(read(b"\x23\x00\x01\x01\x00\x03\x00\x00"), (b"\x01\x00\x03\x00\x00".to_vec(), true));
+        assert_eq!(read(b"\x01\x00\x23\x00\x01\x03\x00\x00"), (b"\x01\x00\x03\x00\x00".to_vec(), false));
+        assert!(read(b"\x23\x00\x01").0.is_empty());
+    }
 }

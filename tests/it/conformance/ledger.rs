@@ -166,7 +166,7 @@ mod checker {
         says = "One."
         binds = "both"
         status = "tested"
-        tests = ["a::tests::one"]
+        tests = ["a::tests::one", "packets/x.txt"]
 
         [[statement]]
         id = "MQTT-1.2.3-2"
@@ -181,12 +181,11 @@ mod checker {
         binds = "server"
         status = "by_construction"
         reason = "It cannot be otherwise."
-        tests = ["packets/x.txt"]
     "#;
 
     fn faults_of(text: &str) -> Vec<String> {
         let mut evidence = Evidence::of_source("a", "#[cfg(test)] mod tests { #[test] fn one() {} }");
-        evidence.add_script("packets/x.txt", [("sample", "MQTT-1.2.4-1"), ("other", "MQTT-1.2.3-2")]);
+        evidence.add_script("packets/x.txt", [("sample", "MQTT-1.2.3-1"), ("other", "MQTT-1.2.3-2")]);
         toml::from_str::<Ledger>(text).expect("a ledger").faults("sample", 3, &evidence)
     }
 
@@ -232,8 +231,10 @@ mod checker {
 
     #[test]
     fn a_statement_has_a_test_or_a_reason() {
-        broken("tests = [\"a::tests::one\"]", "", "MQTT-1.2.3-1: tested, but names no test");
-        broken("tests = [\"a::tests::one\"]", "tests = []", "MQTT-1.2.3-1: tested, but names no test");
+        let text = SOUND.replace("tests = [\"a::tests::one\", \"packets/x.txt\"]", "tests = []");
+        assert_eq!(faults_of(&text)[0], "MQTT-1.2.3-1: tested, but names no test");
+        let text = SOUND.replace("tests = [\"a::tests::one\", \"packets/x.txt\"]", "");
+        assert_eq!(faults_of(&text)[0], "MQTT-1.2.3-1: tested, but names no test");
         broken("reason = \"It cannot be otherwise.\"", "", "MQTT-1.2.4-1: ByConstruction without a reason");
         broken("\"It cannot be otherwise.\"", "\" \"", "MQTT-1.2.4-1: its reason is empty");
         broken("says = \"One.\"", "says = \"\"", "MQTT-1.2.3-1: its paraphrase is not one line");
@@ -254,19 +255,21 @@ mod checker {
         let twice = "MQTT-1.2.3-1: a::tests::one: named twice";
         broken("\"a::tests::one\"", "\"a::tests::one\", \"a::tests::one\"", twice);
         // Also where a reason would do.
+        let beside = "reason = \"Nobody sees it.\"\ntests = [\"a::one\"]";
         let fault = "MQTT-1.2.3-2: a::one: no such test, or it is not run";
-        broken("reason = \"Nobody sees it.\"", "reason = \"Nobody sees it.\"\ntests = [\"a::one\"]", fault);
+        broken("reason = \"Nobody sees it.\"", beside, fault);
     }
 
     #[test]
     fn scripts_and_ledger_agree() {
-        let unnamed = "MQTT-1.2.4-1: packets/x.txt shows it, and the ledger does not say so";
-        broken("tests = [\"packets/x.txt\"]", "", unnamed);
-        let elsewhere = "reason = \"Nobody sees it.\"\ntests = [\"packets/x.txt\"]";
-        let fault = "MQTT-1.2.3-2: packets/x.txt: does not say that it shows this";
-        broken("reason = \"Nobody sees it.\"", elsewhere, fault);
+        let unnamed = "MQTT-1.2.3-1: packets/x.txt shows it, and the ledger does not say so";
+        broken(", \"packets/x.txt\"", "", unnamed);
+        let beside =
+            |script: &str| format!("reason = \"Nobody sees it.\"\ntests = [\"packets/{script}.txt\"]");
+        let denied = "MQTT-1.2.3-2: packets/x.txt: does not say that it shows this";
+        broken("reason = \"Nobody sees it.\"", &beside("x"), denied);
         let gone = "MQTT-1.2.3-2: packets/y.txt: no such test, or it is not run";
-        broken("reason = \"Nobody sees it.\"", &elsewhere.replace('x', "y"), gone);
+        broken("reason = \"Nobody sees it.\"", &beside("y"), gone);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 
 use script::Script;
 
-use crate::support::server::{Options, Server};
+use crate::support::server::Server;
 
 #[tokio::test]
 async fn v5() {
@@ -43,8 +43,7 @@ async fn v3_1_1() {
 async fn play_folder(folder: &str) {
     let scripts = read_folder(&root().join(folder));
     assert!(!scripts.is_empty(), "no scripts in {folder}");
-    let flags = vec!["--dev".to_owned()];
-    let server = Server::start(Options { flags, ..Options::default() }).await;
+    let server = Server::start_dev().await;
     let mut failures = Vec::new();
     for (number, (path, script)) in scripts.iter().enumerate() {
         if let Err(why) = script.play(server.mqtt, &format!("p{number}")).await {

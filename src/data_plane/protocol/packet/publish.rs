@@ -33,7 +33,7 @@ pub struct Publish {
 }
 
 /// What differs from subscriber to subscriber when one message is sent to many; the rest (topic,
-/// forwarded properties, payload) comes from the [`Message`](crate::model::Message).
+/// forwarded properties, payload) comes from the [`Message`].
 #[derive(Clone, Copy, Debug)]
 pub struct PublishHead<'a> {
     /// Whether this may be a re-delivery.
