@@ -223,7 +223,7 @@ impl<'a> Properties<'a> {
     }
 }
 
-/// Takes properties off `reader` of which the packet allows but the reason string and user properties.
+/// Takes the properties off `reader` of a packet that may carry a reason string and user properties only.
 pub(super) fn read_diagnostics(
     reader: &mut Reader<'_>,
     packet: PacketType,
@@ -310,7 +310,11 @@ impl PublishProperties {
         self.forwarded = PropertyBytes(match kept.as_slice() {
             [] => Bytes::new(),
             [(from, to)] => walk.reader.share(*from, *to),
-            ranges => ranges.iter().flat_map(|(from, to)| walk.reader.share(*from, *to)).collect(),
+            ranges => {
+                let parts: Vec<&[u8]> =
+                    ranges.iter().map(|(from, to)| walk.reader.slice(*from, *to)).collect();
+                parts.concat().into()
+            }
         });
         Ok(payload_is_utf8)
     }
