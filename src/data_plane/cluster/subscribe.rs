@@ -7,7 +7,7 @@ use crate::data_plane::broker::subscription_index::Subscriber;
 use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{PacketId, ReasonCode, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::data_plane::session::{HeldSubscription, Replay};
-use crate::model::{Now, QoS, RetainHandling, Subscription, TopicFilter};
+use crate::model::{FilterId, GroupId, Now, QoS, RetainHandling, Subscription, TopicFilter};
 use crate::seam::ports::SessionWrite;
 
 /// What became of one filter.
@@ -166,13 +166,7 @@ impl<L: MessageLog> Cluster<L> {
         }
         let durable = self.session(slot).durable;
         let shared = subscription.filter.shared().is_some();
-        let (filter, group) = if shared {
-            let (filter, group) = self.join_group(slot, &subscription, durable, is_held.is_none());
-            (filter, Some(group))
-        } else {
-            let subscriber = Subscriber::new(slot, &subscription, durable);
-            (self.index.put(&subscription.filter, subscriber), None)
-        };
+        let (filter, group) = self.enlist(slot, &subscription, durable, is_held.is_none());
         // Of a subscription that is replaced nothing is lost (`[MQTT-3.8.4-3]`): it goes on where it
         // is, unless it did not read the log before.
         let start = is_held
@@ -196,13 +190,30 @@ impl<L: MessageLog> Cluster<L> {
 
     /// Puts the options of a subscription back, if it is still there.
     fn resubscribe(&mut self, slot: Slot, before: Subscription) {
-        let Self { sessions, index, effects, .. } = self;
-        let session = &mut sessions[slot.0 as usize];
+        let session = self.session(slot);
         let same = |held: &&mut HeldSubscription| held.subscription.filter == before.filter;
         let Some(held) = session.subscriptions.iter_mut().find(same) else { return };
-        index.put(&before.filter, Subscriber::new(slot, &before, session.durable));
-        effects.writes.push((SessionWrite::Subscribe(session.id, Box::new(before.clone())), None));
-        held.subscription = before;
+        held.subscription = before.clone();
+        let (id, durable) = (session.id, session.durable);
+        self.enlist(slot, &before, durable, false);
+        self.effects.writes.push((SessionWrite::Subscribe(id, Box::new(before)), None));
+    }
+
+    /// Puts a subscription where publishing finds it, in place of one for the same filter.
+    fn enlist(
+        &mut self,
+        slot: Slot,
+        subscription: &Subscription,
+        durable: bool,
+        is_new: bool,
+    ) -> (FilterId, Option<GroupId>) {
+        if subscription.filter.shared().is_some() {
+            let (filter, group) = self.join_group(slot, subscription, durable, is_new);
+            (filter, Some(group))
+        } else {
+            let subscriber = Subscriber::new(slot, subscription, durable);
+            (self.index.put(&subscription.filter, subscriber), None)
+        }
     }
 
     fn check_room(&self, held: usize) -> Result<(), (ReasonCode, String)> {

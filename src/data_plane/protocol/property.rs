@@ -67,34 +67,35 @@ pub enum Property {
 }
 
 impl Property {
-    pub(super) const ALL: [Self; 27] = [
-        Self::PayloadFormatIndicator,
-        Self::MessageExpiryInterval,
-        Self::ContentType,
-        Self::ResponseTopic,
-        Self::CorrelationData,
-        Self::SubscriptionIdentifier,
-        Self::SessionExpiryInterval,
-        Self::AssignedClientIdentifier,
-        Self::ServerKeepAlive,
-        Self::AuthenticationMethod,
-        Self::AuthenticationData,
-        Self::RequestProblemInformation,
-        Self::WillDelayInterval,
-        Self::RequestResponseInformation,
-        Self::ResponseInformation,
-        Self::ServerReference,
-        Self::ReasonString,
-        Self::ReceiveMaximum,
-        Self::TopicAliasMaximum,
-        Self::TopicAlias,
-        Self::MaximumQoS,
-        Self::RetainAvailable,
-        Self::UserProperty,
-        Self::MaximumPacketSize,
-        Self::WildcardSubscriptionAvailable,
-        Self::SubscriptionIdentifierAvailable,
-        Self::SharedSubscriptionAvailable,
+    /// Every property and the standard's name for it.
+    const ALL: [(Self, &'static str); 27] = [
+        (Self::PayloadFormatIndicator, "Payload Format Indicator"),
+        (Self::MessageExpiryInterval, "Message Expiry Interval"),
+        (Self::ContentType, "Content Type"),
+        (Self::ResponseTopic, "Response Topic"),
+        (Self::CorrelationData, "Correlation Data"),
+        (Self::SubscriptionIdentifier, "Subscription Identifier"),
+        (Self::SessionExpiryInterval, "Session Expiry Interval"),
+        (Self::AssignedClientIdentifier, "Assigned Client Identifier"),
+        (Self::ServerKeepAlive, "Server Keep Alive"),
+        (Self::AuthenticationMethod, "Authentication Method"),
+        (Self::AuthenticationData, "Authentication Data"),
+        (Self::RequestProblemInformation, "Request Problem Information"),
+        (Self::WillDelayInterval, "Will Delay Interval"),
+        (Self::RequestResponseInformation, "Request Response Information"),
+        (Self::ResponseInformation, "Response Information"),
+        (Self::ServerReference, "Server Reference"),
+        (Self::ReasonString, "Reason String"),
+        (Self::ReceiveMaximum, "Receive Maximum"),
+        (Self::TopicAliasMaximum, "Topic Alias Maximum"),
+        (Self::TopicAlias, "Topic Alias"),
+        (Self::MaximumQoS, "Maximum QoS"),
+        (Self::RetainAvailable, "Retain Available"),
+        (Self::UserProperty, "User Property"),
+        (Self::MaximumPacketSize, "Maximum Packet Size"),
+        (Self::WildcardSubscriptionAvailable, "Wildcard Subscription Available"),
+        (Self::SubscriptionIdentifierAvailable, "Subscription Identifier Available"),
+        (Self::SharedSubscriptionAvailable, "Shared Subscription Available"),
     ];
 
     /// The property with this identifier, if the standard defines one.
@@ -103,7 +104,8 @@ impl Property {
             let mut table = [None; 64];
             let mut index = 0;
             while index < Property::ALL.len() {
-                table[Property::ALL[index] as usize] = Some(Property::ALL[index]);
+                let property = Property::ALL[index].0;
+                table[property as usize] = Some(property);
                 index += 1;
             }
             table
@@ -134,12 +136,8 @@ impl Property {
 impl fmt::Display for Property {
     /// The standard's name: `Session Expiry Interval`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = format!("{self:?}");
-        for (index, letter) in name.char_indices() {
-            let spaced = index > 0 && letter.is_ascii_uppercase() && !name[..index].ends_with('o');
-            write!(f, "{}{letter}", if spaced { " " } else { "" })?;
-        }
-        Ok(())
+        let name = Self::ALL.iter().find(|(property, _)| property == self).map_or("", |(_, name)| name);
+        f.write_str(name)
     }
 }
 
@@ -225,7 +223,7 @@ impl<'a> Properties<'a> {
     }
 }
 
-/// Takes properties off `reader` of which the packet allows but the reason string and user properties.
+/// Takes the properties off `reader` of a packet that may carry a reason string and user properties only.
 pub(super) fn read_diagnostics(
     reader: &mut Reader<'_>,
     packet: PacketType,
@@ -242,79 +240,84 @@ pub(super) fn read_diagnostics(
     Ok((reason_string, user_properties))
 }
 
-/// The properties of a PUBLISH or will as read, with what is needed to judge the rest of the packet.
-pub(super) struct ReadPublishProperties {
-    pub(super) properties: PublishProperties,
-    /// Of a will only.
-    pub(super) will_delay_secs: u32,
-    /// Whether the payload claims to be UTF-8.
-    pub(super) payload_is_utf8: bool,
-}
+impl PublishProperties {
+    /// Takes the properties of a PUBLISH off `reader`; returns whether they call the payload UTF-8.
+    pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Result<bool, Violation> {
+        let mut walk = Properties::read(reader, PacketType::Publish)?;
+        self.walk(&mut walk, |properties, property, walk| match property {
+            Property::TopicAlias => {
+                properties.topic_alias = Some(walk.nonzero_u16(property)?);
+                Ok(())
+            }
+            Property::SubscriptionIdentifier => {
+                properties.subscription_ids.push(walk.nonzero_varint(property)?);
+                Ok(())
+            }
+            other => walk.refuse(other),
+        })
+    }
 
-/// Takes the properties of a PUBLISH or, with CONNECT as `packet`, of a will off `reader`.
-///
-/// Allocates only when a property that is not forwarded lies between two that are.
-pub(super) fn read_publish_properties(
-    reader: &mut Reader<'_>,
-    packet: PacketType,
-) -> Result<ReadPublishProperties, Violation> {
-    let mut walk = Properties::read(reader, packet)?;
-    let mut read = ReadPublishProperties {
-        properties: PublishProperties::default(),
-        will_delay_secs: 0,
-        payload_is_utf8: false,
-    };
-    let mut kept: SmallVec<[(usize, usize); 4]> = SmallVec::new();
-    let is_publish = packet == PacketType::Publish;
-    loop {
-        let from = walk.reader.position();
-        let Some(property) = walk.next()? else { break };
-        match property {
-            Property::MessageExpiryInterval => read.properties.message_expiry_secs = Some(walk.u32()?),
-            Property::TopicAlias if is_publish => {
-                read.properties.topic_alias = Some(walk.nonzero_u16(property)?);
+    /// Takes the properties of a will off `reader`; returns its delay and whether they call the payload
+    /// UTF-8.
+    pub(super) fn read_will(&mut self, reader: &mut Reader<'_>) -> Result<(u32, bool), Violation> {
+        let mut walk = Properties::read(reader, PacketType::Connect)?;
+        let mut delay_secs = 0;
+        let payload_is_utf8 = self.walk(&mut walk, |_, property, walk| match property {
+            Property::WillDelayInterval => {
+                delay_secs = walk.u32()?;
+                Ok(())
             }
-            Property::SubscriptionIdentifier if is_publish => {
-                read.properties.subscription_ids.push(walk.nonzero_varint(property)?);
+            other => walk.refuse(other),
+        })?;
+        Ok((delay_secs, payload_is_utf8))
+    }
+
+    /// Reads what PUBLISH and the will share, leaving the rest to `own`.
+    ///
+    /// Allocates only when a property that is not forwarded lies between two that are.
+    fn walk<'a>(
+        &mut self,
+        walk: &mut Properties<'a>,
+        mut own: impl FnMut(&mut Self, Property, &mut Properties<'a>) -> Result<(), Violation>,
+    ) -> Result<bool, Violation> {
+        let mut payload_is_utf8 = false;
+        let mut kept: SmallVec<[(usize, usize); 4]> = SmallVec::new();
+        loop {
+            let from = walk.reader.position();
+            let Some(property) = walk.next()? else { break };
+            match property {
+                Property::PayloadFormatIndicator => payload_is_utf8 = walk.flag(property)?,
+                Property::ContentType => _ = walk.reader.str()?,
+                Property::ResponseTopic => {
+                    TopicName::new(walk.string()?).map_err(Violation::ResponseTopicInvalid)?;
+                }
+                Property::CorrelationData => _ = walk.reader.blob()?,
+                Property::UserProperty => _ = (walk.reader.str()?, walk.reader.str()?),
+                Property::MessageExpiryInterval => {
+                    self.message_expiry_secs = Some(walk.u32()?);
+                    continue;
+                }
+                other => {
+                    own(self, other, walk)?;
+                    continue;
+                }
             }
-            Property::WillDelayInterval if !is_publish => read.will_delay_secs = walk.u32()?,
-            Property::PayloadFormatIndicator => read.payload_is_utf8 = walk.flag(property)?,
-            Property::ContentType => _ = walk.reader.str()?,
-            Property::ResponseTopic => {
-                TopicName::new(walk.string()?).map_err(Violation::ResponseTopicInvalid)?;
-            }
-            Property::CorrelationData => _ = walk.reader.blob()?,
-            Property::UserProperty => {
-                walk.reader.str()?;
-                walk.reader.str()?;
-            }
-            other => return walk.refuse(other),
-        }
-        if is_forwarded(property) {
             match kept.last_mut() {
                 Some((_, to)) if *to == from => *to = walk.reader.position(),
                 _ => kept.push((from, walk.reader.position())),
             }
         }
+        self.forwarded = PropertyBytes(match kept.as_slice() {
+            [] => Bytes::new(),
+            [(from, to)] => walk.reader.share(*from, *to),
+            ranges => {
+                let parts: Vec<&[u8]> =
+                    ranges.iter().map(|(from, to)| walk.reader.slice(*from, *to)).collect();
+                parts.concat().into()
+            }
+        });
+        Ok(payload_is_utf8)
     }
-    read.properties.forwarded = PropertyBytes(match kept.as_slice() {
-        [] => Bytes::new(),
-        [(from, to)] => walk.reader.share(*from, *to),
-        ranges => ranges.iter().flat_map(|(from, to)| walk.reader.share(*from, *to)).collect(),
-    });
-    Ok(read)
-}
-
-/// Whether a server sends the property on unaltered.
-pub(super) const fn is_forwarded(property: Property) -> bool {
-    matches!(
-        property,
-        Property::PayloadFormatIndicator
-            | Property::ContentType
-            | Property::ResponseTopic
-            | Property::CorrelationData
-            | Property::UserProperty
-    )
 }
 
 /// What may be left out of a packet to make it fit the receiver.
@@ -420,4 +423,37 @@ pub(super) fn put_reason(
 /// Appends a property list with its length (`[MQTT-2.2.2-1]`).
 pub(super) fn put_properties(out: &mut Vec<u8>, trim: Trim, write: impl FnOnce(&mut PropertyWriter<'_>)) {
     wire::put_with_length(out, |out| write(&mut PropertyWriter { out, trim }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_identifier_of_table_2_4_and_no_other_is_a_property() {
+        let defined = [1, 2, 3, 8, 9, 11, 17, 18, 19, 21, 22, 23, 24, 25, 26, 28, 31];
+        for id in 0..300 {
+            let is_defined = defined.contains(&id) || (33..=42).contains(&id);
+            let property = Property::from_id(id);
+            assert_eq!(property.map(|property| u32::from(property as u8)), is_defined.then_some(id));
+            assert!(property.is_none_or(|property| !property.to_string().is_empty()));
+        }
+        assert_eq!(Property::from_id(u32::MAX), None);
+        assert_eq!(Property::MaximumQoS.to_string(), "Maximum QoS");
+    }
+
+    #[test]
+    fn one_list_is_shared_and_a_mixed_one_copied() {
+        let read = |list: &'static [u8]| {
+            let bytes = Bytes::from([&[u8::try_from(list.len()).expect("short")], list].concat());
+            let mut properties = PublishProperties::default();
+            properties.read(&mut Reader::new(&bytes, 0)).expect("valid");
+            let forwarded = properties.forwarded.0;
+            let is_shared = bytes.as_ptr_range().contains(&forwarded.as_ptr());
+            (forwarded.to_vec(), is_shared)
+        };
+        assert_eq!(read(b"\x23\x00\x01\x01\x00\x03\x00\x00"), (b"\x01\x00\x03\x00\x00".to_vec(), true));
+        assert_eq!(read(b"\x01\x00\x23\x00\x01\x03\x00\x00"), (b"\x01\x00\x03\x00\x00".to_vec(), false));
+        assert!(read(b"\x23\x00\x01").0.is_empty());
+    }
 }

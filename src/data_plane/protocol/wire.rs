@@ -1,6 +1,6 @@
 //! The data types of the wire (MQTT 5.0, 1.5): integers, strings, binary data, variable byte integers.
 //!
-//! [`Reader`] walks one received packet, [`Writer`]'s functions append to a `Vec<u8>`. Reading is total
+//! [`Reader`] walks one received packet, the `put` functions append to a `Vec<u8>`. Reading is total
 //! and allocates nothing: strings and binary data are slices that share the packet's memory.
 
 use bytes::Bytes;
@@ -58,6 +58,11 @@ impl<'a> Reader<'a> {
     /// Where the next byte lies in the frame.
     pub(super) fn position(&self) -> usize {
         self.at
+    }
+
+    /// The frame's bytes from `from` to `to`.
+    pub(super) fn slice(&self, from: usize, to: usize) -> &'a [u8] {
+        &self.frame[from..to]
     }
 
     /// The frame's memory from `from` to `to`, shared.

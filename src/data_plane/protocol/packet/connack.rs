@@ -120,7 +120,9 @@ impl ConnAck {
     }
 
     pub(super) fn encode(&self, version: ProtocolVersion, trim: Trim, out: &mut Vec<u8>) {
-        let session_present = self.session_present && version != ProtocolVersion::V3_1;
+        // [MQTT-3.2.2-6]; V3.1 does not know the flag.
+        let may_be_present = self.reason == ReasonCode::Success && version != ProtocolVersion::V3_1;
+        let session_present = self.session_present && may_be_present;
         out.push(u8::from(session_present));
         if !version.is_v5() {
             return out.push(self.reason.connect_return_code() as u8);
