@@ -49,8 +49,8 @@ fn summarise(ledger: &Ledger) {
     for statement in &ledger.statements {
         *totals.entry(statement.status).or_default() += 1;
     }
-    println!("{}: {} statements", ledger.standard, ledger.statements.len());
+    eprintln!("{}: {} statements", ledger.standard, ledger.statements.len());
     for (status, count) in totals {
-        println!("{count:>5} {status:?}");
+        eprintln!("{count:>5} {status:?}");
     }
 }

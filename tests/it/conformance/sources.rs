@@ -92,7 +92,7 @@ impl Evidence {
             let below = |name: &str| [path, &[name.to_owned()]].concat();
             if entry.file_type().expect("a type").is_dir() {
                 self.read_folder(&entry.path(), &below(&name));
-            } else if name.ends_with(".txt") {
+            } else if entry.path().extension().is_some_and(|extension| extension == "txt") {
                 let text = fs::read_to_string(entry.path()).expect("UTF-8");
                 self.read_table(&text, &path.join("::"));
             } else if let Some(module) = name.strip_suffix(".rs") {
