@@ -22,7 +22,7 @@ pub struct Subscriber {
     pub no_local: bool,
     /// Keep the retain flag.
     pub retain_as_published: bool,
-    /// Whether it reads the log: the session outlives its connection and the QoS is 1 or 2.
+    /// Whether it reads the log: the session outlives its connection, and the QoS is 1 or 2 or was.
     pub reads_log: bool,
     /// The subscription identifier.
     pub identifier: Option<NonZeroU32>,
@@ -30,13 +30,13 @@ pub struct Subscriber {
 
 impl Subscriber {
     /// The subscriber that `subscription` makes of the session in `slot`.
-    pub fn new(slot: Slot, subscription: &Subscription, persistent: bool) -> Self {
+    pub fn new(slot: Slot, subscription: &Subscription, reads_log: bool) -> Self {
         Self {
             slot,
             qos: subscription.qos,
             no_local: subscription.no_local,
             retain_as_published: subscription.retain_as_published,
-            reads_log: persistent && subscription.qos > QoS::AtMostOnce,
+            reads_log,
             identifier: subscription.identifier,
         }
     }

@@ -107,9 +107,7 @@ fn send_entries(now: Now, session: &mut Session, entries: &[LogEntry]) -> bool {
             continue;
         };
         delivery.seq = Some(*seq);
-        if delivery.qos == QoS::AtMostOnce {
-            session.send_at_most_once(now, &delivery);
-        } else if let Sent::NoRoom(_) = session.send_assured(now, delivery) {
+        if let Sent::NoRoom(_) = session.send_kept(now, delivery) {
             return false;
         }
         session.outbound.position = *seq;

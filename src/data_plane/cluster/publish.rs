@@ -31,6 +31,8 @@ struct Recipient {
     slot: Slot,
     qos: QoS,
     retain: bool,
+    /// Whether the message waits for it in the log.
+    reads_log: bool,
     subscription_ids: SmallVec<[NonZeroU32; 1]>,
 }
 
@@ -40,6 +42,7 @@ impl Recipient {
             slot: subscriber.slot,
             qos: subscriber.qos.min(message.qos),
             retain: subscriber.retain_as_published && message.retain,
+            reads_log: subscriber.reads_log,
             subscription_ids: subscriber.identifier.into_iter().collect(),
         }
     }
@@ -48,6 +51,7 @@ impl Recipient {
     fn merge(&mut self, subscriber: &Subscriber, message: &Message) {
         self.qos = self.qos.max(subscriber.qos.min(message.qos));
         self.retain |= subscriber.retain_as_published && message.retain;
+        self.reads_log |= subscriber.reads_log;
         self.subscription_ids.extend(subscriber.identifier);
     }
 }
@@ -106,12 +110,14 @@ impl<L: MessageLog> Cluster<L> {
             seq: None,
             group: None,
         };
-        if delivery.qos == QoS::AtMostOnce {
-            session.send_at_most_once(now, &delivery);
-        } else if session.durable {
+        if recipient.reads_log
+            && let Some(seq) = seq
+        {
             if link.caught_up {
                 hand_over_from_log(now, session, delivery, seq);
             }
+        } else if delivery.qos == QoS::AtMostOnce {
+            session.send_at_most_once(now, &delivery);
         } else if session.outbound.has_queued() {
             session.outbound.enqueue(delivery);
         } else if let Sent::NoRoom(delivery) = session.send_assured(now, delivery) {
@@ -122,11 +128,12 @@ impl<L: MessageLog> Cluster<L> {
 }
 
 /// At the tail of the log: sends the newest message, or falls back to reading from before it.
-fn hand_over_from_log(now: Now, session: &mut Session, mut delivery: Delivery, seq: Option<Seq>) {
-    delivery.seq = seq;
-    match session.send_assured(now, delivery) {
-        Sent::Done => session.outbound.position = seq.unwrap_or(session.outbound.position),
+fn hand_over_from_log(now: Now, session: &mut Session, mut delivery: Delivery, seq: Seq) {
+    delivery.seq = Some(seq);
+    match session.send_kept(now, delivery) {
+        Sent::Done => session.outbound.position = seq,
         Sent::NoRoom(_) => {
+            session.outbound.position = Seq(seq.0 - 1);
             if let Some(link) = session.link.as_mut() {
                 link.caught_up = false;
             }

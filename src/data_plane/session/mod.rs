@@ -79,6 +79,9 @@ pub struct HeldSubscription {
     pub group: Option<GroupId>,
     /// Messages up to here were published before it existed.
     pub start: Seq,
+    /// Whether its QoS is 1 or 2 or ever was. Then its messages come from the log also at QoS 0: what
+    /// waits there must not be lost when its options are replaced (`[MQTT-3.8.4-4]`).
+    pub assured: bool,
 }
 
 /// Retained messages owed to a new subscription: a place in the retained messages, not a copy of
@@ -223,10 +226,7 @@ impl Session {
 
     /// The filters to read the log by, each with the position after which to read.
     pub fn log_cursors(&self, out: &mut Vec<(FilterId, Seq)>) {
-        let reading = self
-            .subscriptions
-            .iter()
-            .filter(|held| held.group.is_none() && held.subscription.qos > QoS::AtMostOnce);
+        let reading = self.subscriptions.iter().filter(|held| held.group.is_none() && held.assured);
         out.extend(reading.map(|held| (held.filter, held.start.max(self.outbound.position))));
     }
 }

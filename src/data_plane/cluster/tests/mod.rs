@@ -13,6 +13,7 @@ mod quotas;
 mod recorded;
 mod records;
 mod resume;
+mod subscriptions;
 mod wills;
 
 use std::sync::Arc;
