@@ -166,7 +166,8 @@ impl<L: MessageLog> Cluster<L> {
         }
         // MQTT 5.0, 4.8.2: a shared subscription gets no retained messages.
         let shared = subscription.filter.shared().is_some();
-        let replay = replay(&subscription, is_held.is_none()).filter(|_| !shared);
+        let age = self.retained.age();
+        let replay = replay(&subscription, is_held.is_none(), age).filter(|_| !shared);
         let reason = granted(subscription.qos);
         let write = SessionWrite::Subscribe(session_id, Box::new(subscription.clone()));
         self.effects.writes.push((write, None));
@@ -289,7 +290,7 @@ fn granted(qos: QoS) -> ReasonCode {
 }
 
 /// `[MQTT-3.3.1-9]` to `[MQTT-3.3.1-11]`.
-fn replay(subscription: &Subscription, is_new: bool) -> Option<Replay> {
+fn replay(subscription: &Subscription, is_new: bool, age: u64) -> Option<Replay> {
     let send = match subscription.retain_handling {
         RetainHandling::Send => true,
         RetainHandling::SendIfNew => is_new,
@@ -299,6 +300,8 @@ fn replay(subscription: &Subscription, is_new: bool) -> Option<Replay> {
         filter: subscription.filter.clone(),
         qos: subscription.qos,
         identifier: subscription.identifier,
+        no_local: subscription.no_local,
+        age,
         after: None,
     })
 }

@@ -94,8 +94,26 @@ pub struct Replay {
     pub qos: QoS,
     /// The subscription's identifier.
     pub identifier: Option<NonZeroU32>,
+    /// Not the client's own (`[MQTT-3.8.3-3]`).
+    pub no_local: bool,
+    /// The moment of the subscription among the retained messages: only earlier ones are owed.
+    pub age: u64,
     /// The topic sent last.
     pub after: Option<Box<str>>,
+}
+
+impl Replay {
+    /// A retained message as this subscription gets it.
+    pub fn delivery_of(&self, message: &Arc<Message>) -> outbound::Delivery {
+        outbound::Delivery {
+            message: Arc::clone(message),
+            qos: self.qos.min(message.qos),
+            retain: true, // [MQTT-3.3.1-8]
+            subscription_ids: self.identifier.into_iter().collect(),
+            seq: None,
+            group: None,
+        }
+    }
 }
 
 /// A will, waiting.

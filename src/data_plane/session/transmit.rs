@@ -42,8 +42,15 @@ impl Session {
 
     /// Whether a message at QoS 1 or 2 could be sent now.
     pub fn has_room(&self) -> bool {
-        let room = |link: &Link| link.takes_messages() && self.outbound.has_room(link.receive_maximum);
-        self.link.as_deref().is_some_and(room)
+        self.has_room_at(QoS::AtLeastOnce)
+    }
+
+    /// Whether a message at this QoS could be sent now.
+    pub fn has_room_at(&self, qos: QoS) -> bool {
+        self.link.as_ref().is_some_and(|link| {
+            let in_window = qos == QoS::AtMostOnce || self.outbound.has_room(link.receive_maximum);
+            in_window && link.takes_messages()
+        })
     }
 
     /// Sends a message at QoS 1 or 2, if the client's window and the connection have room.

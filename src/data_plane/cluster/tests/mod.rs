@@ -7,12 +7,15 @@
 
 mod connecting;
 mod exactly_once;
+mod flow;
 mod orders;
 mod packets;
 mod quotas;
 mod recorded;
 mod records;
+mod restarts;
 mod resume;
+mod retain;
 mod subscriptions;
 mod wills;
 
