@@ -1,12 +1,13 @@
 //! The composition root: builds every part in order, serves, and stops them in the reverse order.
 //!
-//! Order of start: data directory, database, schema, the right to serve it, what a first start
+//! Order of start: certificates, data directory, database, schema, the right to serve it, what a first start
 //! needs, stored sessions into the data plane, listeners, `ready`. Order of stop: listeners and
 //! connections, then the records they have left, then the database. Holds no logic of its own.
 
 mod bootstrap;
 mod data_plane;
 mod database;
+mod listeners;
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 pub(crate) use database::{open as open_database, private_options as private_postgres_options};
+use listeners::MqttListeners;
 use tokio::net::TcpListener;
 
 use crate::clock::Clock;
@@ -22,6 +24,7 @@ use crate::config::Config;
 use crate::control_plane::background::desired::DesiredPublisher;
 use crate::control_plane::http::{self, ApiState};
 use crate::control_plane::tokens::TokenVerifier;
+use crate::data_plane::runtime::tls::Tls;
 use crate::lifecycle::{Shutdown, TaskFailure, Tasks, announce_ready};
 use crate::seam::{command, desired};
 use crate::store::{ServiceLock, ServiceLockError};
@@ -35,9 +38,10 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Whatever kept the service from starting, or made it stop.
 pub async fn serve(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let clock = Clock::new();
+    let tls = listeners::certificates(&config)?;
     let claim = config.data_dir.claim().with_context(|| claim_failure(&config))?;
     let database = database::open(&config, &clock).await?;
-    let ends = serve_with(&config, &shutdown, &clock, &database).await;
+    let ends = serve_with(&config, tls, &shutdown, &clock, &database).await;
     database.close().await;
     drop(claim);
     ends
@@ -50,6 +54,7 @@ fn claim_failure(config: &Config) -> String {
 
 async fn serve_with(
     config: &Config,
+    tls: Option<Arc<Tls>>,
     shutdown: &Shutdown,
     clock: &Clock,
     database: &database::Database,
@@ -66,8 +71,9 @@ async fn serve_with(
     let (commands, orders) = command::channel();
 
     let http = bind("http", config.listeners.http).await?;
-    let mqtt = bind("mqtt", config.listeners.mqtt).await?;
-    let ready = [("http", http.local_addr()?), ("mqtt", mqtt.local_addr()?)];
+    let mqtt = MqttListeners::bind(config, tls).await?;
+    let mut ready = vec![("http", http.local_addr()?)];
+    ready.extend(mqtt.addresses()?);
 
     let tasks = Tasks::new(shutdown.clone());
     data_plane::start(&tasks, clock, &store, desired_state, orders, mqtt).await?;

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::listeners::MqttListeners;
 use crate::clock::Clock;
 use crate::data_plane::runtime::records::{self, RecordQueue};
 use crate::data_plane::runtime::worker::Sources;
-use crate::data_plane::runtime::{Context, MAILBOX_MAX, Worker, listener};
+use crate::data_plane::runtime::{Context, MAILBOX_MAX, Worker};
 use crate::lifecycle::{TaskFailure, Tasks};
-use crate::model::ClusterId;
 use crate::seam::command::Command;
 use crate::seam::desired::DesiredReceiver;
 use crate::seam::ports::SessionStore;
@@ -28,7 +27,7 @@ pub(super) async fn start(
     store: &Store,
     desired: DesiredReceiver,
     commands: mpsc::Receiver<Command>,
-    mqtt: TcpListener,
+    mqtt: MqttListeners,
 ) -> anyhow::Result<()> {
     let queue = Arc::new(RecordQueue::default());
     let state = Arc::clone(&desired.borrow());
@@ -54,13 +53,7 @@ pub(super) async fn start(
         Ok::<_, TaskFailure>(())
     });
 
-    let context = Context::new(mailbox, clock.clone());
-    let accept = listener::tcp(context, mqtt, ClusterId::default_cluster(), stop, tasks.tracker());
-    tasks.spawn_essential("mqtt", async move {
-        accept.await;
-        Ok::<_, TaskFailure>(())
-    });
-    Ok(())
+    mqtt.start(tasks, &Context::new(mailbox, clock.clone()))
 }
 
 async fn load(worker: &mut Worker, store: &Store) -> anyhow::Result<()> {

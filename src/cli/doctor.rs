@@ -14,7 +14,8 @@ use rustix::fs::Access;
 use super::{output, small_runtime};
 use crate::app;
 use crate::clock::Clock;
-use crate::config::{Config, DataDir, Flags, Tls};
+use crate::config::{self, Config, DataDir, Flags};
+use crate::data_plane::runtime::tls::Tls;
 use crate::store::embedded::{Account, Binaries};
 
 /// The oldest release that the schema works with.
@@ -126,15 +127,9 @@ fn private_database(config: &Config) -> anyhow::Result<String> {
     Ok(format!("private: Postgres {major} of {}{runs_as}", folder.display()))
 }
 
-fn certificates(tls: &Tls) -> anyhow::Result<String> {
-    for path in [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()].into_iter().flatten() {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        if !text.contains("-----BEGIN ") {
-            bail!("{} is not PEM", path.display());
-        }
-    }
-    Ok("readable".to_owned())
+fn certificates(files: &config::Tls) -> anyhow::Result<String> {
+    Tls::load(files.clone())?;
+    Ok("can be used".to_owned())
 }
 
 /// A port is free when it can be bound; QUIC's is a UDP one.

@@ -60,6 +60,8 @@ struct UsageError(String);
 pub fn main() -> ExitCode {
     // The parser prints its own refusal and ends the process with 2.
     let cli = Cli::parse();
+    // One provider for every TLS in the process. Refused where there is one, and there is none yet.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     match telemetry::init().map_err(anyhow::Error::from).and_then(|()| run(cli.command)) {
         Ok(code) => code,
         Err(error) => {

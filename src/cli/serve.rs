@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::Context;
 use tracing::info;
 
-use super::UsageError;
 use crate::app;
-use crate::config::{Config, Flags, Listeners};
+use crate::config::{Config, Flags};
 use crate::lifecycle::Shutdown;
 
 /// How long threads that are busy with blocking calls may hold up the end of the process.
@@ -23,7 +22,6 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.flags)?;
-    refuse_missing_transports(&config.listeners)?;
     let (version, data_dir) = (env!("CARGO_PKG_VERSION"), config.data_dir.path().display());
     info!(version, %data_dir, "holdfast {version} starts, its data in {data_dir}");
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -39,16 +37,4 @@ pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     });
     runtime.shutdown_timeout(BLOCKING_CALLS_MAX);
     end.map(|()| ExitCode::SUCCESS)
-}
-
-/// The listeners of the contract whose transports do not exist yet. A service that silently listens
-/// on fewer ports than it was told to is worse than one that does not start.
-fn refuse_missing_transports(listeners: &Listeners) -> Result<(), UsageError> {
-    const SERVED: [&str; 2] = ["http", "mqtt"];
-    match listeners.iter().find(|(name, _)| !SERVED.contains(name)) {
-        None => Ok(()),
-        Some((name, address)) => Err(UsageError(format!(
-            "--{name} {address}: this version serves MQTT over plain TCP only (--mqtt); leave --{name} out"
-        ))),
-    }
 }

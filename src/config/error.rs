@@ -64,4 +64,12 @@ pub enum ConfigError {
         /// What is missing.
         needs: &'static str,
     },
+    /// Something is said of a listener that is not there.
+    #[error("--{flag} names {listener}, a listener that is off")]
+    ListenerOff {
+        /// The setting.
+        flag: &'static str,
+        /// The listener by the name of its flag.
+        listener: &'static str,
+    },
 }

@@ -14,16 +14,16 @@ pub struct ListenerFlags {
     /// MQTT over TCP [default: 127.0.0.1:1883]
     #[arg(long, env = "HOLDFAST_MQTT", value_name = "ADDR", value_parser = address)]
     pub mqtt: Option<SocketAddr>,
-    /// MQTT over TLS (off by default)
+    /// MQTT over TLS; the usual port is 8883 (off by default)
     #[arg(long, env = "HOLDFAST_MQTTS", value_name = "ADDR", value_parser = address)]
     pub mqtts: Option<SocketAddr>,
-    /// MQTT over WebSocket (off by default)
+    /// MQTT over WebSocket, path /mqtt; the usual port is 8083 (off by default)
     #[arg(long, env = "HOLDFAST_WS", value_name = "ADDR", value_parser = address)]
     pub ws: Option<SocketAddr>,
-    /// MQTT over secure WebSocket (off by default)
+    /// MQTT over secure WebSocket, path /mqtt; the usual port is 8084 (off by default)
     #[arg(long, env = "HOLDFAST_WSS", value_name = "ADDR", value_parser = address)]
     pub wss: Option<SocketAddr>,
-    /// MQTT over QUIC (off by default)
+    /// MQTT over QUIC; the usual port is UDP 14567 (off by default)
     #[arg(long, env = "HOLDFAST_QUIC", value_name = "ADDR", value_parser = address)]
     pub quic: Option<SocketAddr>,
 }

@@ -7,6 +7,7 @@
 //! A [`Config`] that exists is valid in itself. Whether a port is free, a file can be read or a
 //! database answers is not decided here: nothing but the configuration file is opened.
 
+mod arrivals;
 mod data_dir;
 mod database;
 mod environment;
@@ -16,6 +17,7 @@ mod listeners;
 mod mode;
 mod tls;
 
+pub use arrivals::{ArrivalFlags, Arrivals, Domain, ListenerClusters, ListenerSet};
 pub use data_dir::{DataDir, DataDirFlags, DataDirLock, SigningSecret};
 pub use database::{Database, DatabaseFlags, DatabaseUrl};
 pub use environment::{log_filter, search_path};
@@ -23,7 +25,7 @@ pub use error::ConfigError;
 pub use file::{FileFlags, SettingsFile};
 pub use listeners::{ListenerFlags, Listeners};
 pub use mode::ModeFlags;
-pub use tls::{Tls, TlsFlags};
+pub use tls::{ClientCertificates, Need, Tls, TlsFlags};
 
 /// Everything the service is told at start. Never changes while it runs.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub struct Config {
     pub data_dir: DataDir,
     /// Where it listens.
     pub listeners: Listeners,
+    /// How clients arrive there.
+    pub arrivals: Arrivals,
     /// What the encrypted listeners show their clients; present when one of them is set.
     pub tls: Option<Tls>,
     /// Which Postgres it uses.
@@ -52,6 +56,9 @@ pub struct Flags {
     /// The listeners.
     #[command(flatten)]
     pub listeners: ListenerFlags,
+    /// The arriving clients.
+    #[command(flatten)]
+    pub arrivals: ArrivalFlags,
     /// The certificates.
     #[command(flatten)]
     pub tls: TlsFlags,
@@ -76,11 +83,12 @@ impl Config {
     fn resolve(flags: Flags, mut file: SettingsFile) -> Result<Self, ConfigError> {
         let data_dir = flags.data_dir.resolve(&mut file)?;
         let listeners = flags.listeners.resolve(&mut file)?;
+        let arrivals = flags.arrivals.resolve(&mut file, &listeners)?;
         let tls = flags.tls.resolve(&mut file, &listeners)?;
         let database = flags.database.resolve(&mut file)?;
         let dev = flags.mode.resolve(&mut file)?;
         file.finish()?;
-        Ok(Self { data_dir, listeners, tls, database, dev })
+        Ok(Self { data_dir, listeners, arrivals, tls, database, dev })
     }
 }
 

@@ -18,6 +18,9 @@ pub struct TlsFlags {
     /// Authorities whose client certificates are accepted (off by default)
     #[arg(long, env = "HOLDFAST_TLS_CLIENT_CA", value_name = "PEM")]
     pub tls_client_ca: Option<PathBuf>,
+    /// Whether a client must show one of those: required or optional [default: required]
+    #[arg(long, env = "HOLDFAST_TLS_CLIENT_CERT", value_name = "NEED", value_parser = need)]
+    pub tls_client_cert: Option<Need>,
 }
 
 /// A complete set of certificate files.
@@ -27,8 +30,27 @@ pub struct Tls {
     pub cert: PathBuf,
     /// The private key of the leaf.
     pub key: PathBuf,
-    /// The authorities of client certificates; without it clients are not asked for one.
-    pub client_ca: Option<PathBuf>,
+    /// Which certificates clients show; without it they are not asked for one.
+    pub clients: Option<ClientCertificates>,
+}
+
+/// What is asked of clients. A certificate that is shown must be good, whatever the need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// The authorities that may have signed it.
+    pub ca: PathBuf,
+    /// Whether a client without one is turned away.
+    pub need: Need,
+}
+
+/// Whether a certificate must be shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Need {
+    /// Without one the handshake fails.
+    #[default]
+    Required,
+    /// Without one the client is let in as far as the transport is concerned.
+    Optional,
 }
 
 impl TlsFlags {
@@ -40,12 +62,17 @@ impl TlsFlags {
     ) -> Result<Option<Tls>, ConfigError> {
         let (cert, key) = (file.text("tls-cert", path)?, file.text("tls-key", path)?);
         let client_ca = self.tls_client_ca.or(file.text("tls-client-ca", path)?);
+        let client_need = self.tls_client_cert.or(file.text("tls-client-cert", need)?);
+        if client_ca.is_none() && client_need.is_some() {
+            return Err(ConfigError::Needs { flag: "tls-client-cert", needs: "--tls-client-ca" });
+        }
+        let clients = client_ca.map(|ca| ClientCertificates { ca, need: client_need.unwrap_or_default() });
         match (self.tls_cert.or(cert), self.tls_key.or(key)) {
-            (Some(cert), Some(key)) => Ok(Some(Tls { cert, key, client_ca })),
+            (Some(cert), Some(key)) => Ok(Some(Tls { cert, key, clients })),
             (Some(_), None) => Err(ConfigError::Needs { flag: "tls-cert", needs: "--tls-key" }),
             (None, Some(_)) => Err(ConfigError::Needs { flag: "tls-key", needs: "--tls-cert" }),
             (None, None) => {
-                let in_need = client_ca.map(|_| "tls-client-ca").or(listeners.first_encrypted());
+                let in_need = clients.map(|_| "tls-client-ca").or(listeners.first_encrypted());
                 in_need.map_or(Ok(None), |flag| {
                     Err(ConfigError::Needs { flag, needs: "--tls-cert and --tls-key" })
                 })
@@ -56,6 +83,14 @@ impl TlsFlags {
 
 fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("expected the path of a PEM file".to_owned()) } else { Ok(text.into()) }
+}
+
+fn need(text: &str) -> Result<Need, String> {
+    match text {
+        "required" => Ok(Need::Required),
+        "optional" => Ok(Need::Optional),
+        _ => Err("expected required or optional".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +117,21 @@ mod tests {
     fn half_a_set_is_refused_and_a_whole_one_is_kept() {
         assert_eq!(resolve("tls-cert = 'c'"), Err("--tls-cert needs --tls-key".to_owned()));
         assert_eq!(resolve("tls-key = 'k'"), Err("--tls-key needs --tls-cert".to_owned()));
-        let whole = Tls { cert: "c".into(), key: "k".into(), client_ca: None };
+        let whole = Tls { cert: "c".into(), key: "k".into(), clients: None };
         assert_eq!(resolve("mqtts = '127.0.0.1:0'\ntls-cert = 'c'\ntls-key = 'k'"), Ok(Some(whole)));
+    }
+
+    #[test]
+    fn a_client_certificate_is_required_unless_it_is_optional() {
+        let clients = |file: &str| {
+            let file = format!("tls-cert = 'c'\ntls-key = 'k'\n{file}");
+            resolve(&file).map(|tls| tls.and_then(|tls| tls.clients).map(|clients| clients.need))
+        };
+        assert_eq!(clients(""), Ok(None));
+        assert_eq!(clients("tls-client-ca = 'a'"), Ok(Some(Need::Required)));
+        assert_eq!(clients("tls-client-ca = 'a'\ntls-client-cert = 'optional'"), Ok(Some(Need::Optional)));
+        let refusal = Err("--tls-client-cert needs --tls-client-ca".to_owned());
+        assert_eq!(clients("tls-client-cert = 'optional'"), refusal);
+        assert!(clients("tls-client-cert = 'maybe'").is_err());
     }
 }

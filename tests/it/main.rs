@@ -21,5 +21,8 @@ mod store_service;
 mod store_session_records;
 mod store_sessions;
 mod support;
+mod transport_all;
+mod transport_tls;
+mod transport_websocket;
 mod walkthrough;
 mod wire;

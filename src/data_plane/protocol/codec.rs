@@ -76,7 +76,7 @@ impl Decoder {
             return Ok(Some(Packet::Connect(Box::new(connect))));
         };
         let context = Context { version, sender: self.sender };
-        Packet::decode(packet, flags, frame, header_bytes, context).map(Some)
+        Packet::decode(packet, flags, frame, header_bytes, context)
     }
 
     /// Judges a packet by its first byte.

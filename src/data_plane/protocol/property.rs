@@ -223,7 +223,7 @@ impl<'a> Properties<'a> {
     }
 }
 
-/// Takes properties off `reader` of which the packet allows but the reason string and user properties.
+/// Takes the properties off `reader` of a packet that may carry a reason string and user properties only.
 pub(super) fn read_diagnostics(
     reader: &mut Reader<'_>,
     packet: PacketType,
@@ -240,79 +240,84 @@ pub(super) fn read_diagnostics(
     Ok((reason_string, user_properties))
 }
 
-/// The properties of a PUBLISH or will as read, with what is needed to judge the rest of the packet.
-pub(super) struct ReadPublishProperties {
-    pub(super) properties: PublishProperties,
-    /// Of a will only.
-    pub(super) will_delay_secs: u32,
-    /// Whether the payload claims to be UTF-8.
-    pub(super) payload_is_utf8: bool,
-}
+impl PublishProperties {
+    /// Takes the properties of a PUBLISH off `reader`; returns whether they call the payload UTF-8.
+    pub(super) fn read(&mut self, reader: &mut Reader<'_>) -> Result<bool, Violation> {
+        let mut walk = Properties::read(reader, PacketType::Publish)?;
+        self.walk(&mut walk, |properties, property, walk| match property {
+            Property::TopicAlias => {
+                properties.topic_alias = Some(walk.nonzero_u16(property)?);
+                Ok(())
+            }
+            Property::SubscriptionIdentifier => {
+                properties.subscription_ids.push(walk.nonzero_varint(property)?);
+                Ok(())
+            }
+            other => walk.refuse(other),
+        })
+    }
 
-/// Takes the properties of a PUBLISH or, with CONNECT as `packet`, of a will off `reader`.
-///
-/// Allocates only when a property that is not forwarded lies between two that are.
-pub(super) fn read_publish_properties(
-    reader: &mut Reader<'_>,
-    packet: PacketType,
-) -> Result<ReadPublishProperties, Violation> {
-    let mut walk = Properties::read(reader, packet)?;
-    let mut read = ReadPublishProperties {
-        properties: PublishProperties::default(),
-        will_delay_secs: 0,
-        payload_is_utf8: false,
-    };
-    let mut kept: SmallVec<[(usize, usize); 4]> = SmallVec::new();
-    let is_publish = packet == PacketType::Publish;
-    loop {
-        let from = walk.reader.position();
-        let Some(property) = walk.next()? else { break };
-        match property {
-            Property::MessageExpiryInterval => read.properties.message_expiry_secs = Some(walk.u32()?),
-            Property::TopicAlias if is_publish => {
-                read.properties.topic_alias = Some(walk.nonzero_u16(property)?);
+    /// Takes the properties of a will off `reader`; returns its delay and whether they call the payload
+    /// UTF-8.
+    pub(super) fn read_will(&mut self, reader: &mut Reader<'_>) -> Result<(u32, bool), Violation> {
+        let mut walk = Properties::read(reader, PacketType::Connect)?;
+        let mut delay_secs = 0;
+        let payload_is_utf8 = self.walk(&mut walk, |_, property, walk| match property {
+            Property::WillDelayInterval => {
+                delay_secs = walk.u32()?;
+                Ok(())
             }
-            Property::SubscriptionIdentifier if is_publish => {
-                read.properties.subscription_ids.push(walk.nonzero_varint(property)?);
+            other => walk.refuse(other),
+        })?;
+        Ok((delay_secs, payload_is_utf8))
+    }
+
+    /// Reads what PUBLISH and the will share, leaving the rest to `own`.
+    ///
+    /// Allocates only when a property that is not forwarded lies between two that are.
+    fn walk<'a>(
+        &mut self,
+        walk: &mut Properties<'a>,
+        mut own: impl FnMut(&mut Self, Property, &mut Properties<'a>) -> Result<(), Violation>,
+    ) -> Result<bool, Violation> {
+        let mut payload_is_utf8 = false;
+        let mut kept: SmallVec<[(usize, usize); 4]> = SmallVec::new();
+        loop {
+            let from = walk.reader.position();
+            let Some(property) = walk.next()? else { break };
+            match property {
+                Property::PayloadFormatIndicator => payload_is_utf8 = walk.flag(property)?,
+                Property::ContentType => _ = walk.reader.str()?,
+                Property::ResponseTopic => {
+                    TopicName::new(walk.string()?).map_err(Violation::ResponseTopicInvalid)?;
+                }
+                Property::CorrelationData => _ = walk.reader.blob()?,
+                Property::UserProperty => _ = (walk.reader.str()?, walk.reader.str()?),
+                Property::MessageExpiryInterval => {
+                    self.message_expiry_secs = Some(walk.u32()?);
+                    continue;
+                }
+                other => {
+                    own(self, other, walk)?;
+                    continue;
+                }
             }
-            Property::WillDelayInterval if !is_publish => read.will_delay_secs = walk.u32()?,
-            Property::PayloadFormatIndicator => read.payload_is_utf8 = walk.flag(property)?,
-            Property::ContentType => _ = walk.reader.str()?,
-            Property::ResponseTopic => {
-                TopicName::new(walk.string()?).map_err(Violation::ResponseTopicInvalid)?;
-            }
-            Property::CorrelationData => _ = walk.reader.blob()?,
-            Property::UserProperty => {
-                walk.reader.str()?;
-                walk.reader.str()?;
-            }
-            other => return walk.refuse(other),
-        }
-        if is_forwarded(property) {
             match kept.last_mut() {
                 Some((_, to)) if *to == from => *to = walk.reader.position(),
                 _ => kept.push((from, walk.reader.position())),
             }
         }
+        self.forwarded = PropertyBytes(match kept.as_slice() {
+            [] => Bytes::new(),
+            [(from, to)] => walk.reader.share(*from, *to),
+            ranges => {
+                let parts: Vec<&[u8]> =
+                    ranges.iter().map(|(from, to)| walk.reader.slice(*from, *to)).collect();
+                parts.concat().into()
+            }
+        });
+        Ok(payload_is_utf8)
     }
-    read.properties.forwarded = PropertyBytes(match kept.as_slice() {
-        [] => Bytes::new(),
-        [(from, to)] => walk.reader.share(*from, *to),
-        ranges => ranges.iter().flat_map(|(from, to)| walk.reader.share(*from, *to)).collect(),
-    });
-    Ok(read)
-}
-
-/// Whether a server sends the property on unaltered.
-pub(super) const fn is_forwarded(property: Property) -> bool {
-    matches!(
-        property,
-        Property::PayloadFormatIndicator
-            | Property::ContentType
-            | Property::ResponseTopic
-            | Property::CorrelationData
-            | Property::UserProperty
-    )
 }
 
 /// What may be left out of a packet to make it fit the receiver.
@@ -441,8 +446,9 @@ mod tests {
     fn one_list_is_shared_and_a_mixed_one_copied() {
         let read = |list: &'static [u8]| {
             let bytes = Bytes::from([&[u8::try_from(list.len()).expect("short")], list].concat());
-            let read = read_publish_properties(&mut Reader::new(&bytes, 0), PacketType::Publish);
-            let forwarded = read.expect("valid").properties.forwarded.0;
+            let mut properties = PublishProperties::default();
+            properties.read(&mut Reader::new(&bytes, 0)).expect("valid");
+            let forwarded = properties.forwarded.0;
             let is_shared = bytes.as_ptr_range().contains(&forwarded.as_ptr());
             (forwarded.to_vec(), is_shared)
         };

@@ -60,6 +60,11 @@ impl<'a> Reader<'a> {
         self.at
     }
 
+    /// The frame's bytes from `from` to `to`.
+    pub(super) fn slice(&self, from: usize, to: usize) -> &'a [u8] {
+        &self.frame[from..to]
+    }
+
     /// The frame's memory from `from` to `to`, shared.
     pub(super) fn share(&self, from: usize, to: usize) -> Bytes {
         self.frame.slice(from..to)

@@ -1,6 +1,7 @@
 //! One connection: bytes in to the worker, bytes out from the outbox.
 //!
-//! Holds no protocol state but the decoder's. A reading and a writing half run side by side in one
+//! Knows nothing of transports: it waits until one is opened, then for CONNECT, both before one deadline
+//! and in one place among the half open connections. Holds no protocol state but the decoder's. A reading and a writing half run side by side in one
 //! task, so that a client that does not read cannot keep us from hearing it, and the other way round.
 
 use std::io::{self, IoSlice};
@@ -12,20 +13,21 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
-use super::outbox::{Outbox, Taken};
-use super::{Context, Input};
+use super::arrival::{Carrier, OpenError, Opened, Opening, Place};
+use super::outbox::{FAREWELL_WITHIN, Outbox, Taken};
+use super::{Context, Input, goodbye};
 use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::cluster::ConnectRequest;
 use crate::data_plane::protocol::{Connect, Decoder, Packet, Violation, encode};
-use crate::data_plane::session::link::{ConnId, Origin};
+use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::output::Output;
-use crate::model::ClusterId;
 
-/// How long a connection may take to say CONNECT.
+/// How long a connection may take from its first byte to the last of its CONNECT: TLS, WebSocket and
+/// whatever else is laid over it included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// The largest CONNECT, in bytes: all that an unknown peer can make us keep.
-const CONNECT_BYTES_MAX: u32 = 64 * 1_024;
+pub const CONNECT_BYTES_MAX: u32 = 64 * 1_024;
 
 /// How much is read at once from a connection that has been quiet. An idle connection holds no more.
 const READ_SMALL_BYTES: usize = 512;
@@ -39,36 +41,86 @@ const WRITE_KEEP_BYTES: usize = 0;
 /// How many pieces are handed to the socket in one call.
 const PIECES_AT_ONCE: usize = 64;
 
+/// A connection that has said who it is.
+struct Greeted<S> {
+    opened: Opened<S>,
+    reader: Reader,
+    connect: Connect,
+}
+
+/// How the exchange of packets came to its end.
+enum End {
+    /// The last of the output was written, with the end of the stream.
+    Said,
+    /// The peer went away, or sent what the transport does not carry.
+    Gone,
+    /// The connection broke, or the last bytes took too long, or the worker is no more.
+    Cut,
+}
+
 /// Runs a connection from its first byte to its last, and tells the worker when it is closed.
-pub async fn run<S>(context: Context, stream: S, origin: Origin, cluster: ClusterId)
-where
-    S: AsyncRead + AsyncWrite + Send,
-{
-    let (mut reading, mut writing) = tokio::io::split(stream);
-    let mut reader = Reader::new();
-    let connect = match tokio::time::timeout(CONNECT_WITHIN, reader.connect(&mut reading)).await {
-        Ok(Ok(Some(connect))) => connect,
-        Ok(Err(violation)) => {
-            refuse(&mut writing, &violation).await;
-            return;
-        }
-        Ok(Ok(None)) | Err(_) => return,
-    };
+pub async fn run<S: Carrier>(context: Context, place: Place, opening: Opening<S>) {
+    // On the heap, so that a connection does not hold for life what was needed to open it.
+    let Some(greeted) = Box::pin(greet(&context, opening)).await else { return };
+    drop(place);
+    let Greeted { opened: Opened { stream, origin, asked }, mut reader, connect } = greeted;
     let conn = context.next_conn();
     let outbox = Arc::new(Outbox::default());
     let request = ConnectRequest { conn, origin, connect, fresh_id: Uuid::now_v7() };
-    let input = Input::Connect { cluster, request: Box::new(request), outbox: Arc::clone(&outbox) };
+    let input = Input::Connect { asked, request: Box::new(request), outbox: Arc::clone(&outbox) };
     if context.mailbox.send(input).await.is_err() {
         return;
     }
-    tokio::select! {
-        () = reader.pump(&context, conn, &outbox, &mut reading) => {}
-        _ = write_all(&context, conn, &outbox, &mut writing) => {}
-        () = outbox.farewell_overdue() => {}
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let end = tokio::select! {
+        () = reader.pump(&context, conn, &outbox, &mut reading) => End::Gone,
+        written = write_all(&context, conn, &outbox, &mut writing) => written.map_or(End::Cut, |()| End::Said),
+        () = outbox.farewell_overdue() => End::Cut,
+        () = context.mailbox.closed() => End::Cut,
+    };
+    let mut stream = reading.unsplit(writing);
+    match end {
+        End::Said => goodbye::drain(&mut stream).await,
+        End::Gone => goodbye::close(&mut stream).await,
+        End::Cut => {}
     }
     // The socket is closed before the worker hears of it: that is what proves a kick.
-    drop((reading, writing));
+    drop(stream);
     let _ = context.mailbox.send(Input::Closed { conn }).await;
+}
+
+/// Opens the stream and reads its CONNECT, if all of that comes in time and while there is a worker.
+async fn greet<S: Carrier>(context: &Context, opening: Opening<S>) -> Option<Greeted<S>> {
+    tokio::select! {
+        greeted = tokio::time::timeout(CONNECT_WITHIN, open_and_read(opening)) => match greeted {
+            Ok(Ok(greeted)) => greeted,
+            Ok(Err(error)) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a connection was not opened: {error}");
+                None
+            }
+            Err(_) => None,
+        },
+        () = context.mailbox.closed() => None,
+    }
+}
+
+async fn open_and_read<S: Carrier>(opening: Opening<S>) -> Result<Option<Greeted<S>>, OpenError> {
+    let mut opened = opening.await?;
+    let mut reader = Reader::new();
+    match reader.connect(&mut opened.stream).await {
+        Ok(Some(connect)) => {
+            opened.stream.greeted();
+            Ok(Some(Greeted { opened, reader, connect }))
+        }
+        Ok(None) => {
+            goodbye::close(&mut opened.stream).await;
+            Ok(None)
+        }
+        Err(violation) => {
+            refuse(&mut opened.stream, &violation).await;
+            Ok(None)
+        }
+    }
 }
 
 /// The reading half.
@@ -193,12 +245,12 @@ async fn write_pieces(output: &Output, to: &mut (impl AsyncWrite + Unpin)) -> io
 }
 
 /// Answers a CONNECT that is no packet, as far as the standard allows (`[MQTT-3.1.4-1]`).
-async fn refuse(to: &mut (impl AsyncWrite + Unpin), violation: &Violation) {
+async fn refuse(to: &mut (impl AsyncRead + AsyncWrite + Unpin), violation: &Violation) {
     if let Some((version, connack)) = violation.connack() {
         let mut bytes = Vec::new();
         encode(&Packet::ConnAck(Box::new(connack)), version, &mut bytes);
-        // The peer may be gone; there is nobody left to tell.
-        let _ = to.write_all(&bytes).await;
-        let _ = to.shutdown().await;
+        // The peer may be gone or not read; there is nobody left to tell.
+        let _ = tokio::time::timeout(FAREWELL_WITHIN, to.write_all(&bytes)).await;
     }
+    goodbye::close(to).await;
 }

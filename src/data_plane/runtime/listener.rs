@@ -1,50 +1,171 @@
-//! Accepting connections.
+//! Accepting connections over TCP, and the transports that are laid over it.
+//!
+//! The loop that accepts does nothing else: what a connection needs before its CONNECT it does in its
+//! own task, in one of the listener's places for half open connections. Without a place it is closed at
+//! once. QUIC listens by itself (see [`quic`](super::quic)).
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::arrival::{Entrance, OpenError, Opened, Place};
+use super::proxy_protocol::read_header;
+use super::tally::Tally;
+use super::tls::{Tls, Within};
+use super::websocket::{self, WebSocket};
 use super::{Context, connection};
-use crate::data_plane::session::link::Origin;
-use crate::model::{ClusterId, Transport};
+use crate::config::Arrivals;
+use crate::model::Transport;
 
-/// How long accepting rests when the process has run out of file descriptors.
+/// How long accepting rests when the process or the system has run out of something.
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Accepts plain TCP connections until `stop`, each a task of `tasks`.
-pub async fn tcp(
-    context: Context,
-    listener: TcpListener,
-    cluster: ClusterId,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
+/// What lies over TCP.
+#[derive(Clone, Debug)]
+pub enum Layers {
+    /// Nothing.
+    Tcp,
+    /// TLS.
+    Tls(Arc<Tls>),
+    /// WebSocket.
+    Ws,
+    /// WebSocket over TLS.
+    Wss(Arc<Tls>),
+}
+
+/// One listener.
+#[derive(Debug)]
+pub struct Listener {
+    entrance: Entrance,
+    layers: Layers,
+    /// Whether every connection begins with a PROXY protocol header.
+    proxied: bool,
+}
+
+impl Listener {
+    /// A listener as it is configured.
+    pub fn new(layers: Layers, arrivals: &Arrivals) -> Self {
+        let transport = match layers {
+            Layers::Tcp => Transport::Tcp,
+            Layers::Tls(_) => Transport::Tls,
+            Layers::Ws => Transport::Ws,
+            Layers::Wss(_) => Transport::Wss,
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                tasks.spawn(serve_tcp(context.clone(), stream, peer, cluster.clone()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accepting a connection failed; resting");
-                tokio::time::sleep(REST_AFTER_FAILURE).await;
+        let entrance = Entrance::new(transport, arrivals);
+        let proxied = arrivals.proxy_protocol.contains(entrance.listener);
+        Self { entrance, layers, proxied }
+    }
+
+    /// The name of its flag.
+    pub fn name(&self) -> &'static str {
+        self.entrance.listener
+    }
+
+    /// Accepts connections until `stop`, each a task of `tasks`.
+    pub async fn accept(
+        self,
+        socket: TcpListener,
+        context: Context,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) {
+        let listener = Arc::new(self);
+        let (mut turned_away, mut failed) = (Tally::default(), Tally::default());
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                () = stop.cancelled() => return,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    if let Some(place) = listener.entrance.enter() {
+                        tasks.spawn(Arc::clone(&listener).serve(context.clone(), place, stream, peer));
+                    } else if let Some(count) = turned_away.count(context.clock.mono()) {
+                        let listener = listener.name();
+                        tracing::warn!(
+                            listener,
+                            count,
+                            "{listener}: closed {count} new connections: too many have not said CONNECT yet"
+                        );
+                    }
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    if let Some(count) = failed.count(context.clock.mono()) {
+                        let listener = listener.name();
+                        tracing::warn!(listener, %error, count, "{listener}: cannot accept connections: {error}");
+                    }
+                    tokio::time::sleep(REST_AFTER_FAILURE).await;
+                }
             }
         }
     }
+
+    async fn serve(self: Arc<Self>, context: Context, place: Place, stream: TcpStream, peer: SocketAddr) {
+        match self.layers.clone() {
+            Layers::Tcp => {
+                let opening = Box::pin(async move { self.tcp(stream, peer).await });
+                connection::run(context, place, opening).await;
+            }
+            Layers::Tls(tls) => {
+                let opening = Box::pin(async move { self.tls(&tls, Within::Mqtt, stream, peer).await });
+                connection::run(context, place, opening).await;
+            }
+            Layers::Ws => {
+                let opening = Box::pin(async move { self.ws(stream, peer).await });
+                connection::run(context, place, opening).await;
+            }
+            Layers::Wss(tls) => {
+                let opening = Box::pin(async move { self.wss(&tls, stream, peer).await });
+                connection::run(context, place, opening).await;
+            }
+        }
+    }
+
+    async fn tcp(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<Opened<TcpStream>, OpenError> {
+        // Output is written once per turn in whole packets: waiting to fill a segment only adds delay.
+        stream.set_nodelay(true)?;
+        let client = if self.proxied { read_header(&mut stream, peer).await? } else { peer };
+        Ok(self.entrance.opened(stream, client))
+    }
+
+    async fn tls(
+        &self,
+        tls: &Tls,
+        within: Within,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Result<Opened<TlsStream<TcpStream>>, OpenError> {
+        tls.accept(within, &self.entrance, self.tcp(stream, peer).await?).await
+    }
+
+    async fn ws(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Result<Opened<WebSocket<TcpStream>>, OpenError> {
+        websocket::upgrade(&self.entrance, self.tcp(stream, peer).await?).await
+    }
+
+    async fn wss(
+        &self,
+        tls: &Tls,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Result<Opened<WebSocket<TlsStream<TcpStream>>>, OpenError> {
+        websocket::upgrade(&self.entrance, self.tls(tls, Within::Http, stream, peer).await?).await
+    }
 }
 
-async fn serve_tcp(context: Context, stream: TcpStream, peer: SocketAddr, cluster: ClusterId) {
-    // Output is written once per turn in whole packets: waiting to fill a segment only adds delay.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "the peer was gone before it was served");
-        return;
-    }
-    let origin = Origin { peer: peer.to_string(), listener: "mqtt".to_owned(), transport: Transport::Tcp };
-    connection::run(context, stream, origin, cluster).await;
+/// Whether accepting failed because of a connection that was gone again, so that the next one may be
+/// had at once.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

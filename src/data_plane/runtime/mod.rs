@@ -1,18 +1,30 @@
 //! IO. Sockets meet the state machines.
 //!
-//! - [`listener`] accepts; each connection becomes a task.
-//! - [`connection`] moves bytes: reads and decodes for the worker, writes what the worker made.
-//! - [`worker`] is the one task that owns every cluster: it alone decides.
+//! - [`listener`] accepts, over TCP; each connection becomes a task.
+//! - [`arrival`] is what is known of a connection before its CONNECT; [`proxy_protocol`], [`tls`],
+//!   [`websocket`] and [`quic`] are what comes before that.
+//! - [`connection`] moves bytes: reads and decodes for the worker, writes what the worker made;
+//!   [`goodbye`] is how it ends.
+//! - [`worker`] is the one task that owns every cluster: it alone decides; [`selection`] says which
+//!   cluster a CONNECT is for.
 //! - [`outbox`] holds a connection's bytes between the worker and the socket.
 //! - [`records`] commits session records in groups and tells the worker.
 //!
 //! Everything that crosses between tasks has a bound: the worker's mailbox ([`MAILBOX_MAX`]
 //! batches), an outbox (see [`outbox`]), a read buffer (see [`connection`]).
 
+pub mod arrival;
 pub mod connection;
+pub mod goodbye;
 pub mod listener;
 pub mod outbox;
+pub mod proxy_protocol;
+pub mod quic;
 pub mod records;
+pub mod selection;
+pub mod tally;
+pub mod tls;
+pub mod websocket;
 pub mod worker;
 
 use std::sync::Arc;

@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::outbox::Outbox;
 use super::records::{RecordQueue, Report};
+use super::selection::{self, Asked};
 use crate::clock::Clock;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::cluster::{Cluster, CommandId, ConnectRequest, Effects, Order};
 use crate::data_plane::message_log::InMemoryLog;
-use crate::data_plane::protocol::{ConnAck, Packet, ReasonCode, Violation, encode};
+use crate::data_plane::protocol::{ConnAck, Packet, Violation, encode};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::output::Output;
 use crate::model::{ClusterId, DesiredCluster, Now, ProtocolVersion};
@@ -44,8 +45,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 pub enum Input {
     /// A CONNECT came.
     Connect {
-        /// The cluster it is for.
-        cluster: ClusterId,
+        /// What is known of the cluster it is for.
+        asked: Asked,
         /// The CONNECT.
         request: Box<ConnectRequest>,
         /// Where answers go.
@@ -167,7 +168,7 @@ impl Worker {
         let now = self.clock.now();
         for input in inputs.drain(..) {
             match input {
-                Input::Connect { cluster, request, outbox } => self.connect(now, &cluster, *request, outbox),
+                Input::Connect { asked, request, outbox } => self.connect(now, &asked, *request, outbox),
                 Input::Packets { conn, packets, violation } => {
                     self.take_packets(now, conn, packets, violation.as_ref());
                 }
@@ -185,12 +186,16 @@ impl Worker {
         }
     }
 
-    fn connect(&mut self, now: Now, cluster: &ClusterId, request: ConnectRequest, outbox: Arc<Outbox>) {
-        let Some((home, _)) = self.by_id.get(cluster) else {
-            refuse(&outbox, request.connect.version);
-            return;
+    fn connect(&mut self, now: Now, asked: &Asked, mut request: ConnectRequest, outbox: Arc<Outbox>) {
+        let find = |id: &str| self.by_id.get(id).map(|(home, _)| *home);
+        let home = match selection::choose(asked, &mut request.connect.credentials.username, find) {
+            Ok(home) => home,
+            Err(none) => {
+                refuse(&outbox, request.connect.version, none.connack());
+                return;
+            }
         };
-        let (home, conn) = (*home, request.conn);
+        let conn = request.conn;
         let mut slot = None;
         self.act(home, |cluster| {
             cluster.time_passes(now);
@@ -391,13 +396,8 @@ fn seed() -> u64 {
     foldhash::fast::RandomState::default().hash_one(0)
 }
 
-/// There is no such cluster (any longer).
-fn refuse(outbox: &Outbox, version: ProtocolVersion) {
-    let connack = ConnAck {
-        reason: ReasonCode::ServerUnavailable,
-        reason_string: Some("no such cluster".into()),
-        ..ConnAck::default()
-    };
+/// Answers a CONNECT that no cluster is asked about.
+fn refuse(outbox: &Outbox, version: ProtocolVersion, connack: ConnAck) {
     let mut output = Output::default();
     encode(&Packet::ConnAck(Box::new(connack)), version, output.buffer());
     outbox.finish(output);

@@ -20,6 +20,8 @@ pub struct Origin {
     pub listener: String,
     /// How its bytes arrive.
     pub transport: Transport,
+    /// The subject of the certificate it showed (RFC 4514), if it showed one.
+    pub tls_subject: Option<String>,
 }
 
 /// One attachment. Made by CONNECT, gone with the connection.

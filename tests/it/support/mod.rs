@@ -6,14 +6,17 @@
 pub(crate) mod api;
 pub(crate) mod data_plane;
 pub(crate) mod database;
+pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod mqtt;
 pub(crate) mod notation;
+pub(crate) mod pki;
 pub(crate) mod postgres;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod stock;
+pub(crate) mod transport;
 
 use std::future::Future;
 use std::time::Duration;

@@ -3,27 +3,42 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::PATIENCE;
 
+/// What carries bytes both ways.
+pub(crate) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Carrier for S {}
+
 /// A connection that speaks raw bytes.
 pub(crate) struct RawClient {
-    stream: TcpStream,
+    stream: Box<dyn Carrier>,
 }
 
 impl RawClient {
     pub(crate) async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.expect("a listener");
         stream.set_nodelay(true).expect("an option");
-        Self { stream }
+        Self::over(stream)
+    }
+
+    /// Speaks over another transport, which is ready for MQTT.
+    pub(crate) fn over(stream: impl Carrier + 'static) -> Self {
+        Self { stream: Box::new(stream) }
     }
 
     /// Sends bytes as they are.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("in time").expect("an open connection");
+    }
+
+    /// Sends bytes to a server that may have closed the connection.
+    pub(crate) async fn send_anyway(&mut self, bytes: &[u8]) {
+        drop(timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("in time"));
     }
 
     /// Sends `10 0c …`; blanks do not count, and text in quotes stands for its bytes.
@@ -36,6 +51,11 @@ impl RawClient {
     /// Reads one whole packet.
     pub(crate) async fn packet(&mut self) -> Vec<u8> {
         self.try_packet().await.expect("a packet, not the end of the connection")
+    }
+
+    /// Reads one whole packet, or the end of the connection.
+    pub(crate) async fn packet_or_end(&mut self) -> Option<Vec<u8>> {
+        self.try_packet().await
     }
 
     /// Reads one whole packet and compares it; `??` stands for any byte.

@@ -30,8 +30,22 @@ pub(crate) struct Server {
     /// Kept over a restart, dropped with the server, as is the directory.
     database: Option<TestDatabase>,
     data_dir: TempDir,
+    ready: Ready,
     pub(crate) http: SocketAddr,
     pub(crate) mqtt: SocketAddr,
+}
+
+/// The line that tells where it serves.
+#[derive(Debug)]
+struct Ready(String);
+
+impl Ready {
+    #[track_caller]
+    fn address(&self, name: &str) -> SocketAddr {
+        let word = self.0.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        let word = word.unwrap_or_else(|| panic!("no {name} in {:?}", self.0));
+        word.parse().unwrap_or_else(|error| panic!("{word}: {error}"))
+    }
 }
 
 /// How to start it.
@@ -85,8 +99,15 @@ impl Server {
             Database::New => Some(TestDatabase::create().await),
             Database::Private => None,
         };
-        let (process, http, mqtt) = launch(&options, database.as_ref(), data_dir.path()).await;
-        Self { options, process, database, data_dir, http, mqtt }
+        let (process, ready) = launch(&options, database.as_ref(), data_dir.path()).await;
+        let (http, mqtt) = (ready.address("http"), ready.address("mqtt"));
+        Self { options, process, database, data_dir, ready, http, mqtt }
+    }
+
+    /// Where the listener of this name is, such as `wss`.
+    #[track_caller]
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
+        self.ready.address(name)
     }
 
     /// The administrator as a caller.
@@ -139,8 +160,9 @@ impl Server {
     /// Starts it again on the same data, on new ports; it must have ended.
     pub(crate) async fn start_again(&mut self) {
         self.check_log();
-        let (process, http, mqtt) = launch(&self.options, self.database.as_ref(), self.data_dir.path()).await;
-        (self.process, self.http, self.mqtt) = (process, http, mqtt);
+        let (process, ready) = launch(&self.options, self.database.as_ref(), self.data_dir.path()).await;
+        (self.http, self.mqtt) = (ready.address("http"), ready.address("mqtt"));
+        (self.process, self.ready) = (process, ready);
     }
 
     /// Fails the test on an `ERROR` line that it did not announce.
@@ -181,11 +203,7 @@ fn data_dir() -> TempDir {
     tempfile::Builder::new().prefix("holdfast-it-").permissions(open).tempdir().expect("a directory")
 }
 
-async fn launch(
-    options: &Options,
-    database: Option<&TestDatabase>,
-    data_dir: &Path,
-) -> (Process, SocketAddr, SocketAddr) {
+async fn launch(options: &Options, database: Option<&TestDatabase>, data_dir: &Path) -> (Process, Ready) {
     let mut command = program();
     command.args(["serve", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data-dir"]);
     command.arg(data_dir.join("data"));
@@ -198,12 +216,7 @@ async fn launch(
         let lines = process.log.lock().expect("the lines").join("\n");
         panic!("the server did not get ready; its lines:\n{lines}");
     };
-    let address = |name: &str| {
-        let word = ready.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-        let word = word.unwrap_or_else(|| panic!("no {name} in {ready:?}"));
-        word.parse().unwrap_or_else(|error| panic!("{word}: {error}"))
-    };
-    (process, address("http"), address("mqtt"))
+    (process, Ready(ready))
 }
 
 /// Whether a line of the log, JSON or text, says that somebody must act.

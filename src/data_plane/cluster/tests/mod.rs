@@ -132,8 +132,12 @@ impl World {
             panic!("CONNECT stays CONNECT");
         };
         self.last_id += 1;
-        let origin =
-            Origin { peer: "192.0.2.1:1".into(), listener: "mqtt".into(), transport: Transport::Tcp };
+        let origin = Origin {
+            peer: "192.0.2.1:1".into(),
+            listener: "mqtt".into(),
+            transport: Transport::Tcp,
+            tls_subject: None,
+        };
         let fresh_id = Uuid::from_u128(self.last_id);
         self.cluster.time_passes(self.now);
         let request = ConnectRequest { conn: peer, origin, connect: *connect, fresh_id };

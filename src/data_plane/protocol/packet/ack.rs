@@ -2,10 +2,9 @@
 
 use bytestring::ByteString;
 
-use super::{Context, PacketId, PacketType};
+use super::{Context, Decoded, Packet, PacketId, PacketType};
 use crate::data_plane::protocol::property::{Trim, UserProperties, put_reason, read_diagnostics};
 use crate::data_plane::protocol::reason::ReasonCode;
-use crate::data_plane::protocol::violation::Violation;
 use crate::data_plane::protocol::wire::{self, Reader};
 use crate::model::ProtocolVersion;
 
@@ -34,11 +33,7 @@ impl Ack {
     ///
     /// v5 leaves out a reason of success without properties, and the property length when there are no
     /// properties (MQTT 5.0, 3.4.2.1).
-    pub(super) fn decode(
-        packet: PacketType,
-        reader: &mut Reader<'_>,
-        context: Context,
-    ) -> Result<Self, Violation> {
+    pub(super) fn decode(packet: PacketType, reader: &mut Reader<'_>, context: Context) -> Decoded {
         let mut ack = Self::new(reader.packet_id()?, ReasonCode::Success);
         if context.version.is_v5() && !reader.is_empty() {
             ack.reason = ReasonCode::read(reader.u8()?, packet, context.sender)?;
@@ -47,7 +42,12 @@ impl Ack {
             }
         }
         reader.finish()?;
-        Ok(ack)
+        Ok(Some(match packet {
+            PacketType::PubAck => Packet::PubAck(ack),
+            PacketType::PubRec => Packet::PubRec(ack),
+            PacketType::PubRel => Packet::PubRel(ack),
+            _ => Packet::PubComp(ack),
+        }))
     }
 
     /// Appends the content in the shortest form.
@@ -65,7 +65,6 @@ impl Ack {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data_plane::protocol::Packet;
     use crate::data_plane::protocol::testing::{V3_1, V3_1_1, V5, from_client, from_server, to_bytes};
 
     fn ack(id: u16, reason: ReasonCode) -> Ack {

@@ -7,7 +7,7 @@ use bytestring::ByteString;
 
 use super::PacketType;
 use crate::data_plane::protocol::property::{
-    Properties, Property, PublishProperties, Trim, UserProperties, put_properties, read_publish_properties,
+    Properties, Property, PublishProperties, Trim, UserProperties, put_properties,
 };
 use crate::data_plane::protocol::violation::Violation;
 use crate::data_plane::protocol::wire::{self, Reader};
@@ -188,26 +188,18 @@ impl Connect {
 impl Will {
     fn decode(reader: &mut Reader<'_>, version: ProtocolVersion, flags: u8) -> Result<Self, Violation> {
         let qos = QoS::try_from(flags >> WILL_QOS_SHIFT & 3).map_err(|_| Violation::WillQoSReserved)?;
-        let read =
-            if version.is_v5() { Some(read_publish_properties(reader, PacketType::Connect)?) } else { None };
+        let mut properties = PublishProperties::default();
+        let (mut delay_secs, mut payload_is_utf8) = (0, false);
+        if version.is_v5() {
+            (delay_secs, payload_is_utf8) = properties.read_will(reader)?;
+        }
         let topic = TopicName::new(reader.string()?).map_err(Violation::WillTopicInvalid)?;
         let payload = reader.binary()?;
-        let mut will = Self {
-            topic,
-            payload,
-            qos,
-            retain: flags & FLAG_WILL_RETAIN != 0,
-            delay_secs: 0,
-            properties: PublishProperties::default(),
-        };
-        if let Some(read) = read {
-            if read.payload_is_utf8 && std::str::from_utf8(&will.payload).is_err() {
-                return Err(Violation::PayloadFormatInvalid);
-            }
-            will.delay_secs = read.will_delay_secs;
-            will.properties = read.properties;
+        if payload_is_utf8 && std::str::from_utf8(&payload).is_err() {
+            return Err(Violation::PayloadFormatInvalid);
         }
-        Ok(will)
+        let retain = flags & FLAG_WILL_RETAIN != 0;
+        Ok(Self { topic, payload, qos, retain, delay_secs, properties })
     }
 
     fn encode_properties(&self, out: &mut Vec<u8>) {

@@ -98,6 +98,10 @@ pub enum PacketType {
     Auth = 15,
 }
 
+/// What [`Decoder::decode`](super::Decoder::decode) hands out. The packets of the message flow are decoded to
+/// just this: moving one from form to form on its way out would cost as much as reading it.
+pub(super) type Decoded = Result<Option<Packet>, Violation>;
+
 /// Which side sent a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sender {
@@ -212,15 +216,14 @@ impl Packet {
         frame: Bytes,
         header_bytes: usize,
         context: Context,
-    ) -> Result<Self, Violation> {
+    ) -> Decoded {
         let mut reader = Reader::new(&frame, header_bytes);
         let reader = &mut reader;
-        match packet {
-            PacketType::Publish => Publish::decode(flags, frame, header_bytes, context).map(Self::Publish),
-            PacketType::PubAck => Ack::decode(packet, reader, context).map(Self::PubAck),
-            PacketType::PubRec => Ack::decode(packet, reader, context).map(Self::PubRec),
-            PacketType::PubRel => Ack::decode(packet, reader, context).map(Self::PubRel),
-            PacketType::PubComp => Ack::decode(packet, reader, context).map(Self::PubComp),
+        let rare = match packet {
+            PacketType::Publish => return Publish::decode(flags, frame, header_bytes, context),
+            PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp => {
+                return Ack::decode(packet, reader, context);
+            }
             PacketType::PingReq => reader.finish().map(|()| Self::PingReq),
             PacketType::PingResp => reader.finish().map(|()| Self::PingResp),
             PacketType::Connect => Connect::decode(reader).map(Box::new).map(Self::Connect),
@@ -231,7 +234,8 @@ impl Packet {
             PacketType::UnsubAck => UnsubAck::decode(reader, context).map(Self::UnsubAck),
             PacketType::Disconnect => Disconnect::decode(reader, context).map(Box::new).map(Self::Disconnect),
             PacketType::Auth => Auth::decode(reader, context).map(Box::new).map(Self::Auth),
-        }
+        };
+        rare.map(Some)
     }
 
     /// Appends the whole packet, leaving out what `trim` says.

@@ -7,8 +7,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use bytes::{Buf, Bytes};
 
-use super::{Context, PacketId, PacketType};
-use crate::data_plane::protocol::property::{Property, PublishProperties, read_publish_properties};
+use super::{Context, Decoded, Packet, PacketId, PacketType};
+use crate::data_plane::protocol::property::{Property, PublishProperties};
 use crate::data_plane::protocol::violation::Violation;
 use crate::data_plane::protocol::wire::{self, Reader};
 use crate::model::{Message, ProtocolVersion, QoS, Timestamp, TopicError, TopicName};
@@ -60,12 +60,7 @@ const FLAG_DUP: u8 = 0b1000;
 
 impl Publish {
     /// Decodes the content of `frame` after the fixed header. What the frame ends with becomes the payload.
-    pub(super) fn decode(
-        flags: u8,
-        mut frame: Bytes,
-        header_bytes: usize,
-        context: Context,
-    ) -> Result<Self, Violation> {
+    pub(super) fn decode(flags: u8, mut frame: Bytes, header_bytes: usize, context: Context) -> Decoded {
         let qos = QoS::try_from(flags >> QOS_SHIFT & 3).map_err(|_| Violation::PublishQoSReserved)?;
         let dup = flags & FLAG_DUP != 0;
         if dup && qos == QoS::AtMostOnce {
@@ -74,12 +69,11 @@ impl Publish {
         let mut reader = Reader::new(&frame, header_bytes);
         let topic = reader.utf8()?;
         let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
-        let (properties, payload_is_utf8) = if context.version.is_v5() {
-            let read = read_publish_properties(&mut reader, PacketType::Publish)?;
-            (read.properties, read.payload_is_utf8)
-        } else {
-            (PublishProperties::default(), false)
-        };
+        let mut properties = PublishProperties::default();
+        let mut payload_is_utf8 = false;
+        if context.version.is_v5() {
+            payload_is_utf8 = properties.read(&mut reader)?;
+        }
         if context.is_from_client() && !properties.subscription_ids.is_empty() {
             return Err(Violation::SubscriptionIdFromClient);
         }
@@ -98,7 +92,8 @@ impl Publish {
             return Err(Violation::PayloadFormatInvalid);
         }
         let retain = flags & FLAG_RETAIN != 0;
-        Ok(Self { dup, qos, retain, topic, packet_id, properties, payload: frame })
+        let publish = Self { dup, qos, retain, topic, packet_id, properties, payload: frame };
+        Ok(Some(Packet::Publish(publish)))
     }
 
     /// Appends the whole packet, fixed header included.
@@ -246,7 +241,6 @@ pub(in crate::data_plane::protocol) fn first_byte(dup: bool, qos: QoS, retain: b
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data_plane::protocol::Packet;
     use crate::data_plane::protocol::testing::{V3_1, V3_1_1, V5, from_client, from_server, to_bytes};
     use crate::model::PropertyBytes;
 

@@ -1,0 +1,37 @@
+//! Ends a stream so that what was written last arrives.
+//!
+//! A TCP socket that is closed with unread bytes in it sends a reset instead of an end (RFC 9293,
+//! 3.6.1; RFC 2525, 2.17), and on a reset the peer's system may throw away a CONNACK or DISCONNECT that
+//! it has received and its program has not read yet. So the writing side is shut first, and what the
+//! peer had sent by then is read and thrown away.
+//!
+//! Deliberately short: whoever waits for the end of a connection must not wait for its peer.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// How long the end itself may take to be written.
+const SHUTDOWN_WITHIN: Duration = Duration::from_millis(500);
+
+/// How long a peer is listened to that has been told of the end. Enough for what is already here, and
+/// for a peer close by to close its side.
+const DRAIN_WITHIN: Duration = Duration::from_millis(5);
+
+/// How much of its bytes is thrown away at most.
+const DRAIN_BYTES_MAX: u64 = 1_024 * 1_024;
+
+/// Writes the end of the stream, then [`drain`]s it.
+pub async fn close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    if let Ok(Ok(())) = timeout(SHUTDOWN_WITHIN, stream.shutdown()).await {
+        drain(stream).await;
+    }
+}
+
+/// Throws away what the peer has sent, after the end was written.
+pub async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut rest = stream.take(DRAIN_BYTES_MAX);
+    // However it ends, the stream is given up.
+    let _ = timeout(DRAIN_WITHIN, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+}
