@@ -177,6 +177,7 @@ impl<L: MessageLog> Cluster<L> {
             session.outbound.position = tail;
         }
         self.registry.detached();
+        self.show_online(slot, false);
         self.online.swap_remove(link.place);
         if let Some(moved) = self.online.get(link.place).copied()
             && let Some(moved) = self.session(moved).link.as_mut()

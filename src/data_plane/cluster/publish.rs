@@ -58,8 +58,8 @@ impl Recipient {
 
 impl<L: MessageLog> Cluster<L> {
     /// Passes a message on: retains it if asked, keeps it in the log if a persistent session wants
-    /// it, and sends it to everyone who is online and has room. Returns how many sessions want it.
-    pub(super) fn publish(&mut self, now: Now, message: Message) -> usize {
+    /// it, and sends it to everyone who is online and has room. Returns whether anybody subscribes to it.
+    pub(super) fn publish(&mut self, now: Now, message: Message) -> bool {
         let kept = message.retain || message.qos > QoS::AtMostOnce;
         let message = Arc::new(if kept { message.detached() } else { message });
         if message.retain {
@@ -67,17 +67,18 @@ impl<L: MessageLog> Cluster<L> {
         }
         let filters = self.index.matches(message.topic.as_str());
         if filters.is_empty() {
-            return 0;
+            return false;
         }
         let seq = self.append(&message, &filters);
         let mut fan_out = std::mem::take(&mut self.fan_out);
         fan_out.gather(&self.index_entries(&filters), &message, self.sessions.capacity(), &self.sessions);
-        let recipients = fan_out.gathered.len();
+        let asleep = filters.iter().any(|id| self.index.filter(*id).is_some_and(FilterEntry::has_offline));
+        let heard = asleep || !fan_out.gathered.is_empty();
         for recipient in fan_out.gathered.drain(..) {
             self.hand_over(now, recipient, &message, seq);
         }
         self.fan_out = fan_out;
-        recipients + self.hand_to_groups(now, &filters, &message, seq)
+        self.hand_to_groups(now, &filters, &message, seq) > 0 || heard
     }
 
     fn index_entries(&self, filters: &[FilterId]) -> SmallVec<[&FilterEntry; 4]> {
@@ -156,7 +157,7 @@ impl FanOut {
         if overlapping && self.marks.len() < slots {
             self.marks.resize(slots, (0, 0));
         }
-        for subscriber in entries.iter().flat_map(|entry| entry.subscribers()) {
+        for subscriber in entries.iter().flat_map(|entry| entry.online()) {
             // [MQTT-3.8.3-3]: not to the publisher itself, if it asked so.
             let own = subscriber.no_local
                 && message.publisher.is_some()

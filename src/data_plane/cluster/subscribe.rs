@@ -208,7 +208,10 @@ impl<L: MessageLog> Cluster<L> {
             (filter, Some(group))
         } else {
             let subscriber = Subscriber::new(slot, &subscription, durable && assured);
-            (self.index.put(&subscription.filter, subscriber), None)
+            let filter = self.index.put(&subscription.filter, subscriber);
+            let is_online = self.session(slot).link.is_some();
+            self.index.set_online(filter, slot, is_online);
+            (filter, None)
         };
         let start = replaced.filter(|_| was_assured).map_or_else(|| self.log.tail(), |held| held.start);
         HeldSubscription { subscription, filter, group, start, assured }
@@ -250,6 +253,15 @@ impl<L: MessageLog> Cluster<L> {
         };
         if unused {
             self.log.forget(held.filter);
+        }
+    }
+
+    /// Tells the index that a session got its connection, or lost it.
+    pub(super) fn show_online(&mut self, slot: Slot, online: bool) {
+        let Self { sessions, index, .. } = self;
+        let held = &sessions[slot.0 as usize].subscriptions;
+        for HeldSubscription { filter, .. } in held.iter().filter(|held| held.group.is_none()) {
+            index.set_online(*filter, slot, online);
         }
     }
 
