@@ -9,7 +9,16 @@ use crate::model::{Message, Timestamp, TopicFilter};
 /// The retained messages of one cluster.
 #[derive(Debug, Default)]
 pub struct Retained {
-    by_topic: BTreeMap<Box<str>, Arc<Message>>,
+    by_topic: BTreeMap<Box<str>, Kept>,
+    /// How many were ever put.
+    age: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    message: Arc<Message>,
+    /// How many were put before it.
+    age: u64,
 }
 
 impl Retained {
@@ -17,25 +26,34 @@ impl Retained {
     /// (`[MQTT-3.3.1-5]`, `[MQTT-3.3.1-6]`).
     pub fn put(&mut self, message: &Arc<Message>) {
         let topic = message.topic.as_str();
+        self.age += 1;
         if message.payload.is_empty() {
             self.by_topic.remove(topic);
         } else {
-            self.by_topic.insert(topic.into(), Arc::clone(message));
+            let kept = Kept { message: Arc::clone(message), age: self.age - 1 };
+            self.by_topic.insert(topic.into(), kept);
         }
     }
 
+    /// A moment in the life of the retained messages: what is put from now on is of this age or higher.
+    pub fn age(&self) -> u64 {
+        self.age
+    }
+
     /// The first unexpired retained message that `filter` matches behind the topic `after`, in
-    /// order of topic.
+    /// order of topic. Only of those put before the moment `age`: a subscriber gets later ones as they
+    /// are published, and not twice.
     pub fn next_matching(
         &self,
         filter: &TopicFilter,
         after: Option<&str>,
+        age: u64,
         now: Timestamp,
     ) -> Option<Arc<Message>> {
         let pattern = filter.pattern();
         let Some(wildcard) = pattern.find(['+', '#']) else {
-            let message = self.by_topic.get(pattern)?;
-            return (after.is_none() && !message.is_expired(now)).then(|| Arc::clone(message));
+            let kept = self.by_topic.get(pattern)?;
+            return (after.is_none() && kept.is_due(age, now)).then(|| Arc::clone(&kept.message));
         };
         // Every match begins with what stands before the first wildcard; `a/#` also matches `a`,
         // which lacks the slash.
@@ -44,9 +62,9 @@ impl Retained {
         self.by_topic
             .range::<str, _>((from, Bound::Unbounded))
             .take_while(|(topic, _)| topic.starts_with(prefix))
-            .map(|(_, message)| message)
-            .find(|message| !message.is_expired(now) && filter.matches(&message.topic))
-            .cloned()
+            .map(|(_, kept)| kept)
+            .find(|kept| kept.is_due(age, now) && filter.matches(&kept.message.topic))
+            .map(|kept| Arc::clone(&kept.message))
     }
 
     /// How many there are.
@@ -57,6 +75,12 @@ impl Retained {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.by_topic.is_empty()
+    }
+}
+
+impl Kept {
+    fn is_due(&self, age: u64, now: Timestamp) -> bool {
+        self.age < age && !self.message.is_expired(now)
     }
 }
 
@@ -84,7 +108,9 @@ mod tests {
         let filter = TopicFilter::new(filter).expect("a filter");
         let now = Timestamp::from_millis(1_000);
         let mut found: Vec<String> = Vec::new();
-        while let Some(message) = retained.next_matching(&filter, found.last().map(String::as_str), now) {
+        let age = retained.age();
+        while let Some(message) = retained.next_matching(&filter, found.last().map(String::as_str), age, now)
+        {
             found.push(message.topic.to_string());
         }
         found
@@ -105,6 +131,21 @@ mod tests {
         assert_eq!(topics(&retained, "#").len(), 5);
         retained.put(&message("a/b", "", None));
         assert_eq!(topics(&retained, "a/b"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_put_later_is_left_to_the_living() {
+        let mut retained = Retained::default();
+        retained.put(&message("a", "1", None));
+        retained.put(&message("b", "1", None));
+        let age = retained.age();
+        retained.put(&message("a", "2", None));
+        retained.put(&message("c", "1", None));
+        let filter = TopicFilter::new("+").expect("a filter");
+        let now = Timestamp::EPOCH;
+        let found = retained.next_matching(&filter, None, age, now).expect("an old one");
+        assert_eq!(found.topic.as_str(), "b");
+        assert!(retained.next_matching(&filter, Some("b"), age, now).is_none());
     }
 
     #[test]

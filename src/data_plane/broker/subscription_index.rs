@@ -22,7 +22,7 @@ pub struct Subscriber {
     pub no_local: bool,
     /// Keep the retain flag.
     pub retain_as_published: bool,
-    /// Whether it reads the log: the session outlives its connection and the QoS is 1 or 2.
+    /// Whether it reads the log: the session outlives its connection, and the QoS is 1 or 2 or was.
     pub reads_log: bool,
     /// The subscription identifier.
     pub identifier: Option<NonZeroU32>,
@@ -30,13 +30,13 @@ pub struct Subscriber {
 
 impl Subscriber {
     /// The subscriber that `subscription` makes of the session in `slot`.
-    pub fn new(slot: Slot, subscription: &Subscription, persistent: bool) -> Self {
+    pub fn new(slot: Slot, subscription: &Subscription, reads_log: bool) -> Self {
         Self {
             slot,
             qos: subscription.qos,
             no_local: subscription.no_local,
             retain_as_published: subscription.retain_as_published,
-            reads_log: persistent && subscription.qos > QoS::AtMostOnce,
+            reads_log,
             identifier: subscription.identifier,
         }
     }
@@ -47,7 +47,10 @@ impl Subscriber {
 pub struct FilterEntry {
     /// A filter with this pattern; `$share/{group}/` before it means nothing here.
     pub filter: TopicFilter,
+    /// Those with a connection first, so that a publish never looks at the others.
     subscribers: Vec<Subscriber>,
+    /// How many have a connection.
+    online: usize,
     /// Shared groups on this filter.
     groups: SmallVec<[GroupId; 1]>,
     /// Positions in `subscribers`, kept only once there are many.
@@ -61,12 +64,29 @@ const INDEXED_FROM: usize = 32;
 
 impl FilterEntry {
     fn new(filter: TopicFilter) -> Self {
-        Self { filter, subscribers: Vec::new(), groups: SmallVec::new(), by_slot: None, log_readers: 0 }
+        Self {
+            filter,
+            subscribers: Vec::new(),
+            online: 0,
+            groups: SmallVec::new(),
+            by_slot: None,
+            log_readers: 0,
+        }
     }
 
     /// Everyone who subscribes, in no order.
     pub fn subscribers(&self) -> &[Subscriber] {
         &self.subscribers
+    }
+
+    /// Everyone who subscribes and has a connection, in no order.
+    pub fn online(&self) -> &[Subscriber] {
+        &self.subscribers[..self.online]
+    }
+
+    /// Whether somebody subscribes who has no connection.
+    pub fn has_offline(&self) -> bool {
+        self.online < self.subscribers.len()
     }
 
     /// The shared groups on this filter, in no order.
@@ -112,7 +132,24 @@ impl FilterEntry {
         }
     }
 
+    fn set_online(&mut self, slot: Slot, online: bool) {
+        let Some(at) = self.position(slot) else { return };
+        if (at < self.online) == online {
+            return;
+        }
+        // Over the border: into the first place behind it, or the last before it.
+        let place = if online { self.online } else { self.online - 1 };
+        self.subscribers.swap(at, place);
+        self.online = if online { self.online + 1 } else { self.online - 1 };
+        if let Some(positions) = &mut self.by_slot {
+            for at in [at, place] {
+                positions.insert(self.subscribers[at].slot, u32::try_from(at).unwrap_or(u32::MAX));
+            }
+        }
+    }
+
     fn remove(&mut self, slot: Slot) -> Option<Subscriber> {
+        self.set_online(slot, false);
         let at = self.position(slot)?;
         let gone = self.subscribers.swap_remove(at);
         self.log_readers -= u32::from(gone.reads_log);
@@ -158,6 +195,13 @@ impl SubscriptionIndex {
         entry.put(subscriber);
         self.subscriptions += u32::from(entry.subscribers.len() > before);
         id
+    }
+
+    /// A session that subscribes to a filter got a connection, or lost it. New subscribers have none.
+    pub fn set_online(&mut self, id: FilterId, slot: Slot, online: bool) {
+        if let Some(entry) = self.filters.get_mut(id.0 as usize) {
+            entry.set_online(slot, online);
+        }
     }
 
     /// Takes a session's subscription to a filter out. Returns whether the filter went with it.
@@ -286,6 +330,39 @@ mod tests {
         assert!(!index.remove(id, Slot(7)), "not a subscriber");
         assert!(index.remove(id, Slot(2)));
         assert!(index.is_empty());
+    }
+
+    #[test]
+    fn a_filter_knows_who_is_online_through_every_change() {
+        let mut index = SubscriptionIndex::default();
+        let f = filter("t");
+        let mut id = FilterId(0);
+        for slot in 0..100 {
+            id = index.put(&f, subscriber(slot, QoS::AtLeastOnce, true));
+        }
+        let online = |index: &SubscriptionIndex| {
+            let entry = index.filter(id).expect("kept");
+            let mut slots: Vec<u32> = entry.online().iter().map(|s| s.slot.0).collect();
+            slots.sort_unstable();
+            assert_eq!(entry.has_offline(), slots.len() < entry.subscribers().len());
+            slots
+        };
+        for slot in [7, 50, 99, 0, 50] {
+            index.set_online(id, Slot(slot), true);
+        }
+        index.set_online(id, Slot(1), false);
+        index.put(&f, subscriber(7, QoS::AtMostOnce, true));
+        assert_eq!(online(&index), [0, 7, 50, 99]);
+        index.remove(id, Slot(50));
+        index.remove(id, Slot(51));
+        index.set_online(id, Slot(0), false);
+        assert_eq!(online(&index), [7, 99]);
+        for slot in (1..99).filter(|slot| ![7, 50, 51].contains(slot)) {
+            index.remove(id, Slot(slot));
+        }
+        assert_eq!(online(&index), [7, 99]);
+        index.remove(id, Slot(0));
+        assert!(!index.filter(id).expect("kept").has_offline());
     }
 
     #[test]

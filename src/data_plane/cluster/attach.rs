@@ -194,6 +194,7 @@ impl<L: MessageLog> Cluster<L> {
         let becomes_durable = !session.durable && session.is_persistent(now.wall);
         self.registry.attached();
         self.online.push(slot);
+        self.show_online(slot, true);
         if becomes_durable {
             self.make_durable(slot);
         }

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use super::Cluster;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::message_log::{LogEntry, MessageLog};
-use crate::data_plane::session::Session;
-use crate::data_plane::session::outbound::Delivery;
 use crate::data_plane::session::transmit::Sent;
-use crate::model::{Now, QoS};
+use crate::data_plane::session::{Replay, Session};
+use crate::model::Now;
 
 /// How many messages are read from the log at a time.
 const READ_AT_ONCE: usize = 64;
@@ -32,30 +31,24 @@ impl<L: MessageLog> Cluster<L> {
     fn send_replays(&mut self, now: Now, slot: Slot) -> bool {
         let Self { sessions, retained, .. } = self;
         let session = &mut sessions[slot.0 as usize];
-        while let Some(mut replay) = session.replays.pop_front() {
-            while let Some(message) =
-                retained.next_matching(&replay.filter, replay.after.as_deref(), now.wall)
-            {
-                if !session.link.as_ref().is_some_and(|link| link.takes_messages()) {
-                    session.replays.push_front(replay);
-                    return false;
-                }
-                let topic = Box::from(message.topic.as_str());
-                let delivery = Delivery {
-                    qos: replay.qos.min(message.qos),
-                    retain: true, // [MQTT-3.3.1-8]
-                    subscription_ids: replay.identifier.into_iter().collect(),
-                    seq: None,
-                    group: None,
-                    message,
-                };
-                if delivery.qos == QoS::AtMostOnce {
-                    session.send_at_most_once(now, &delivery);
-                } else if let Sent::NoRoom(_) = session.send_assured(now, delivery) {
-                    session.replays.push_front(replay);
-                    return false;
-                }
-                replay.after = Some(topic);
+        while let Some(replay) = session.replays.front() {
+            // Asked first: looking for the next one may be long.
+            if !session.has_room_at(replay.qos) {
+                return false;
+            }
+            let Replay { filter, after, age, .. } = replay;
+            let Some(message) = retained.next_matching(filter, after.as_deref(), *age, now.wall) else {
+                session.replays.pop_front();
+                continue;
+            };
+            let own = message.publisher == Some(session.id);
+            let delivery = (!(own && replay.no_local)).then(|| replay.delivery_of(&message));
+            if let Some(replay) = session.replays.front_mut() {
+                replay.after = Some(message.topic.as_str().into());
+            }
+            if let Some(delivery) = delivery {
+                // There is room.
+                let _ = session.send_kept(now, delivery);
             }
         }
         true
@@ -107,9 +100,7 @@ fn send_entries(now: Now, session: &mut Session, entries: &[LogEntry]) -> bool {
             continue;
         };
         delivery.seq = Some(*seq);
-        if delivery.qos == QoS::AtMostOnce {
-            session.send_at_most_once(now, &delivery);
-        } else if let Sent::NoRoom(_) = session.send_assured(now, delivery) {
+        if let Sent::NoRoom(_) = session.send_kept(now, delivery) {
             return false;
         }
         session.outbound.position = *seq;

@@ -170,8 +170,14 @@ impl<L: MessageLog> Cluster<L> {
 
     /// Takes the link off a session.
     pub(super) fn unlink(&mut self, slot: Slot) -> Option<Box<Link>> {
-        let link = self.session(slot).link.take()?;
+        let tail = self.log.tail();
+        let session = self.session(slot);
+        let link = session.link.take()?;
+        if link.caught_up {
+            session.outbound.position = tail;
+        }
         self.registry.detached();
+        self.show_online(slot, false);
         self.online.swap_remove(link.place);
         if let Some(moved) = self.online.get(link.place).copied()
             && let Some(moved) = self.session(moved).link.as_mut()

@@ -89,9 +89,9 @@ impl<L: MessageLog> Cluster<L> {
                     return;
                 }
                 let v5 = self.session(slot).link.as_ref().is_some_and(|link| link.version.is_v5());
-                let recipients = self.publish(now, message);
+                let heard = self.publish(now, message);
                 // [MQTT-3.4.2-1], 3.5.2: the server may tell that nobody listens.
-                let unheard = v5 && recipients == 0;
+                let unheard = v5 && !heard;
                 let reason = if unheard { ReasonCode::NoMatchingSubscribers } else { ReasonCode::Success };
                 self.session(slot).answer_publish(ack, reason);
             }

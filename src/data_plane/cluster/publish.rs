@@ -31,6 +31,8 @@ struct Recipient {
     slot: Slot,
     qos: QoS,
     retain: bool,
+    /// Whether the message waits for it in the log.
+    reads_log: bool,
     subscription_ids: SmallVec<[NonZeroU32; 1]>,
 }
 
@@ -40,6 +42,7 @@ impl Recipient {
             slot: subscriber.slot,
             qos: subscriber.qos.min(message.qos),
             retain: subscriber.retain_as_published && message.retain,
+            reads_log: subscriber.reads_log,
             subscription_ids: subscriber.identifier.into_iter().collect(),
         }
     }
@@ -48,14 +51,15 @@ impl Recipient {
     fn merge(&mut self, subscriber: &Subscriber, message: &Message) {
         self.qos = self.qos.max(subscriber.qos.min(message.qos));
         self.retain |= subscriber.retain_as_published && message.retain;
+        self.reads_log |= subscriber.reads_log;
         self.subscription_ids.extend(subscriber.identifier);
     }
 }
 
 impl<L: MessageLog> Cluster<L> {
     /// Passes a message on: retains it if asked, keeps it in the log if a persistent session wants
-    /// it, and sends it to everyone who is online and has room. Returns how many sessions want it.
-    pub(super) fn publish(&mut self, now: Now, message: Message) -> usize {
+    /// it, and sends it to everyone who is online and has room. Returns whether anybody subscribes to it.
+    pub(super) fn publish(&mut self, now: Now, message: Message) -> bool {
         let kept = message.retain || message.qos > QoS::AtMostOnce;
         let message = Arc::new(if kept { message.detached() } else { message });
         if message.retain {
@@ -63,17 +67,18 @@ impl<L: MessageLog> Cluster<L> {
         }
         let filters = self.index.matches(message.topic.as_str());
         if filters.is_empty() {
-            return 0;
+            return false;
         }
         let seq = self.append(&message, &filters);
         let mut fan_out = std::mem::take(&mut self.fan_out);
         fan_out.gather(&self.index_entries(&filters), &message, self.sessions.capacity(), &self.sessions);
-        let recipients = fan_out.gathered.len();
+        let asleep = filters.iter().any(|id| self.index.filter(*id).is_some_and(FilterEntry::has_offline));
+        let heard = asleep || !fan_out.gathered.is_empty();
         for recipient in fan_out.gathered.drain(..) {
             self.hand_over(now, recipient, &message, seq);
         }
         self.fan_out = fan_out;
-        recipients + self.hand_to_groups(now, &filters, &message, seq)
+        self.hand_to_groups(now, &filters, &message, seq) > 0 || heard
     }
 
     fn index_entries(&self, filters: &[FilterId]) -> SmallVec<[&FilterEntry; 4]> {
@@ -106,12 +111,14 @@ impl<L: MessageLog> Cluster<L> {
             seq: None,
             group: None,
         };
-        if delivery.qos == QoS::AtMostOnce {
-            session.send_at_most_once(now, &delivery);
-        } else if session.durable {
+        if recipient.reads_log
+            && let Some(seq) = seq
+        {
             if link.caught_up {
                 hand_over_from_log(now, session, delivery, seq);
             }
+        } else if delivery.qos == QoS::AtMostOnce {
+            session.send_at_most_once(now, &delivery);
         } else if session.outbound.has_queued() {
             session.outbound.enqueue(delivery);
         } else if let Sent::NoRoom(delivery) = session.send_assured(now, delivery) {
@@ -122,11 +129,12 @@ impl<L: MessageLog> Cluster<L> {
 }
 
 /// At the tail of the log: sends the newest message, or falls back to reading from before it.
-fn hand_over_from_log(now: Now, session: &mut Session, mut delivery: Delivery, seq: Option<Seq>) {
-    delivery.seq = seq;
-    match session.send_assured(now, delivery) {
-        Sent::Done => session.outbound.position = seq.unwrap_or(session.outbound.position),
+fn hand_over_from_log(now: Now, session: &mut Session, mut delivery: Delivery, seq: Seq) {
+    delivery.seq = Some(seq);
+    match session.send_kept(now, delivery) {
+        Sent::Done => session.outbound.position = seq,
         Sent::NoRoom(_) => {
+            session.outbound.position = Seq(seq.0 - 1);
             if let Some(link) = session.link.as_mut() {
                 link.caught_up = false;
             }
@@ -149,7 +157,7 @@ impl FanOut {
         if overlapping && self.marks.len() < slots {
             self.marks.resize(slots, (0, 0));
         }
-        for subscriber in entries.iter().flat_map(|entry| entry.subscribers()) {
+        for subscriber in entries.iter().flat_map(|entry| entry.online()) {
             // [MQTT-3.8.3-3]: not to the publisher itself, if it asked so.
             let own = subscriber.no_local
                 && message.publisher.is_some()

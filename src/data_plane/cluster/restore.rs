@@ -1,9 +1,8 @@
 //! Sessions read back when the service starts.
 
 use super::Cluster;
-use crate::data_plane::broker::subscription_index::Subscriber;
 use crate::data_plane::message_log::MessageLog;
-use crate::data_plane::session::{HeldSubscription, Offline};
+use crate::data_plane::session::Offline;
 use crate::model::{Now, SessionExpiry};
 use crate::seam::ports::StoredSession;
 
@@ -29,14 +28,7 @@ impl<L: MessageLog> Cluster<L> {
         session.admitted = true;
         session.subscriptions.reserve_exact(subscriptions.len());
         for subscription in subscriptions {
-            let (filter, group) = if subscription.filter.shared().is_some() {
-                let (filter, group) = self.join_group(slot, &subscription, true, true);
-                (filter, Some(group))
-            } else {
-                let subscriber = Subscriber::new(slot, &subscription, true);
-                (self.index.put(&subscription.filter, subscriber), None)
-            };
-            let held = HeldSubscription { subscription, filter, group, start: self.log.tail() };
+            let held = self.enlist(slot, subscription, None);
             self.session(slot).subscriptions.push(held);
         }
     }

@@ -7,7 +7,7 @@ use crate::data_plane::broker::subscription_index::Subscriber;
 use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{PacketId, ReasonCode, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::data_plane::session::{HeldSubscription, Replay};
-use crate::model::{FilterId, GroupId, Now, QoS, RetainHandling, Subscription, TopicFilter};
+use crate::model::{Now, QoS, RetainHandling, Subscription, TopicFilter};
 use crate::seam::ports::SessionWrite;
 
 /// What became of one filter.
@@ -164,56 +164,57 @@ impl<L: MessageLog> Cluster<L> {
         if is_held.is_none() {
             self.check_room(held)?;
         }
-        let durable = self.session(slot).durable;
-        let shared = subscription.filter.shared().is_some();
-        let (filter, group) = self.enlist(slot, &subscription, durable, is_held.is_none());
-        // Of a subscription that is replaced nothing is lost (`[MQTT-3.8.4-3]`): it goes on where it
-        // is, unless it did not read the log before.
-        let start = is_held
-            .as_ref()
-            .filter(|held| held.subscription.qos > QoS::AtMostOnce)
-            .map_or_else(|| self.log.tail(), |held| held.start);
         // MQTT 5.0, 4.8.2: a shared subscription gets no retained messages.
-        let replay = replay(&subscription, is_held.is_none()).filter(|_| !shared);
-        let before = is_held.map(|held| held.subscription);
-        let granted = Granted { reason: granted(subscription.qos), before, replay };
+        let shared = subscription.filter.shared().is_some();
+        let age = self.retained.age();
+        let replay = replay(&subscription, is_held.is_none(), age).filter(|_| !shared);
+        let reason = granted(subscription.qos);
         let write = SessionWrite::Subscribe(session_id, Box::new(subscription.clone()));
         self.effects.writes.push((write, None));
-        let entry = HeldSubscription { subscription, filter, group, start };
+        let entry = self.enlist(slot, subscription, is_held.as_ref());
         let session = self.session(slot);
-        match session.subscriptions.iter_mut().find(|held| held.filter == filter && held.group == group) {
+        let same = |held: &&mut HeldSubscription| held.filter == entry.filter && held.group == entry.group;
+        match session.subscriptions.iter_mut().find(same) {
             Some(held) => *held = entry,
             None => session.subscriptions.push(entry),
         }
-        Ok(granted)
+        Ok(Granted { reason, before: is_held.map(|held| held.subscription), replay })
     }
 
     /// Puts the options of a subscription back, if it is still there.
     fn resubscribe(&mut self, slot: Slot, before: Subscription) {
         let session = self.session(slot);
-        let same = |held: &&mut HeldSubscription| held.subscription.filter == before.filter;
-        let Some(held) = session.subscriptions.iter_mut().find(same) else { return };
-        held.subscription = before.clone();
-        let (id, durable) = (session.id, session.durable);
-        self.enlist(slot, &before, durable, false);
-        self.effects.writes.push((SessionWrite::Subscribe(id, Box::new(before)), None));
+        let same = |held: &HeldSubscription| held.subscription.filter == before.filter;
+        let Some(at) = session.subscriptions.iter().position(same) else { return };
+        let (id, held) = (session.id, session.subscriptions[at].clone());
+        self.effects.writes.push((SessionWrite::Subscribe(id, Box::new(before.clone())), None));
+        let held = self.enlist(slot, before, Some(&held));
+        self.session(slot).subscriptions[at] = held;
     }
 
-    /// Puts a subscription where publishing finds it, in place of one for the same filter.
-    fn enlist(
+    /// Puts a subscription where publishing finds it, in place of `replaced`. Of one that is replaced
+    /// nothing is lost (`[MQTT-3.8.4-4]`): it goes on where it is, unless it did not read the log.
+    pub(super) fn enlist(
         &mut self,
         slot: Slot,
-        subscription: &Subscription,
-        durable: bool,
-        is_new: bool,
-    ) -> (FilterId, Option<GroupId>) {
-        if subscription.filter.shared().is_some() {
-            let (filter, group) = self.join_group(slot, subscription, durable, is_new);
+        subscription: Subscription,
+        replaced: Option<&HeldSubscription>,
+    ) -> HeldSubscription {
+        let durable = self.session(slot).durable;
+        let was_assured = replaced.is_some_and(|held| held.assured);
+        let assured = was_assured || subscription.qos > QoS::AtMostOnce;
+        let (filter, group) = if subscription.filter.shared().is_some() {
+            let (filter, group) = self.join_group(slot, &subscription, durable, replaced.is_none());
             (filter, Some(group))
         } else {
-            let subscriber = Subscriber::new(slot, subscription, durable);
-            (self.index.put(&subscription.filter, subscriber), None)
-        }
+            let subscriber = Subscriber::new(slot, &subscription, durable && assured);
+            let filter = self.index.put(&subscription.filter, subscriber);
+            let is_online = self.session(slot).link.is_some();
+            self.index.set_online(filter, slot, is_online);
+            (filter, None)
+        };
+        let start = replaced.filter(|_| was_assured).map_or_else(|| self.log.tail(), |held| held.start);
+        HeldSubscription { subscription, filter, group, start, assured }
     }
 
     fn check_room(&self, held: usize) -> Result<(), (ReasonCode, String)> {
@@ -255,6 +256,15 @@ impl<L: MessageLog> Cluster<L> {
         }
     }
 
+    /// Tells the index that a session got its connection, or lost it.
+    pub(super) fn show_online(&mut self, slot: Slot, online: bool) {
+        let Self { sessions, index, .. } = self;
+        let held = &sessions[slot.0 as usize].subscriptions;
+        for HeldSubscription { filter, .. } in held.iter().filter(|held| held.group.is_none()) {
+            index.set_online(*filter, slot, online);
+        }
+    }
+
     /// From here on the session's messages come from the log.
     pub(super) fn make_durable(&mut self, slot: Slot) {
         let tail = self.log.tail();
@@ -267,7 +277,8 @@ impl<L: MessageLog> Cluster<L> {
             match held.group {
                 Some(group) => groups.make_durable(group, index, tail),
                 None => {
-                    index.put(&held.subscription.filter, Subscriber::new(slot, &held.subscription, true));
+                    let subscriber = Subscriber::new(slot, &held.subscription, held.assured);
+                    index.put(&held.subscription.filter, subscriber);
                 }
             }
         }
@@ -291,7 +302,7 @@ fn granted(qos: QoS) -> ReasonCode {
 }
 
 /// `[MQTT-3.3.1-9]` to `[MQTT-3.3.1-11]`.
-fn replay(subscription: &Subscription, is_new: bool) -> Option<Replay> {
+fn replay(subscription: &Subscription, is_new: bool, age: u64) -> Option<Replay> {
     let send = match subscription.retain_handling {
         RetainHandling::Send => true,
         RetainHandling::SendIfNew => is_new,
@@ -301,6 +312,8 @@ fn replay(subscription: &Subscription, is_new: bool) -> Option<Replay> {
         filter: subscription.filter.clone(),
         qos: subscription.qos,
         identifier: subscription.identifier,
+        no_local: subscription.no_local,
+        age,
         after: None,
     })
 }

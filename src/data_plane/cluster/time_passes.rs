@@ -79,14 +79,18 @@ impl<L: MessageLog> Cluster<L> {
 
     /// The position up to which all sessions that read `filter` have consumed it; `None` when none
     /// reads it.
-    fn consumed_through(&self, filter: FilterId) -> Option<Seq> {
-        let subscribers = self.index.filter(filter)?.subscribers().iter().filter(|s| s.reads_log);
-        let floors = subscribers.map(|subscriber| {
-            let session = &self.sessions[subscriber.slot.0 as usize];
+    fn consumed_through(&mut self, filter: FilterId) -> Option<Seq> {
+        let Self { sessions, index, log, groups, .. } = self;
+        let entry = index.filter(filter)?;
+        let floors = entry.subscribers().iter().filter(|s| s.reads_log).map(|subscriber| {
+            let session = &mut sessions[subscriber.slot.0 as usize];
+            if session.link.as_ref().is_some_and(|link| link.caught_up) {
+                session.outbound.position = log.tail();
+            }
             let start = session.subscriptions.iter().find(|held| held.filter == filter);
             session.outbound.floor().max(start.map_or(Seq::ZERO, |held| held.start))
         });
-        let groups = self.groups.reading(self.index.filter(filter)?.groups()).map(SharedGroup::floor);
+        let groups = groups.reading(entry.groups()).map(SharedGroup::floor);
         floors.chain(groups).min()
     }
 }

@@ -79,6 +79,9 @@ pub struct HeldSubscription {
     pub group: Option<GroupId>,
     /// Messages up to here were published before it existed.
     pub start: Seq,
+    /// Whether its QoS is 1 or 2 or ever was. Then its messages come from the log also at QoS 0: what
+    /// waits there must not be lost when its options are replaced (`[MQTT-3.8.4-4]`).
+    pub assured: bool,
 }
 
 /// Retained messages owed to a new subscription: a place in the retained messages, not a copy of
@@ -91,8 +94,26 @@ pub struct Replay {
     pub qos: QoS,
     /// The subscription's identifier.
     pub identifier: Option<NonZeroU32>,
+    /// Not the client's own (`[MQTT-3.8.3-3]`).
+    pub no_local: bool,
+    /// The moment of the subscription among the retained messages: only earlier ones are owed.
+    pub age: u64,
     /// The topic sent last.
     pub after: Option<Box<str>>,
+}
+
+impl Replay {
+    /// A retained message as this subscription gets it.
+    pub fn delivery_of(&self, message: &Arc<Message>) -> outbound::Delivery {
+        outbound::Delivery {
+            message: Arc::clone(message),
+            qos: self.qos.min(message.qos),
+            retain: true, // [MQTT-3.3.1-8]
+            subscription_ids: self.identifier.into_iter().collect(),
+            seq: None,
+            group: None,
+        }
+    }
 }
 
 /// A will, waiting.
@@ -223,10 +244,7 @@ impl Session {
 
     /// The filters to read the log by, each with the position after which to read.
     pub fn log_cursors(&self, out: &mut Vec<(FilterId, Seq)>) {
-        let reading = self
-            .subscriptions
-            .iter()
-            .filter(|held| held.group.is_none() && held.subscription.qos > QoS::AtMostOnce);
+        let reading = self.subscriptions.iter().filter(|held| held.group.is_none() && held.assured);
         out.extend(reading.map(|held| (held.filter, held.start.max(self.outbound.position))));
     }
 }

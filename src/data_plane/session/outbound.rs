@@ -55,7 +55,8 @@ pub struct InFlight {
 /// The sending side of a session.
 #[derive(Debug, Default)]
 pub struct Outbound {
-    /// Everything in the log up to here was sent, or did not concern the session.
+    /// Everything in the log up to here was sent, or did not concern the session. Lags behind while the
+    /// session is caught up: then that is true of the whole log.
     pub position: Seq,
     /// Exchanges under way, in the order in which they began; so their packet ids ascend (modulo
     /// wrap-around) and an acknowledgement is found by search.

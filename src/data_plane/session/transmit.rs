@@ -28,10 +28,29 @@ impl Session {
         }
     }
 
+    /// Sends a message that is kept until it is sent: at QoS 0, too, it waits for the connection.
+    pub fn send_kept(&mut self, now: Now, delivery: Delivery) -> Sent {
+        if delivery.qos > QoS::AtMostOnce {
+            return self.send_assured(now, delivery);
+        }
+        if !self.link.as_ref().is_some_and(|link| link.takes_messages()) {
+            return Sent::NoRoom(delivery);
+        }
+        self.send_at_most_once(now, &delivery);
+        Sent::Done
+    }
+
     /// Whether a message at QoS 1 or 2 could be sent now.
     pub fn has_room(&self) -> bool {
-        let room = |link: &Link| link.takes_messages() && self.outbound.has_room(link.receive_maximum);
-        self.link.as_deref().is_some_and(room)
+        self.has_room_at(QoS::AtLeastOnce)
+    }
+
+    /// Whether a message at this QoS could be sent now.
+    pub fn has_room_at(&self, qos: QoS) -> bool {
+        self.link.as_ref().is_some_and(|link| {
+            let in_window = qos == QoS::AtMostOnce || self.outbound.has_room(link.receive_maximum);
+            in_window && link.takes_messages()
+        })
     }
 
     /// Sends a message at QoS 1 or 2, if the client's window and the connection have room.

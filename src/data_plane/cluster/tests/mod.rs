@@ -7,13 +7,17 @@
 
 mod connecting;
 mod exactly_once;
+mod flow;
 mod orders;
 mod packets;
 mod problem_information;
 mod quotas;
 mod recorded;
 mod records;
+mod restarts;
 mod resume;
+mod retain;
+mod subscriptions;
 mod wills;
 
 use std::sync::Arc;
