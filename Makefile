@@ -15,8 +15,8 @@ help: ## Show this list
 
 .PHONY: run
 run: build ## Build and serve for development: anonymous clients, private Postgres, data in ./data
-	@bin=$$(scripts/ensure-postgres) && \
-		exec target/release/holdfast serve --dev --data-dir "$(DATA_DIR)" --pg-bin "$$bin" $(SERVE_FLAGS)
+	@scripts/ensure-postgres >/dev/null
+	@exec target/release/holdfast serve --dev --data-dir "$(DATA_DIR)" $(SERVE_FLAGS)
 
 .PHONY: build
 build: tools ## Build the release binary, target/release/holdfast
@@ -25,7 +25,8 @@ build: tools ## Build the release binary, target/release/holdfast
 .PHONY: test
 test: check tools ## Everything CI runs: check, then all tests against a real server and a real Postgres
 	@scripts/ensure-mqtt-clients
-	@bin=$$(scripts/ensure-postgres) && HOLDFAST_PG_BIN="$$bin" $(CARGO) test --locked
+	@scripts/ensure-postgres >/dev/null
+	$(CARGO) test --locked
 
 .PHONY: check
 check: tools ## The static part: formatting, lints, documentation

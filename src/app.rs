@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+pub(crate) use database::{open as open_database, private_options as private_postgres_options};
 use listeners::MqttListeners;
 use tokio::net::TcpListener;
 

@@ -15,7 +15,9 @@ use tracing_subscriber::filter::ParseError;
 use crate::config;
 
 /// What is logged when neither `HOLDFAST_LOG` nor `RUST_LOG` says otherwise.
-const FILTER_DEFAULT: &str = "info";
+///
+/// Postgres' notices ("already exists, skipping") come at `info` and tell an operator nothing.
+const FILTER_DEFAULT: &str = "info,sqlx=warn";
 
 /// A filter that cannot be read.
 #[derive(Debug, Error)]
@@ -41,7 +43,7 @@ pub fn init() -> Result<(), FilterError> {
     if std::io::stderr().is_terminal() {
         logs.init();
     } else {
-        logs.json().flatten_event(true).init();
+        logs.json().flatten_event(true).with_span_list(false).init();
     }
     std::panic::set_hook(Box::new(log_panic));
     Ok(())

@@ -11,9 +11,15 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use rustix::fs::Access;
 
-use super::{output, parts, small_runtime};
+use super::{output, small_runtime};
+use crate::app;
+use crate::clock::Clock;
 use crate::config::{self, Config, DataDir, Flags};
 use crate::data_plane::runtime::tls::Tls;
+use crate::store::embedded::{Account, Binaries};
+
+/// The oldest release that the schema works with.
+const POSTGRES_MIN: u32 = 15;
 
 /// Check configuration, data directory, database and ports.
 #[derive(Debug, clap::Args)]
@@ -91,13 +97,34 @@ fn data_dir(data_dir: &DataDir) -> anyhow::Result<String> {
 }
 
 async fn database(config: &Config) -> anyhow::Result<String> {
-    match &config.database.url {
-        Some(url) => {
-            let version = parts::database_version(url).await.with_context(|| format!("cannot use {url}"))?;
-            Ok(format!("{url} answers: Postgres {version}"))
-        }
-        None => parts::private_postgres(config).await,
+    if config.database.url.is_none() {
+        return private_database(config);
     }
+    let database = app::open_database(config, &Clock::new()).await?;
+    let version = database.store.server_version().await.context("the database does not answer");
+    database.close().await;
+    let version = version?;
+    // "15.14 (Debian 15.14-0+deb12u1)", "18beta1".
+    let digits = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    match version[..digits].parse::<u32>() {
+        Ok(major) if major < POSTGRES_MIN => bail!("it is Postgres {version}, and {POSTGRES_MIN} is needed"),
+        _ => Ok(format!("Postgres {version} answers")),
+    }
+}
+
+/// The private Postgres is not started: whether it could be is what can be told.
+fn private_database(config: &Config) -> anyhow::Result<String> {
+    let data = config.data_dir.postgres_path().join("data");
+    let options = app::private_postgres_options(config);
+    let binaries = Binaries::find(options.binaries.as_deref(), options.search_path.as_deref(), Some(&data))?;
+    let account = Account::choose(&data)?;
+    if let Some(account) = &account {
+        let existing = data.ancestors().skip(2).find(|above| above.exists()).unwrap_or(Path::new("/"));
+        account.check_reaches(existing)?;
+    }
+    let runs_as = account.map(|account| format!(", run as {}", account.name)).unwrap_or_default();
+    let Binaries { folder, major } = binaries;
+    Ok(format!("private: Postgres {major} of {}{runs_as}", folder.display()))
 }
 
 fn certificates(files: &config::Tls) -> anyhow::Result<String> {

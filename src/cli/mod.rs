@@ -10,7 +10,6 @@ mod doctor;
 mod migrate;
 mod openapi;
 mod output;
-mod parts;
 mod remote;
 mod serve;
 mod sessions;

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::{output, parts};
+use super::output;
+use crate::control_plane::http;
 
 pub(super) fn run() -> anyhow::Result<ExitCode> {
-    output::line(&parts::openapi()?)?;
+    output::line(&http::openapi().to_pretty_json()?)?;
     Ok(ExitCode::SUCCESS)
 }

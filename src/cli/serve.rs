@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use tracing::info;
 
 use crate::app;
 use crate::config::{Config, Flags};
@@ -21,6 +22,8 @@ pub(super) struct ServeArgs {
 
 pub(super) fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let config = Config::load(args.flags)?;
+    let (version, data_dir) = (env!("CARGO_PKG_VERSION"), config.data_dir.path().display());
+    info!(version, %data_dir, "holdfast {version} starts, its data in {data_dir}");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("holdfast")

@@ -2,13 +2,15 @@
 //! data directory. Works whether or not the service runs, and needs no database.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{output, parts};
+use super::output;
 use crate::clock::Clock;
 use crate::config::{Config, DataDirFlags, FileFlags, Flags};
+use crate::control_plane::tokens::{Grant, Role, TokenIssuer, TokenSecret};
 use crate::model::ClusterId;
 
 /// Make tokens for callers of the HTTP API.
@@ -22,7 +24,7 @@ pub(super) enum TokenCommand {
 #[derive(Debug, clap::Args)]
 pub(super) struct CreateArgs {
     /// What its bearer may do: look, also change sessions, or everything
-    #[arg(long)]
+    #[arg(long, value_parser = PossibleValuesParser::new(ROLES).try_map(|role| role.parse::<Role>()))]
     role: Role,
     /// Good for this cluster only [default: all]
     #[arg(long, value_name = "CLUSTER")]
@@ -39,23 +41,8 @@ pub(super) struct CreateArgs {
     data_dir: DataDirFlags,
 }
 
-/// The roles of the HTTP API.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Role {
-    Viewer,
-    Operator,
-    Admin,
-}
-
-impl Role {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-            Self::Admin => "admin",
-        }
-    }
-}
+/// The words that [`Role`] is read from.
+const ROLES: [&str; 3] = [Role::Viewer.as_str(), Role::Operator.as_str(), Role::Admin.as_str()];
 
 pub(super) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
     let TokenCommand::Create(CreateArgs { role, cluster, ttl, subject, file, data_dir }) = command;
@@ -68,11 +55,9 @@ pub(super) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
         .ok_or_else(|| {
             anyhow!("{place} has no signing secret: start the service once, or name its --data-dir")
         })?;
-    let issued_at = Clock::new().wall();
-    let expires_at = issued_at.plus_secs(ttl);
-    let role = role.as_str().to_owned();
-    let grant = parts::Grant { subject, role, cluster, issued_at, expires_at };
-    output::line(&parts::sign_token(&secret, &grant)?)?;
+    let issuer = TokenIssuer::new(&TokenSecret::new(secret.expose()));
+    let ttl = Duration::from_secs(ttl.into());
+    output::line(&issuer.issue(&Grant { subject, role, cluster }, Clock::new().wall(), ttl)?)?;
     Ok(ExitCode::SUCCESS)
 }
 

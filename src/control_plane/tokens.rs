@@ -296,7 +296,7 @@ mod tests {
             role: Role::Admin,
             cluster: Some(ClusterId::default_cluster()),
         };
-        let ttl = Duration::from_secs(60);
+        let ttl = Duration::from_mins(1);
         let token = TokenIssuer::new(&SECRET).issue(&grant, NOW, ttl).expect("a token");
         let verifier = TokenVerifier::new(&SECRET);
         assert_eq!(verifier.verify(&token, NOW), Ok(grant.clone()));

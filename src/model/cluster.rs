@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterId, Quota, QuotaOverrides, Timestamp};
+use super::{ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp};
 
 /// Whether a cluster serves clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +71,8 @@ pub struct DesiredCluster {
     pub allow_anonymous: bool,
     /// The limits in force.
     pub quota: Quota,
+    /// How its shared groups choose who gets a message.
+    pub shared_strategy: SharedStrategy,
 }
 
 /// How many sessions a cluster has.

@@ -16,7 +16,7 @@ mod topic;
 
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, SessionCounts};
 pub use ids::{ClientId, ClusterId, Epoch, IdError, SessionId};
-pub use log::{FilterId, Seq};
+pub use log::{FilterId, GroupId, Seq};
 pub use message::{Message, PropertyBytes};
 pub use qos::QoS;
 pub use quota::{Limit, Plan, Quota, QuotaOverrides, QuotaSource};
@@ -24,6 +24,6 @@ pub use session::{
     DisconnectCause, EndedBy, ExpirySource, OperatorExpiry, ProtocolVersion, SessionExpiry, SessionState,
     Transport,
 };
-pub use subscription::{RetainHandling, Subscription};
+pub use subscription::{RetainHandling, SharedStrategy, Subscription};
 pub use time::{Monotonic, Now, Timestamp};
 pub use topic::{SharedFilter, TopicError, TopicFilter, TopicName};

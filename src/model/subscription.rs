@@ -54,3 +54,32 @@ pub struct Subscription {
     /// The subscription identifier, 1 to 268,435,455.
     pub identifier: Option<NonZeroU32>,
 }
+
+/// How a shared group chooses who gets a message (PRODUCT S-4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SharedStrategy {
+    /// Any online member with room.
+    #[default]
+    Random,
+    /// The same member for the same topic.
+    HashTopic,
+    /// The same member for the same publisher.
+    HashClientId,
+}
+
+impl SharedStrategy {
+    /// As the API and the store write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::HashTopic => "hash_topic",
+            Self::HashClientId => "hash_client_id",
+        }
+    }
+
+    /// The reverse of [`SharedStrategy::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Random, Self::HashTopic, Self::HashClientId].into_iter().find(|s| s.as_str() == text)
+    }
+}

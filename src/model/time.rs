@@ -37,6 +37,7 @@ impl Timestamp {
     }
 
     /// This instant and `seconds` more, at most [`Timestamp::MAX`].
+    #[must_use]
     pub const fn plus_secs(self, seconds: u32) -> Self {
         Self::from_millis(self.0.saturating_add(seconds as i64 * 1_000))
     }
@@ -136,6 +137,7 @@ impl Monotonic {
     }
 
     /// This instant and `more`.
+    #[must_use]
     pub const fn plus_millis(self, more: u64) -> Self {
         Self(self.0.saturating_add(more))
     }

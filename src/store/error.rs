@@ -1,5 +1,6 @@
 //! What can go wrong with the database, told apart by what the caller can do about it.
 
+use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use thiserror::Error;
@@ -16,6 +17,17 @@ pub enum Error {
     /// What was asked contradicts what is there.
     #[error("the database holds a conflicting row ({0:?})")]
     Conflict(Constraint),
+    /// A text holds U+0000, which Postgres cannot keep.
+    #[error("a text holds U+0000, which the database cannot keep")]
+    Nul,
+    /// The server is of a release that this program does not work with.
+    #[error("the database is Postgres {found}, but {needed} or later is needed")]
+    TooOld {
+        /// Its release.
+        found: u32,
+        /// The oldest that will do.
+        needed: u32,
+    },
     /// The schema and this program do not fit together.
     #[error("the schema of the database could not be brought up to date")]
     Migrate(#[source] MigrateError),
@@ -46,6 +58,11 @@ impl Error {
         matches!(self, Self::Away(_))
     }
 
+    /// The database did not answer in time.
+    pub(super) fn too_slow() -> Self {
+        Self::Away(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))
+    }
+
     /// A value in the database that the program's own types refuse.
     pub(super) fn unreadable(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self::Defect(sqlx::Error::Decode(why.into()))
@@ -57,8 +74,12 @@ impl From<sqlx::Error> for Error {
         if is_away(&error) {
             return Self::Away(error);
         }
-        let constraint = error.as_database_error().and_then(|e| e.constraint());
-        match constraint.and_then(Constraint::by_name) {
+        let said = error.as_database_error();
+        // "character not in repertoire" for a text, "untranslatable character" for one within JSON.
+        if said.and_then(DatabaseError::code).is_some_and(|code| ["22021", "22P05"].contains(&&*code)) {
+            return Self::Nul;
+        }
+        match said.and_then(|e| e.constraint()).and_then(Constraint::by_name) {
             Some(constraint) => Self::Conflict(constraint),
             None => Self::Defect(error),
         }

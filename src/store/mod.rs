@@ -41,7 +41,9 @@ pub use subscriptions::{FILTER_BYTES_MAX, SubscriptionRecord};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// How long a statement may wait for a connection: an absent database is known this soon.
-const ACQUIRE_SECS_MAX: u64 = 2;
+const ACQUIRE_MAX: Duration = Duration::from_secs(2);
+/// The oldest Postgres that has what the schema uses.
+const SERVER_VERSION_MIN: u32 = 15;
 /// Connections of one process. The data plane commits on one; the rest answer HTTP.
 const CONNECTIONS_MAX: u32 = 16;
 /// Bounds set on every pooled connection: a wait for a row lock fails and may be tried again, and a
@@ -58,17 +60,22 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects, and fails when the database does not answer within [`ACQUIRE_SECS_MAX`].
+    /// Connects. The schema is not looked at: call [`Store::migrate`] before anything else.
     ///
-    /// The schema is not looked at: call [`Store::migrate`] before anything else.
+    /// # Errors
+    /// [`Error::Away`] when the database does not answer soon, with what it or the network said;
+    /// [`Error::TooOld`] when it is not one that this program works with.
     pub async fn connect(options: PgConnectOptions, clock: Clock) -> Result<Self> {
         let options = options.options(SETTINGS).application_name("holdfast");
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(Duration::from_secs(ACQUIRE_SECS_MAX))
-            .connect_with(options)
-            .await?;
-        Ok(Self { pool, clock })
+        // One connection without the pool, which hides why it could not connect.
+        let first = within(ACQUIRE_MAX, options.connect()).await?;
+        let version = first.server_version_num().map_or(0, |number| number / 10_000);
+        first.close().await?;
+        if version < SERVER_VERSION_MIN {
+            return Err(Error::TooOld { found: version, needed: SERVER_VERSION_MIN });
+        }
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_MAX);
+        Ok(Self { pool: pool.connect_lazy_with(options), clock })
     }
 
     /// Brings the schema up to this program. Safe to run from several processes at once.
@@ -89,10 +96,15 @@ impl Store {
         Ok(Tx { transaction: self.pool.begin().await?, desired_revision: None })
     }
 
-    /// Asks the database for an answer.
+    /// Asks the database for an answer, which must come soon.
     pub async fn ping(&self) -> Result<()> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        within(ACQUIRE_MAX, sqlx::query("SELECT 1").execute(&self.pool)).await?;
         Ok(())
+    }
+
+    /// The version of the server, as it tells it.
+    pub async fn server_version(&self) -> Result<String> {
+        Ok(sqlx::query_scalar("SHOW server_version").fetch_one(&self.pool).await?)
     }
 
     /// Waits for the statements under way and closes every connection.
@@ -117,5 +129,13 @@ impl Tx {
     pub async fn commit(self) -> Result<()> {
         self.transaction.commit().await?;
         Ok(())
+    }
+}
+
+/// Takes a database that does not answer in time for one that is away.
+async fn within<T>(patience: Duration, exchange: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
+    match tokio::time::timeout(patience, exchange).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::too_slow()),
     }
 }

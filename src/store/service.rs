@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection};
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use super::{Error, Result, Store};
+use super::{Error, Result, Store, within};
 use crate::model::Timestamp;
 
 /// The key of the lock; nothing else in the database takes advisory locks of this key.
@@ -24,10 +24,13 @@ const TRY_EVERY: Duration = Duration::from_millis(200);
 /// A process on another machine that vanishes without a word is noticed by TCP keep-alive.
 const KEEPALIVES: [(&str, &str); 3] =
     [("tcp_keepalives_idle", "5"), ("tcp_keepalives_interval", "2"), ("tcp_keepalives_count", "3")];
-/// A heartbeat that is not answered by then has failed.
-const ANSWER_SECS_MAX: u64 = 4;
+/// A step that is not answered by then has failed.
+const ANSWER_MAX: Duration = Duration::from_secs(4);
 
 const LOCK: &str = "SELECT pg_try_advisory_lock($1)";
+const WHO_AM_I: &str = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+const END: &str =
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2";
 const HEARTBEAT: &str = "UPDATE service SET heartbeat_at = $1";
 
 // Not later than now, lest the wall clock went back; not before the connection began, lest it did
@@ -54,7 +57,12 @@ pub struct ServiceLock {
     options: PgConnectOptions,
     /// `None` after it broke.
     connection: Option<PgConnection>,
+    /// Who the server thinks has the lock.
+    backend: Backend,
 }
+
+/// The server's end of a connection. Process ids are given again, so its start counts too.
+type Backend = (i32, OffsetDateTime);
 
 impl Store {
     /// Takes the right to serve this database.
@@ -63,8 +71,8 @@ impl Store {
     /// [`ServiceLockError::Held`] when another process has it.
     pub async fn lock_service(&self) -> Result<ServiceLock, ServiceLockError> {
         let options = self.pool.connect_options().as_ref().clone().options(KEEPALIVES);
-        let connection = take_lock(&options).await?;
-        Ok(ServiceLock { options, connection: Some(connection) })
+        let (connection, backend) = take_lock(&options, None).await?;
+        Ok(ServiceLock { options, connection: Some(connection), backend })
     }
 
     /// Makes offline what a process that died left online, as of its last heartbeat: what fell due
@@ -89,12 +97,15 @@ impl ServiceLock {
     /// A call that is dropped counts as one that failed.
     pub async fn heartbeat(&mut self, now: Timestamp) -> Result<(), ServiceLockError> {
         // Taken out, and put back when it has answered: it is not kept when anything goes wrong.
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => take_lock(&self.options).await?,
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let (connection, backend) = take_lock(&self.options, Some(self.backend)).await?;
+            self.backend = backend;
+            connection
         };
         let write = sqlx::query(HEARTBEAT).bind(OffsetDateTime::from(now)).execute(&mut connection);
-        answered(write).await?;
+        within(ANSWER_MAX, write).await?;
         self.connection = Some(connection);
         Ok(())
     }
@@ -103,27 +114,29 @@ impl ServiceLock {
     pub async fn release(self) {
         if let Some(connection) = self.connection {
             // When closing fails the connection is broken, and the lock gone with it.
-            let _ = connection.close().await;
+            let _ = within(ANSWER_MAX, connection.close()).await;
         }
     }
 }
 
-async fn take_lock(options: &PgConnectOptions) -> Result<PgConnection, ServiceLockError> {
-    let mut connection = answered(options.connect()).await?;
+/// Connects and takes the lock. `previous` is our own earlier connection: the server may not have
+/// noticed yet that it broke, and then we would take ourselves for another process.
+async fn take_lock(
+    options: &PgConnectOptions,
+    previous: Option<Backend>,
+) -> Result<(PgConnection, Backend), ServiceLockError> {
+    let mut connection = within(ANSWER_MAX, options.connect()).await?;
+    if let Some((pid, started)) = previous {
+        let end = sqlx::query(END).bind(pid).bind(started).execute(&mut connection);
+        within(ANSWER_MAX, end).await?;
+    }
     for _ in 0..TRIES {
-        let taken: bool =
-            answered(sqlx::query_scalar(LOCK).bind(LOCK_KEY).fetch_one(&mut connection)).await?;
-        if taken {
-            return Ok(connection);
+        let ask = sqlx::query_scalar(LOCK).bind(LOCK_KEY).fetch_one(&mut connection);
+        if within(ANSWER_MAX, ask).await? {
+            let backend = within(ANSWER_MAX, sqlx::query_as(WHO_AM_I).fetch_one(&mut connection)).await?;
+            return Ok((connection, backend));
         }
         tokio::time::sleep(TRY_EVERY).await;
     }
     Err(ServiceLockError::Held)
-}
-
-async fn answered<T>(exchange: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-    match tokio::time::timeout(Duration::from_secs(ANSWER_SECS_MAX), exchange).await {
-        Ok(answer) => Ok(answer?),
-        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into()),
-    }
 }

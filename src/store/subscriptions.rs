@@ -12,9 +12,10 @@ use crate::model::{ClusterId, QoS, RetainHandling, SessionId, Subscription, Time
 /// refused; the data plane's own limit (PRODUCT Q-9: 1,024) lies below it.
 pub const FILTER_BYTES_MAX: usize = 2_048;
 
+// No filter is empty, so all are above the empty text.
 const LIST: &str = "SELECT session_id, filter, qos, no_local, retain_as_published, retain_handling, \
      identifier, created_at FROM subscriptions \
-     WHERE session_id = $1 AND ($2::text IS NULL OR filter > $2) ORDER BY filter LIMIT $3";
+     WHERE session_id = $1 AND filter > $2 ORDER BY filter LIMIT $3";
 
 // A session that is past its expiry does not exist (PRODUCT S-7), and neither do its subscriptions.
 const COUNT: &str = "SELECT count(*) FROM subscriptions b JOIN sessions s USING (session_id) \
@@ -40,7 +41,7 @@ impl Store {
     ) -> Result<Vec<SubscriptionRecord>> {
         let rows: Vec<SubscriptionColumns> = sqlx::query_as(LIST)
             .bind(session.0)
-            .bind(after.map(TopicFilter::as_str))
+            .bind(after.map_or("", TopicFilter::as_str))
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await?;

@@ -14,13 +14,15 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 struct Room {
     /// Path below `src/`; a room inside another one has the longer path and its own rules.
     path: &'static str,
-    /// Rooms, each with those inside it.
+    /// Rooms; `a/*` is `a` and every room in it, `*` every room there is.
     may_import: &'static [&'static str],
     /// Paths of other crates, and the word `async`.
     never: &'static [&'static str],
 }
 
-const EVERYTHING: &[&str] = &[""];
+const EVERYTHING: &[&str] = &["*"];
+
+const HALL: &str = "data_plane";
 
 /// No way to wait, to ask for the time or to reach the world: what makes a room testable by calling it.
 const PURE: &[&str] = &[
@@ -59,8 +61,8 @@ const ROOMS: &[Room] = &[
         may_import: &["model", "store", "seam", "config", "clock", "lifecycle"],
         never: &["sqlx"],
     },
-    // Names its rooms and holds nothing itself.
-    Room { path: "data_plane", may_import: &["data_plane"], never: PURE },
+    // A hall: names its rooms and the bounds they share. A module in it is a room of its own.
+    Room { path: HALL, may_import: &["data_plane/*"], never: PURE },
     Room { path: "data_plane/protocol", may_import: &["model"], never: PURE },
     Room { path: "data_plane/session", may_import: &["model", "data_plane/protocol"], never: PURE },
     Room { path: "data_plane/broker", may_import: &["model", "data_plane/protocol"], never: PURE },
@@ -69,6 +71,8 @@ const ROOMS: &[Room] = &[
         path: "data_plane/cluster",
         may_import: &[
             "model",
+            "seam",
+            HALL,
             "data_plane/protocol",
             "data_plane/session",
             "data_plane/broker",
@@ -78,7 +82,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         path: "data_plane/runtime",
-        may_import: &["data_plane", "model", "seam", "config", "clock", "lifecycle"],
+        may_import: &["data_plane/*", "model", "seam", "config", "clock", "lifecycle"],
         never: &["sqlx", "axum"],
     },
     Room { path: "app", may_import: EVERYTHING, never: &[] },
@@ -133,8 +137,17 @@ fn judge(room: &Room, named: &Named) -> Option<String> {
     match named {
         Named::Ours(target) => {
             let target = target.join("/");
-            let entered = room_of(&target).map_or(target.as_str(), |room| room.path);
-            let may = entered == room.path || room.may_import.iter().any(|may| is_within(entered, may));
+            let entered = match room_of(&target) {
+                // By its name, or by `*`, the hall opens every room in it.
+                Some(room) if room.path == target && target == HALL => "data_plane/*",
+                Some(room) => room.path,
+                None => target.as_str(),
+            };
+            let opens = |may: &&str| match may.strip_suffix('*') {
+                Some(above) => is_within(entered, above.trim_end_matches('/')),
+                None => entered == *may,
+            };
+            let may = entered == room.path || room.may_import.iter().any(opens);
             (!may).then(|| format!("{} may not import {entered} (crate/{target})", room.path))
         }
         Named::Theirs(path) => {
@@ -147,7 +160,14 @@ fn judge(room: &Room, named: &Named) -> Option<String> {
 }
 
 fn room_of(path: &str) -> Option<&'static Room> {
-    ROOMS.iter().filter(|room| is_within(path, room.path)).max_by_key(|room| room.path.len())
+    let owns = |room: &&Room| match path.strip_prefix(HALL) {
+        // A type or a constant of the hall itself; a module would be a room.
+        Some(rest) if room.path == HALL => {
+            rest.is_empty() || rest.strip_prefix('/').is_some_and(|name| name.starts_with(char::is_uppercase))
+        }
+        _ => is_within(path, room.path),
+    };
+    ROOMS.iter().filter(owns).max_by_key(|room| room.path.len())
 }
 
 /// Whether a path is another one or lies below it; everything lies below the empty one.
@@ -224,7 +244,8 @@ impl Reader<'_> {
                     self.branches(group.stream(), &path);
                     return at + 1;
                 }
-                // `*`, or the `<` of `Vec::<u8>`: the module before it is what is named.
+                Some(TokenTree::Punct(punct)) if punct.as_char() == '*' => path.push("*".to_owned()),
+                // The `<` of `Vec::<u8>`.
                 _ => break,
             }
             at += 1;
@@ -250,7 +271,9 @@ impl Reader<'_> {
         let mut module = match words.peek() {
             Some(&"crate") => Vec::new(),
             Some(&("super" | "self")) => self.module.clone(),
-            Some(_) => return self.paths.push(Named::Theirs(path.join("::"))),
+            Some(_) => {
+                return self.paths.push(Named::Theirs(path.join("::").trim_end_matches("::*").to_owned()));
+            }
             None => return,
         };
         for word in words {
@@ -372,7 +395,15 @@ mod checker {
             "data_plane/runtime/worker.rs",
             "use crate::seam::ports::SessionStore; use crate::lifecycle::Tasks;",
         );
-        allowed("data_plane/cluster/mod.rs", "use super::{broker, message_log, protocol, session};");
+        allowed(
+            "data_plane/cluster/mod.rs",
+            "use super::{PACKET_BYTES_MAX, broker, message_log, protocol, session};",
+        );
+        refused("data_plane/cluster/mod.rs", "use super::runtime::Worker;");
+        refused("data_plane/cluster/mod.rs", "use super::*;");
+        refused("data_plane/cluster/mod.rs", "use crate::data_plane;");
+        allowed("data_plane/runtime/mod.rs", "use super::*; use crate::data_plane;");
+        allowed("data_plane/runtime/mod.rs", "use crate::data_plane::{PACKET_BYTES_MAX, cluster::Cluster};");
         allowed("app.rs", "use crate::{control_plane, data_plane, store}; async fn f() {}");
     }
 
@@ -381,5 +412,7 @@ mod checker {
         refused("util/mod.rs", "");
         refused("model/qos.rs", "use crate::util::f;");
         refused("data_plane/session/x.rs", "use crate::data_plane::newroom::f;");
+        refused("data_plane/runtime/x.rs", "use crate::newroom::f;");
+        refused("data_plane/newroom/mod.rs", "");
     }
 }

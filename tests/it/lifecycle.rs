@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use tokio::time::Instant;
 
 use crate::support::mqtt::{RawClient, connect_v5};
-use crate::support::server::Server;
+use crate::support::server::{Database, Options, Server};
 
 #[tokio::test]
 async fn sigterm_says_goodbye_to_clients_and_ends_well() {
@@ -45,6 +45,26 @@ async fn a_second_start_keeps_the_token_and_the_secret() {
     assert_eq!(token, again);
     server.api().get("/v1/clusters").await.expect(200);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_database_it_brings_its_own_and_finds_it_again_after_a_kill() {
+    let options =
+        Options { database: Database::Private, flags: vec!["--dev".to_owned()], ..Options::default() };
+    let mut server = Server::start(options).await;
+    let mut client = RawClient::open(server.mqtt).await;
+    client.send(&connect_v5("meter-1", false, 3_600)).await;
+    assert_eq!(client.packet().await[0], 0x20);
+    server.kill().await;
+    server.start_again().await;
+    let session = server.api().get("/v1/clusters/default/sessions/meter-1").await.expect(200);
+    assert_eq!(session["state"], "offline");
+
+    let postmaster = server.data_path().join("postgres/data/postmaster.pid");
+    assert!(postmaster.exists());
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().await.code(), Some(0));
+    assert!(!postmaster.exists(), "Postgres was left running");
 }
 
 #[tokio::test]

@@ -79,15 +79,18 @@ async fn a_session_waits_and_gets_what_it_missed_in_order() {
 async fn a_kicked_session_is_gone_for_the_operator_and_for_the_device() {
     let server = Server::start_dev().await;
     let api = server.api();
-    let mut device = Rumqtt::connect(server.mqtt, kept("meter-1")).await.expect("admitted");
-    device.subscribe("a/b").await;
+    let mut device = RawClient::open(server.mqtt).await;
+    device.send(&connect_v5("meter-1", false, 3_600)).await;
+    assert_eq!(device.packet().await[0], 0x20);
 
     let ended = api.delete(&format!("{SESSIONS}/meter-1")).await.expect(200);
     assert_eq!(ended["was_online"], true);
     // No waiting: what was answered has happened.
     api.get(&format!("{SESSIONS}/meter-1")).await.expect_problem(404, "session_not_found");
-    let seen = device.ended_by_server().await;
-    assert!(seen.contains("AdministrativeAction"), "{seen}");
+    // PRODUCT 3: an administrative kick is 0x98.
+    let goodbye = device.packet().await;
+    assert_eq!((goodbye[0], goodbye[2]), (0xe0, 0x98), "{goodbye:02x?}");
+    device.expect_closed().await;
 
     let device = Rumqtt::connect(server.mqtt, kept("meter-1")).await.expect("admitted");
     assert!(!device.connack.session_present);
@@ -98,12 +101,16 @@ async fn a_kicked_session_is_gone_for_the_operator_and_for_the_device() {
 async fn a_disconnected_session_stays_and_is_told_offline_at_once() {
     let server = Server::start_dev().await;
     let api = server.api();
-    let device = Rumqtt::connect(server.mqtt, kept("meter-1")).await.expect("admitted");
+    let mut device = RawClient::open(server.mqtt).await;
+    device.send(&connect_v5("meter-1", false, 3_600)).await;
+    assert_eq!(device.packet().await[0], 0x20);
     api.post(&format!("{SESSIONS}/meter-1/disconnect"), json!({})).await.expect(200);
     let session = api.get(&format!("{SESSIONS}/meter-1")).await.expect(200);
     assert_eq!(session["state"], "offline");
     assert_eq!(session["disconnect"], json!({"reason": "administrative", "by": "operator"}));
-    assert!(device.ended_by_server().await.contains("AdministrativeAction"));
+    let goodbye = device.packet().await;
+    assert_eq!((goodbye[0], goodbye[2]), (0xe0, 0x98), "{goodbye:02x?}");
+    device.expect_closed().await;
     let device = Rumqtt::connect(server.mqtt, kept("meter-1")).await.expect("admitted");
     assert!(device.connack.session_present);
     server.stop().await;

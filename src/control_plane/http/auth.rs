@@ -16,7 +16,10 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use tracing::Span;
+
 use super::code::Code;
+use super::envelope::CALLER_FIELD;
 use super::problem::{Problem, Result};
 use super::state::ApiState;
 use crate::control_plane::tokens::{Grant, Role};
@@ -102,7 +105,7 @@ pub(super) async fn authenticate(
 ) -> Result<Response> {
     let token = bearer(&request)?;
     let grant = state.tokens.verify(token, state.clock.wall())?;
-    tracing::debug!(subject = grant.subject, role = %grant.role, "called by {}", grant.subject);
+    Span::current().record(CALLER_FIELD, &grant.subject);
     request.extensions_mut().insert(Caller(Arc::new(grant)));
     Ok(next.run(request).await)
 }
@@ -160,7 +163,7 @@ impl Rule {
         let sent: Vec<(String, String)> = serde_html_form::from_str(query)
             .map_err(|error| Problem::new(Code::InvalidParameter, error.to_string()))?;
         match sent.iter().find(|(name, _)| !self.query.contains(name)) {
-            None => Ok(()),
+            None => check_not_empty(&sent),
             Some((name, _)) if self.query.is_empty() => {
                 let detail = "this operation has no query parameters";
                 Err(Problem::parameter(Code::UnknownParameter, name, detail))
@@ -170,6 +173,15 @@ impl Rule {
                 Err(Problem::parameter(Code::UnknownParameter, name, detail))
             }
         }
+    }
+}
+
+/// An empty value is more likely a script's empty variable than a wish: were it as if not sent, a
+/// filter would let everything through and a fence would not hold.
+fn check_not_empty(sent: &[(String, String)]) -> Result<()> {
+    match sent.iter().find(|(_, value)| value.is_empty()) {
+        None => Ok(()),
+        Some((name, _)) => Err(Problem::parameter(Code::InvalidParameter, name, "it must not be empty")),
     }
 }
 
@@ -216,5 +228,9 @@ mod tests {
         assert!(rule.check_query("state=online").is_ok());
         let problem = rule.check_query("state=online&stat%65s=x").expect_err("a problem");
         assert_eq!(problem.code(), Code::UnknownParameter);
+        for query in ["state=", "state"] {
+            let problem = rule.check_query(query).expect_err("a problem");
+            assert_eq!(problem.code(), Code::InvalidParameter, "{query}");
+        }
     }
 }

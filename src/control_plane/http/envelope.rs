@@ -10,6 +10,7 @@ use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AU
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 use uuid::Uuid;
 
@@ -18,6 +19,9 @@ use super::state::ApiState;
 
 /// The header that carries the request's id, both ways.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The field of the request's span that says who calls, once that is known.
+pub(super) const CALLER_FIELD: &str = "caller";
 
 /// The longest request id taken from a caller.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -28,7 +32,7 @@ pub(super) async fn envelope(State(state): State<ApiState>, request: Request, ne
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let started = state.clock.mono();
-    let span = info_span!("http", %request_id, %method, path);
+    let span = info_span!("http", %request_id, %method, path, caller = Empty);
     async move {
         let mut response = next.run(request).await;
         let status = response.status();

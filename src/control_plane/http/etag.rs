@@ -8,6 +8,10 @@ use axum::http::HeaderValue;
 use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
 
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::{Object, Required, Type};
+
 use super::code::Code;
 use super::problem::{Problem, Result};
 use crate::model::{Cluster, SessionId};
@@ -119,6 +123,25 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
             Problem::new(Code::InvalidHeader, "If-Match is * or a list of entity tags in double quotes")
         })
     }
+}
+
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let about = "The `ETag` that the record must have: a change is made to what was read or not at all.";
+        vec![optional_header("If-Match", about, "\"7\"")]
+    }
+}
+
+/// The specification of a header that an operation takes.
+pub(super) fn optional_header(name: &str, about: &str, example: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(about))
+        .schema(Some(Object::with_type(Type::String)))
+        .example(Some(example.into()))
+        .build()
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 //! - [`NoBody`]: nothing may be sent.
 //! - [`Wait`]: how long the caller would wait, from `Prefer: wait=N`.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -15,11 +17,14 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde_path_to_error::Segment;
 use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::code::Code;
+use super::etag::optional_header;
 use super::problem::{Problem, Result};
 use super::state::DATA_PLANE_WAIT;
 use crate::model::{ClientId, ClusterId};
@@ -58,7 +63,7 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes> {
 
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());
         let cause = error.into_inner();
         if cause.is_data() {
@@ -69,6 +74,29 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     })?;
     json.end().map_err(|error| Problem::new(Code::InvalidJson, error.to_string()))?;
     Ok(value)
+}
+
+/// A value written as a JSON object. Left to itself, serde also takes an array for a struct.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AsObject<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for AsObject<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(AsObject(PhantomData)).map(Self)
+    }
 }
 
 /// The message without `at line 1 column 9`: the pointer says where.
@@ -97,6 +125,9 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     }
     pointer
 }
+
+/// What an operation with [`NoBody`] can answer about one.
+pub(super) const NO_BODY: [Code; 3] = [Code::InvalidBody, Code::InvalidRequest, Code::BodyTooLarge];
 
 /// Nothing may be sent, so that what is sent is never silently ignored. An empty JSON object is
 /// nothing: some clients cannot send less.
@@ -210,6 +241,13 @@ impl<S: Sync> FromRequestParts<S> for Wait {
     }
 }
 
+impl IntoParams for Wait {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let about = "`wait=N`: how many seconds to wait for the effect, at most 20; 2 when not sent.";
+        vec![optional_header("Prefer", about, "wait=5")]
+    }
+}
+
 /// A preference that cannot be read is as if it had not been sent (RFC 7240, 2).
 fn wait_secs(preference: &str) -> Option<u64> {
     let (name, value) = preference.split_once('=')?;
@@ -274,14 +312,12 @@ mod tests {
             (r#"{"labels":{"a/b~c":"x"}}"#, "#/labels/a~1b~0c"),
             (r#"{"nmae":1}"#, "#/nmae"),
             (r#"{"inner":{"secs":1,"minutes":2}}"#, "#/inner/minutes"),
-            ("[]", "#/"),
+            ("[]", "#"),
             ("7", "#"),
         ] {
             let (code, found) = refused(body);
             assert_eq!(code, Code::InvalidBody, "{body}");
-            if body != "[]" {
-                assert_eq!(found.as_deref(), Some(pointer), "{body}");
-            }
+            assert_eq!(found.as_deref(), Some(pointer), "{body}");
         }
         for body in ["", "{", "{\"name\":\"x\"} x", "\u{0}"] {
             assert_eq!(refused(body).0, Code::InvalidJson, "{body}");

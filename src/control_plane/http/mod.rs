@@ -97,3 +97,29 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
         .unwrap_or_else(|| "a panic without a message".to_owned());
     Problem::internal(format!("panicked: {message}")).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_shows_nothing() {
+        #[allow(clippy::unused_async)]
+        async fn fails() -> StatusCode {
+            panic!("secret {}", 7)
+        }
+        let router = Router::new().route("/", get(fails)).layer(CatchPanicLayer::custom(panicked));
+        let request = Request::get("/").body(Body::empty()).expect("a request");
+        let response = router.oneshot(request).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let problem = response.extensions().get::<Problem>().expect("a problem").clone();
+        let cause = problem.cause().expect("a cause for the log").to_string();
+        assert_eq!(cause, "panicked: secret 7");
+        let shown = serde_json::to_string(&problem.body("/", "r-1")).expect("json");
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}

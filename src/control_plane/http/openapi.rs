@@ -1,12 +1,15 @@
 //! The specification, generated from the routes that are served.
 
-use utoipa::openapi::schema::Components;
+use utoipa::openapi::example::{Example, ExampleBuilder};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::{ArrayItems, Components, Schema, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{Info, License, OpenApi, Server};
+use utoipa::openapi::{Info, License, Object, OpenApi, Ref, RefOr, Server};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::problem::{FieldError, ProblemBody};
+use super::code::Code;
+use super::problem::{FieldError, Problem, ProblemBody};
 use super::routes::SECURITY_SCHEME;
 use super::{health, schema, v1};
 
@@ -45,11 +48,42 @@ pub fn openapi() -> OpenApi {
     {
         components.schemas.insert(name.into_owned(), schema);
     }
+    components.schemas.iter_mut().for_each(|(name, schema)| refer_to_items(name, schema));
+    components.examples.extend(Code::ALL.iter().map(|code| (code.as_str().to_owned(), example(*code))));
+    components.headers.extend(HEADERS.map(|(name, about)| {
+        let text = Object::with_type(Type::String);
+        let header = HeaderBuilder::new().schema(Some(text)).description(Some(about)).build();
+        (name.to_owned(), header.into())
+    }));
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
     let bearer = bearer.description(Some(TOKEN)).build();
     components.add_security_scheme(SECURITY_SCHEME, SecurityScheme::Http(bearer));
     document
 }
+
+/// A page is generated with its items written out; they have a name of their own, after `Page_`.
+fn refer_to_items(name: &str, schema: &mut RefOr<Schema>) {
+    let Some(item) = name.strip_prefix("Page_") else { return };
+    if let RefOr::T(Schema::Object(page)) = schema
+        && let Some(RefOr::T(Schema::Array(items))) = page.properties.get_mut("items")
+    {
+        items.items = ArrayItems::RefOrSchema(Box::new(RefOr::Ref(Ref::from_schema_name(item))));
+    }
+}
+
+fn example(code: Code) -> RefOr<Example> {
+    let problem = Problem::new(code, code.about().replace('`', ""));
+    let body = problem.body("/v1/clusters/default/sessions/meter-17", "0b6d7cf1-6a0f-4f7e-9a39-5a1f6f4b1d3c");
+    let value = serde_json::to_value(body).ok();
+    ExampleBuilder::new().summary(code.title()).value(value).build().into()
+}
+
+/// Headers that many answers have.
+const HEADERS: [(&str, &str); 3] = [
+    ("X-Request-Id", "The request's id: the caller's own when it was well-formed, else a new one."),
+    ("WWW-Authenticate", "How to log in."),
+    ("Retry-After", "Seconds to wait before asking again."),
+];
 
 fn tags() -> Vec<utoipa::openapi::Tag> {
     [
@@ -151,7 +185,9 @@ mod tests {
         walk(&document["components"]["schemas"], "", &mut |path, object| {
             let Some(Value::Object(properties)) = object.get("properties") else { return };
             for (name, property) in properties {
-                if property["description"].is_null() {
+                // A property that may be null says it beside its type.
+                let said = [&property["description"], &property["oneOf"][0]["description"]];
+                if said.iter().all(|text| text.is_null()) {
                     silent.insert(format!("{path}/{name}"));
                 }
             }

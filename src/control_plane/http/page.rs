@@ -53,7 +53,7 @@ pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
     /// Send it as `page_token`, with the same filter, to get the next page. Absent at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "WzEsIi4uLiIsIm1ldGVyLTE3Il0")]
+    #[schema(nullable = false, example = "WzEsIi4uLiIsIm1ldGVyLTE3Il0")]
     pub(super) next_page_token: Option<String>,
 }
 

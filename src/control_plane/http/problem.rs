@@ -227,7 +227,7 @@ impl From<TokenError> for Problem {
 
 /// What a failed command says of a change: it may have been made.
 pub(super) fn command_failed(
-    error: CommandError,
+    error: &CommandError,
     cluster: &ClusterId,
     client_id: impl fmt::Display,
 ) -> Problem {
@@ -244,7 +244,7 @@ pub(super) fn command_failed(
         CommandError::TimedOut => {
             Problem::new(Code::NotConfirmed, "the data plane did not confirm the effect in time")
         }
-        CommandError::NoSuchCluster | CommandError::Stopped => data_plane_away(&error),
+        CommandError::NoSuchCluster | CommandError::Stopped => data_plane_away(error),
     }
 }
 

@@ -8,18 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::Request;
 use axum::middleware::{self, Next};
-use serde_json::Value;
-use utoipa::openapi::example::ExampleBuilder;
-use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
-use utoipa::openapi::response::{Response, ResponseBuilder};
+use utoipa::openapi::response::Response;
 use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Type};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::auth::{Rule, Scope};
 use super::code::Code;
-use super::problem::{MEDIA_TYPE, Problem};
+use super::problem::MEDIA_TYPE;
 use super::state::ApiState;
 
 /// The name of the security scheme in the specification.
@@ -30,17 +27,19 @@ pub(super) const SECURITY_SCHEME: &str = "bearer";
 pub(super) struct Routes(OpenApiRouter<ApiState>);
 
 impl Routes {
-    /// Adds routes that need `scope` and can answer `codes`, beside those that follow from the
-    /// operation's shape (see [`implied`]).
+    /// Adds one operation, which needs `scope` and can answer `codes` beside those that follow from
+    /// its shape (see [`implied`]).
     #[must_use]
     pub(super) fn add(self, scope: Scope, codes: &[Code], routes: UtoipaMethodRouter<ApiState>) -> Self {
         let (schemas, mut paths, mut handlers) = routes;
+        // Two would share a rule that was made for one of them.
+        debug_assert_eq!(paths.paths.values_mut().flat_map(operations).count(), 1, "one operation at a time");
         for (path, item) in &mut paths.paths {
             for operation in operations(item) {
                 let query = query_parameters(operation);
                 require(operation, scope);
                 let codes = implied(path, operation).into_iter().chain(codes.iter().copied());
-                document(operation, path, codes.collect());
+                document(operation, codes.collect());
                 let rule = Rule { scope, query: query.into() };
                 handlers = handlers.route_layer(middleware::from_fn(move |request: Request, next: Next| {
                     rule.clone().guard(request, next)
@@ -59,16 +58,16 @@ impl Routes {
 /// Routes that anybody may call: probes and documentation, nothing of a cluster.
 pub(super) fn public(codes: &[Code], routes: UtoipaMethodRouter<ApiState>) -> OpenApiRouter<ApiState> {
     let (schemas, mut paths, handlers) = routes;
-    for (path, item) in &mut paths.paths {
+    for item in paths.paths.values_mut() {
         for operation in operations(item) {
             let codes = [Code::RequestTimeout, Code::Internal].iter().chain(codes).copied().collect();
-            document(operation, path, codes);
+            document(operation, codes);
         }
     }
     OpenApiRouter::default().routes((schemas, paths, handlers))
 }
 
-/// The operations of a path; one, because each is registered with a scope of its own.
+/// The operations of a path.
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
 }
@@ -98,7 +97,6 @@ fn require(operation: &mut Operation, scope: Scope) {
 fn implied(path: &str, operation: &Operation) -> Vec<Code> {
     let mut codes = vec![
         Code::UnknownParameter,
-        Code::InvalidParameter,
         Code::TokenMissing,
         Code::TokenInvalid,
         Code::TokenExpired,
@@ -107,6 +105,9 @@ fn implied(path: &str, operation: &Operation) -> Vec<Code> {
         Code::Internal,
         Code::Overloaded,
     ];
+    if operation.parameters.iter().flatten().next().is_some() {
+        codes.push(Code::InvalidParameter);
+    }
     if path.contains("{cluster}") {
         codes.push(Code::ClusterNotFound);
     }
@@ -121,49 +122,38 @@ fn implied(path: &str, operation: &Operation) -> Vec<Code> {
 }
 
 /// Adds one response for each status that the codes have.
-fn document(operation: &mut Operation, path: &str, codes: BTreeSet<Code>) {
+fn document(operation: &mut Operation, codes: BTreeSet<Code>) {
     let mut by_status = BTreeMap::<u16, Vec<Code>>::new();
     for code in codes {
         by_status.entry(code.status().as_u16()).or_default().push(code);
     }
     let answers = &mut operation.responses.responses;
-    answers
-        .extend(by_status.iter().map(|(status, codes)| (status.to_string(), problems(path, codes).into())));
+    answers.extend(by_status.iter().map(|(status, codes)| (status.to_string(), problems(*status, codes))));
     for answer in answers.values_mut() {
         if let RefOr::T(answer) = answer {
-            let id = header("The request's id: the caller's own when it was well-formed, else a new one.");
-            answer.headers.insert("X-Request-Id".to_owned(), id.into());
+            answer.headers.insert("X-Request-Id".to_owned(), RefOr::Ref(header("X-Request-Id")));
         }
     }
 }
 
-fn problems(path: &str, codes: &[Code]) -> Response {
-    let about: Vec<_> = codes.iter().map(|code| format!("- `{}`: {}", code.as_str(), code.about())).collect();
+fn problems(status: u16, codes: &[Code]) -> RefOr<Response> {
+    let titles = codes.iter().map(|code| format!("- `{}`: {}", code.as_str(), code.title()));
     let examples = codes.iter().map(|code| {
-        let example = ExampleBuilder::new().summary(code.title()).value(Some(example(path, *code)));
-        (code.as_str(), example.build())
+        let example = Ref::new(format!("#/components/examples/{}", code.as_str()));
+        (code.as_str(), RefOr::Ref(example))
     });
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
-    let mut response = ResponseBuilder::new()
-        .description(about.join("\n"))
-        .content(MEDIA_TYPE, content.examples_from_iter(examples).build());
-    match codes.first().map(|code| code.status().as_u16()) {
-        Some(401) => response = response.header("WWW-Authenticate", header("How to log in.")),
-        Some(503) => {
-            response = response.header("Retry-After", header("Seconds to wait before asking again."));
-        }
-        _ => {}
-    }
-    response.build()
+    let mut response = Response::new(titles.collect::<Vec<_>>().join("\n"));
+    response.content.insert(MEDIA_TYPE.to_owned(), content.examples_from_iter(examples).build().into());
+    let told = match status {
+        401 => Some("WWW-Authenticate"),
+        503 => Some("Retry-After"),
+        _ => None,
+    };
+    response.headers.extend(told.map(|name| (name.to_owned(), RefOr::Ref(header(name)))));
+    response.into()
 }
 
-fn header(about: &str) -> utoipa::openapi::Header {
-    HeaderBuilder::new().schema(Some(Object::with_type(Type::String))).description(Some(about)).build()
-}
-
-fn example(path: &str, code: Code) -> Value {
-    let instance = path.replace("{cluster}", "default").replace("{client_id}", "meter-17");
-    let problem = Problem::new(code, code.about().replace('`', ""));
-    let body = problem.body(&instance, "0b6d7cf1-6a0f-4f7e-9a39-5a1f6f4b1d3c");
-    serde_json::to_value(body).unwrap_or_default()
+fn header(name: &str) -> Ref {
+    Ref::new(format!("#/components/headers/{name}"))
 }

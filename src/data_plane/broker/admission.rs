@@ -58,7 +58,7 @@ pub fn grant_expiry(quota: &Quota, asked_secs: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ClusterId, Plan, QuotaOverrides};
+    use crate::model::{ClusterId, Plan, QuotaOverrides, SharedStrategy};
 
     fn cluster(connections: u32) -> DesiredCluster {
         let plan = Plan::by_name("basic").expect("a plan");
@@ -68,6 +68,7 @@ mod tests {
             status: ClusterStatus::Active,
             allow_anonymous: true,
             quota: Quota::resolve(plan, &overrides),
+            shared_strategy: SharedStrategy::Random,
         }
     }
 

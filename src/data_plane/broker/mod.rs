@@ -3,6 +3,7 @@
 //! - [`registry`]: client id → session, counts, and what falls due when.
 //! - [`admission`]: whether a CONNECT gets in.
 //! - [`topic_trie`] and [`subscription_index`]: topic → filters → subscribers.
+//! - [`shared_group`]: who of a group gets a message, and how far the group has come.
 //! - [`retained`]: the last message of each topic.
 //!
 //! Knows nothing of one client's protocol state; that is the session's.
@@ -10,6 +11,7 @@
 pub mod admission;
 pub mod registry;
 pub mod retained;
+pub mod shared_group;
 pub mod subscription_index;
 pub mod topic_trie;
 

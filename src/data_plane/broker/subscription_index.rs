@@ -5,10 +5,11 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::Slot;
 use super::topic_trie::TopicTrie;
-use crate::model::{FilterId, QoS, Subscription, TopicFilter};
+use crate::model::{FilterId, GroupId, QoS, Subscription, TopicFilter};
 
 /// One session's subscription to one filter, as publishing needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,14 +42,17 @@ impl Subscriber {
     }
 }
 
-/// A distinct filter and who subscribes to it. Has at least one subscriber.
+/// A distinct filter and who subscribes to it. Has at least one subscriber or group.
 #[derive(Debug)]
 pub struct FilterEntry {
-    /// The filter.
+    /// A filter with this pattern; `$share/{group}/` before it means nothing here.
     pub filter: TopicFilter,
     subscribers: Vec<Subscriber>,
+    /// Shared groups on this filter.
+    groups: SmallVec<[GroupId; 1]>,
     /// Positions in `subscribers`, kept only once there are many.
     by_slot: Option<HashMap<Slot, u32, foldhash::fast::RandomState>>,
+    /// How many subscribers and groups read the log.
     log_readers: u32,
 }
 
@@ -57,12 +61,21 @@ const INDEXED_FROM: usize = 32;
 
 impl FilterEntry {
     fn new(filter: TopicFilter) -> Self {
-        Self { filter, subscribers: Vec::new(), by_slot: None, log_readers: 0 }
+        Self { filter, subscribers: Vec::new(), groups: SmallVec::new(), by_slot: None, log_readers: 0 }
     }
 
     /// Everyone who subscribes, in no order.
     pub fn subscribers(&self) -> &[Subscriber] {
         &self.subscribers
+    }
+
+    /// The shared groups on this filter, in no order.
+    pub fn groups(&self) -> &[GroupId] {
+        &self.groups
+    }
+
+    fn is_unused(&self) -> bool {
+        self.subscribers.is_empty() && self.groups.is_empty()
     }
 
     /// Whether messages that match must be kept in the log.
@@ -113,7 +126,7 @@ impl FilterEntry {
     }
 }
 
-/// All direct subscriptions of one cluster.
+/// All subscriptions of one cluster by what they match.
 #[derive(Debug, Default)]
 pub struct SubscriptionIndex {
     trie: TopicTrie,
@@ -151,7 +164,41 @@ impl SubscriptionIndex {
     pub fn remove(&mut self, id: FilterId, slot: Slot) -> bool {
         let Some(entry) = self.filters.get_mut(id.0 as usize) else { return false };
         self.subscriptions -= u32::from(entry.remove(slot).is_some());
-        if !entry.subscribers.is_empty() {
+        self.remove_unused(id)
+    }
+
+    /// The distinct filter that a shared group on `filter` reads.
+    pub fn put_group(&mut self, filter: &TopicFilter, group: GroupId) -> FilterId {
+        let id = self.trie.get(filter.pattern()).unwrap_or_else(|| self.add_filter(filter));
+        self.filters[id.0 as usize].groups.push(group);
+        id
+    }
+
+    /// From here on a group on this filter reads the log.
+    pub fn group_reads_log(&mut self, id: FilterId) {
+        self.filters[id.0 as usize].log_readers += 1;
+    }
+
+    /// Takes a group off a filter. Returns whether the filter went with it.
+    pub fn remove_group(&mut self, id: FilterId, group: GroupId, read_log: bool) -> bool {
+        let Some(entry) = self.filters.get_mut(id.0 as usize) else { return false };
+        entry.groups.retain(|known| *known != group);
+        entry.log_readers -= u32::from(read_log);
+        self.remove_unused(id)
+    }
+
+    /// A session joined a shared group: its membership counts as a subscription (PRODUCT Q-2).
+    pub fn member_joined(&mut self) {
+        self.subscriptions += 1;
+    }
+
+    /// A session left a shared group.
+    pub fn member_left(&mut self) {
+        self.subscriptions -= 1;
+    }
+
+    fn remove_unused(&mut self, id: FilterId) -> bool {
+        if !self.filters[id.0 as usize].is_unused() {
             return false;
         }
         let entry = self.filters.remove(id.0 as usize);

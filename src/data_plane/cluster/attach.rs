@@ -1,5 +1,7 @@
 //! CONNECT: who may come in, as whom, to which session (MQTT 5.0, 3.1.4; PRODUCT S-1 … S-9).
 
+use std::num::NonZeroU32;
+
 use bytestring::ByteString;
 use uuid::Uuid;
 
@@ -11,7 +13,7 @@ use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::admission::{Applicant, Refusal, admit, grant_expiry};
 use crate::data_plane::message_log::MessageLog;
-use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode};
+use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode_within};
 use crate::data_plane::session::handshake::{
     ClientIdAsked, client_id_asked, expiry_asked_secs, receive_maximum,
 };
@@ -75,10 +77,11 @@ impl<L: MessageLog> Cluster<L> {
     /// Returns the session that the connection now belongs to, also while its CONNACK waits.
     pub fn connect(&mut self, now: Now, request: ConnectRequest) -> Option<Slot> {
         let (conn, version) = (request.conn, request.connect.version);
+        let packet_bytes_max = request.connect.packet_bytes_max;
         match self.try_connect(now, request) {
             Ok(slot) => Some(slot),
             Err(refused) => {
-                self.refuse(conn, version, refused);
+                self.refuse(conn, version, packet_bytes_max, refused);
                 None
             }
         }
@@ -86,6 +89,9 @@ impl<L: MessageLog> Cluster<L> {
 
     fn try_connect(&mut self, now: Now, request: ConnectRequest) -> Result<Slot, Refused> {
         let ConnectRequest { conn, origin, connect, fresh_id } = request;
+        if connect.auth_method.is_some() {
+            return Err(unknown_auth_method());
+        }
         let (client_id, assigned) = match client_id_asked(&connect)? {
             ClientIdAsked::Given(id) => (id, false),
             ClientIdAsked::Assign => (assigned_client_id(fresh_id)?, true),
@@ -99,7 +105,7 @@ impl<L: MessageLog> Cluster<L> {
         let asked_secs = expiry_asked_secs(&connect);
         let granted_secs = grant_expiry(&self.rules.quota, asked_secs);
         // A session that would end with its connection is not there for the next one.
-        let outlives = |slot: &Slot| self.sessions[slot.0 as usize].is_persistent(now.wall);
+        let outlives = |slot: &Slot| self.sessions[slot.0 as usize].outlives_connection(now.wall);
         let resumed = known.filter(|slot| !connect.clean_start && outlives(slot));
         if granted_secs > 0 && resumed.is_none() && self.store_away {
             return Err(store_away());
@@ -114,9 +120,7 @@ impl<L: MessageLog> Cluster<L> {
                 self.begin(now, SessionId(fresh_id), client_id, expiry)
             }
         };
-        let expiry = &mut self.session(slot).expiry;
-        expiry.client_secs = granted_secs;
-        expiry.bounded_by_cluster = granted_secs != asked_secs;
+        self.grant_expiry(slot, asked_secs);
         self.link(now, slot, conn, origin, connect);
         self.announce(now, Attachment { slot, conn }, resumed.is_some(), asked_secs, assigned);
         Ok(slot)
@@ -125,7 +129,7 @@ impl<L: MessageLog> Cluster<L> {
     /// The session goes on. A connection that it still has is taken over (`[MQTT-3.1.4-3]`).
     fn take_over(&mut self, now: Now, slot: Slot) -> Slot {
         if self.session(slot).link.is_some() {
-            self.detach(now, slot, Ending::taken_over());
+            self.detach(now, slot, &Ending::taken_over());
         }
         if let Some(Offline { expires_at, .. }) = self.session(slot).offline.take() {
             self.registry.expires_no_more(expires_at, slot);
@@ -138,7 +142,7 @@ impl<L: MessageLog> Cluster<L> {
     fn replace(&mut self, now: Now, old: Slot) {
         if self.session(old).link.is_some() {
             // Ends with its connection, whatever its expiry: nothing of it goes on.
-            self.detach_and_destroy(now, old, Ending::taken_over());
+            self.detach_and_destroy(now, old, &Ending::taken_over());
         } else {
             self.destroy(now, old);
         }
@@ -184,6 +188,8 @@ impl<L: MessageLog> Cluster<L> {
         let session = self.session(slot);
         session.epoch = session.epoch.next();
         session.will = will;
+        session.inbound.attached();
+        session.outbound.attached();
         session.link = Some(Box::new(link));
         let becomes_durable = !session.durable && session.is_persistent(now.wall);
         self.registry.attached();
@@ -233,20 +239,20 @@ impl<L: MessageLog> Cluster<L> {
             // The connection has gone, or another took over; the record was written all the same.
             return;
         };
-        match outcome {
-            RecordOutcome::Committed => session.recorded = true,
-            RecordOutcome::StoreAway if session.recorded => {}
-            RecordOutcome::StoreAway | RecordOutcome::Refused => {
-                let version = session.link.as_ref().map(|link| link.version);
-                self.unlink(slot);
-                self.destroy(now, slot);
-                if let Some(version) = version {
-                    self.refuse(conn, version, store_away());
+        let refused = match outcome {
+            RecordOutcome::Committed => None,
+            RecordOutcome::StoreAway => (!session.admitted).then(store_away),
+            RecordOutcome::Refused => Some(record_refused()),
+        };
+        match refused {
+            None => self.admit_attached(now, attachment, session_present, expiry_asked_secs, assigned),
+            Some(refused) => {
+                if let Some(link) = self.unlink(slot) {
+                    self.go_on_without(now, slot, &link, &Ending::not_recorded());
+                    self.refuse(conn, link.version, link.packet_bytes_max, refused);
                 }
-                return;
             }
         }
-        self.admit_attached(now, attachment, session_present, expiry_asked_secs, assigned);
     }
 
     /// CONNACK, and then whatever waits for the client (`[MQTT-3.2.0-1]`, PRODUCT S-2).
@@ -260,21 +266,27 @@ impl<L: MessageLog> Cluster<L> {
     ) {
         let Attachment { slot, conn } = attachment;
         let session = &mut self.sessions[slot.0 as usize];
+        session.admitted = true;
         let in_force_secs = session.expiry.interval_secs(now.wall);
         let assigned_client_id = assigned.then(|| ByteString::from(session.client_id.as_str()));
         let Some(link) = session.link.as_mut() else { return };
-        link.send(&Packet::ConnAck(Box::new(ConnAck {
+        let connack = Packet::ConnAck(Box::new(ConnAck {
             session_present,
             session_expiry_secs: (in_force_secs != expiry_asked_secs).then_some(in_force_secs),
             receive_maximum: Some(RECEIVE_MAXIMUM),
             packet_bytes_max: Some(PACKET_BYTES_MAX),
             assigned_client_id,
             topic_alias_maximum: Some(TOPIC_ALIAS_MAXIMUM),
-            shared_available: Some(false),
             ..ConnAck::default()
-        })));
+        }));
+        if !link.send(&connack) {
+            // There is nothing that such a client could be told.
+            let why = "CONNACK is larger than the client's Maximum Packet Size".to_owned();
+            self.detach(now, slot, &Ending::broken("packet_too_large", ReasonCode::PacketTooLarge, why));
+            return;
+        }
         link.ready = true;
-        session.resume_exchanges(now);
+        link.last_seen = now.mono;
         self.effects.attached.push(conn);
         self.catch_up(now, slot);
         self.touch(slot);
@@ -287,17 +299,35 @@ impl<L: MessageLog> Cluster<L> {
         same.then_some(session)
     }
 
-    fn refuse(&mut self, conn: ConnId, version: ProtocolVersion, refused: Refused) {
+    fn refuse(
+        &mut self,
+        conn: ConnId,
+        version: ProtocolVersion,
+        packet_bytes_max: Option<NonZeroU32>,
+        refused: Refused,
+    ) {
         let connack =
             ConnAck { reason: refused.reason, reason_string: Some(refused.why.into()), ..ConnAck::default() };
         let mut output = Output::default();
-        encode(&Packet::ConnAck(Box::new(connack)), version, output.buffer());
+        // [MQTT-3.2.2-19], [MQTT-3.2.2-7]: said as far as it fits; the connection is closed in any case.
+        encode_within(&Packet::ConnAck(Box::new(connack)), version, packet_bytes_max, output.buffer());
         self.effects.farewells.push(Farewell { conn, output });
     }
 }
 
 fn store_away() -> Refused {
     let why = "the session store is away; try again soon".to_owned();
+    Refused { reason: ReasonCode::ServerUnavailable, why }
+}
+
+/// `[MQTT-4.12.0-1]`: a client that wants to be authenticated is not let in without.
+fn unknown_auth_method() -> Refused {
+    let why = "no enhanced authentication is offered".to_owned();
+    Refused { reason: ReasonCode::BadAuthenticationMethod, why }
+}
+
+fn record_refused() -> Refused {
+    let why = "the session store refuses the session's record".to_owned();
     Refused { reason: ReasonCode::ServerUnavailable, why }
 }
 

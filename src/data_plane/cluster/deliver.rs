@@ -1,4 +1,5 @@
-//! What waits for a session: retained messages owed, its queue, and the log behind its position.
+//! What waits for a session: exchanges to go on with, retained messages owed, its queue, and the log
+//! behind its position.
 
 use std::sync::Arc;
 
@@ -17,13 +18,14 @@ impl<L: MessageLog> Cluster<L> {
     /// Sends as much as there is room for, earliest first (PRODUCT S-2). Once the end of the log is
     /// reached the session is caught up, in the same step: nothing lies between.
     pub(super) fn catch_up(&mut self, now: Now, slot: Slot) {
-        let Some(link) = self.session(slot).link.as_ref() else { return };
-        if !link.takes_messages() {
+        let session = self.session(slot);
+        if !session.link.as_ref().is_some_and(|link| link.takes_messages()) {
             return;
         }
-        if self.send_replays(now, slot) && self.send_queue(now, slot) {
+        if session.resume_exchanges(now) && self.send_replays(now, slot) && self.send_queue(now, slot) {
             self.send_from_log(now, slot);
         }
+        self.serve_groups_of(now, slot);
     }
 
     /// Retained messages owed to new subscriptions. Returns whether none is left.
@@ -44,6 +46,7 @@ impl<L: MessageLog> Cluster<L> {
                     retain: true, // [MQTT-3.3.1-8]
                     subscription_ids: replay.identifier.into_iter().collect(),
                     seq: None,
+                    group: None,
                     message,
                 };
                 if delivery.qos == QoS::AtMostOnce {

@@ -60,6 +60,11 @@ impl Ending {
         Self { reason: "cluster_suspended", by: EndedBy::Operator, goodbye, with_will: true }
     }
 
+    /// The record of the attachment could not be written; CONNACK says so.
+    pub(super) fn not_recorded() -> Self {
+        Self { reason: "not_recorded", by: EndedBy::Server, goodbye: None, with_will: true }
+    }
+
     /// The service stops.
     pub(super) fn shutting_down() -> Self {
         let goodbye = Some((ReasonCode::ServerShuttingDown, None));
@@ -70,64 +75,67 @@ impl Ending {
 impl<L: MessageLog> Cluster<L> {
     /// A connection has closed: by itself, or because a [`Farewell`] was carried out.
     pub fn connection_closed(&mut self, now: Now, conn: ConnId, slot: Option<Slot>) {
-        for id in self.pending.closed(conn) {
-            self.order_proven(id, None);
-        }
         if let Some(slot) = slot
             && self.attached_session(Attachment { slot, conn }).is_some()
         {
-            self.detach(now, slot, Ending::lost());
+            self.detach(now, slot, &Ending::lost());
+        }
+        for id in self.pending.closed(conn) {
+            self.order_proven(id, None);
         }
     }
 
     /// Every connection ends because the service stops.
     pub fn shut_down(&mut self, now: Now) {
         while let Some(slot) = self.online.last().copied() {
-            self.detach(now, slot, Ending::shutting_down());
+            self.detach(now, slot, &Ending::shutting_down());
         }
     }
 
     /// Ends a session's connection. The session goes on offline, or ends with it.
-    pub(super) fn detach(&mut self, now: Now, slot: Slot, ending: Ending) {
-        let persistent = self.session(slot).is_persistent(now.wall);
-        if !persistent {
-            self.detach_and_destroy(now, slot, ending);
-            return;
-        }
-        let with_will = ending.with_will;
-        let Some(link) = self.say_goodbye(slot, &ending) else { return };
-        let session = &mut self.sessions[slot.0 as usize];
-        let expires_at = session.expiry.expires_at(now.wall);
-        session.offline = Some(Offline { since: now.wall, expires_at });
-        self.registry.expires(expires_at, slot);
-        let mut row = self.online_row(slot, &link);
-        row.disconnected_at = Some(now.wall);
-        row.disconnect = Some(DisconnectCause { reason: ending.reason.to_owned(), by: ending.by });
-        self.effects.writes.push((SessionWrite::Put(Box::new(row)), None));
-        if with_will {
-            self.schedule_will(now, slot);
-        } else {
-            self.session(slot).will = None;
+    pub(super) fn detach(&mut self, now: Now, slot: Slot, ending: &Ending) {
+        if let Some(link) = self.say_goodbye(slot, ending) {
+            self.go_on_without(now, slot, &link, ending);
         }
     }
 
-    /// Ends a session's connection and the session.
-    pub(super) fn detach_and_destroy(&mut self, now: Now, slot: Slot, ending: Ending) {
-        self.say_goodbye(slot, &ending);
+    /// What becomes of a session whose `link` was taken off.
+    pub(super) fn go_on_without(&mut self, now: Now, slot: Slot, link: &Link, ending: &Ending) {
+        let session = &mut self.sessions[slot.0 as usize];
         if !ending.with_will {
-            self.session(slot).will = None;
+            session.will = None;
         }
+        if !session.outlives_connection(now.wall) {
+            self.destroy(now, slot);
+            return;
+        }
+        let expires_at = session.expiry.expires_at(now.wall);
+        session.offline = Some(Offline { since: now.wall, expires_at, conn: Some(link.conn) });
+        self.registry.expires(expires_at, slot);
+        self.give_back_shared(now, slot, false);
+        self.schedule_will(now, slot);
+        let mut row = self.online_row(slot, link);
+        row.disconnected_at = Some(now.wall);
+        row.disconnect = Some(DisconnectCause { reason: ending.reason.to_owned(), by: ending.by });
+        self.effects.writes.push((SessionWrite::Put(Box::new(row)), None));
+    }
+
+    /// Ends a session's connection and the session.
+    pub(super) fn detach_and_destroy(&mut self, now: Now, slot: Slot, ending: &Ending) {
+        self.say_goodbye(slot, ending);
         self.destroy(now, slot);
     }
 
     /// Ends a session that has no connection: subscriptions, expiry, record, all of it. A will that
     /// is still held is published: it never outlives the session (`[MQTT-3.1.2-8]`, PRODUCT S-10).
+    /// Only that of a CONNECT which was never admitted is not.
     pub(super) fn destroy(&mut self, now: Now, slot: Slot) {
         let held = std::mem::take(&mut self.session(slot).subscriptions);
         for subscription in held {
-            self.unsubscribe_filter(slot, subscription.filter);
+            self.release(slot, &subscription);
         }
-        let will = self.cancel_will(slot);
+        self.give_back_shared(now, slot, true);
+        let will = self.cancel_will(slot).filter(|_| self.session(slot).admitted);
         if let Some(Offline { expires_at, .. }) = self.session(slot).offline {
             self.registry.expires_no_more(expires_at, slot);
         }
@@ -153,6 +161,7 @@ impl<L: MessageLog> Cluster<L> {
             })));
         }
         let output = std::mem::take(&mut link.out);
+        self.pending.closing(link.conn);
         self.effects.farewells.push(Farewell { conn: link.conn, output });
         Some(link)
     }

@@ -10,7 +10,7 @@
 //! reports the ticket ([`Cluster::record_committed`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`detach`], [`orders`], [`time_passes`], [`restore`].
+//! [`subscribe`], [`share`], [`detach`], [`orders`], [`time_passes`], [`restore`].
 
 mod attach;
 mod deliver;
@@ -21,6 +21,7 @@ mod packets;
 mod pending;
 mod publish;
 mod restore;
+mod share;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use effects::{CommandId, Effects, Farewell, RecordOutcome, WriteTicket};
 pub use orders::Order;
 use pending::Pending;
 use publish::FanOut;
+use share::Groups;
 use slab::Slab;
 
 use super::broker::Slot;
@@ -46,9 +48,27 @@ use super::session::link::ConnId;
 use super::session::output::Output;
 use crate::model::{DesiredCluster, Monotonic, SessionCounts, Timestamp};
 
+/// How many levels a topic name or filter may have (PRODUCT Q-9).
+pub const TOPIC_LEVELS_MAX: usize = 16;
+
+/// How long a topic name or filter may be, in bytes of UTF-8 (PRODUCT Q-9).
+pub const TOPIC_BYTES_MAX: usize = 1_024;
+
+/// Whether a topic name or filter keeps within the limits; if not, why, for people.
+fn topic_within_limits(text: &str, levels: usize) -> Result<(), String> {
+    if text.len() > TOPIC_BYTES_MAX {
+        Err(format!("limit topic_bytes: at most {TOPIC_BYTES_MAX}, this topic has {}", text.len()))
+    } else if levels > TOPIC_LEVELS_MAX {
+        Err(format!("limit topic_levels: at most {TOPIC_LEVELS_MAX}, this topic has {levels}"))
+    } else {
+        Ok(())
+    }
+}
+
 /// One cluster's sessions and what they share.
 #[derive(Debug)]
 pub struct Cluster<L> {
+    groups: Groups,
     /// What the control plane wants enforced.
     rules: Arc<DesiredCluster>,
     sessions: Slab<Session>,
@@ -71,9 +91,10 @@ pub struct Cluster<L> {
 }
 
 impl<L: MessageLog> Cluster<L> {
-    /// A cluster without sessions.
-    pub fn new(rules: Arc<DesiredCluster>, log: L) -> Self {
+    /// A cluster without sessions. `seed` decides which members of shared groups get what.
+    pub fn new(rules: Arc<DesiredCluster>, log: L, seed: u64) -> Self {
         Self {
+            groups: Groups::new(seed),
             rules,
             sessions: Slab::new(),
             registry: Registry::default(),

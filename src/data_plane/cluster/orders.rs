@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::Cluster;
 use super::detach::Ending;
 use super::effects::{CommandId, RecordOutcome, WriteTicket};
@@ -14,6 +16,7 @@ use crate::model::{
     ClientId, ClusterStatus, DesiredCluster, Epoch, Now, OperatorExpiry, SessionId, Timestamp,
 };
 use crate::seam::command::{CommandError, SessionRef};
+use crate::seam::ports::SessionWrite;
 
 /// What is ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,9 @@ pub enum Order {
     /// The expiry is this now; it is already in the record.
     ApplyExpiry(Option<OperatorExpiry>),
 }
+
+/// Removing it changes nothing; once that is committed, so is every write before it.
+const NO_SESSION: SessionId = SessionId(Uuid::nil());
 
 impl<L: MessageLog> Cluster<L> {
     /// Carries out an order on the session of `client_id`, if the fence holds. The answer comes in
@@ -44,21 +50,21 @@ impl<L: MessageLog> Cluster<L> {
                 return;
             }
         };
-        let conn = self.session(slot).link.as_ref().map(|link| link.conn);
+        let session = self.session(slot);
+        let online = session.link.as_ref().map(|link| link.conn);
+        let conn = online.or(session.offline.and_then(|offline| offline.conn));
         match order {
-            Order::Disconnect if conn.is_none() => {
-                self.effects.answers.push((id, Ok(met)));
-            }
-            Order::Disconnect => {
-                self.detach(now, slot, Ending::administrative());
+            Order::Disconnect if online.is_none() => {
+                // The record of the connection's end may still be on its way to the store.
+                self.effects.writes.push((SessionWrite::Remove(NO_SESSION), None));
                 self.prove(id, met, conn);
             }
-            Order::Destroy if conn.is_none() => {
-                self.destroy(now, slot);
-                self.prove(id, met, None);
+            Order::Disconnect => {
+                self.detach(now, slot, &Ending::administrative());
+                self.prove(id, met, conn);
             }
             Order::Destroy => {
-                self.detach_and_destroy(now, slot, Ending::administrative());
+                self.detach_and_destroy(now, slot, &Ending::administrative());
                 self.prove(id, met, conn);
             }
             Order::ApplyExpiry(operator) => {
@@ -73,7 +79,7 @@ impl<L: MessageLog> Cluster<L> {
         self.rules = rules;
         if self.rules.status == ClusterStatus::Suspended {
             while let Some(slot) = self.online.last().copied() {
-                self.detach(now, slot, Ending::suspended());
+                self.detach(now, slot, &Ending::suspended());
             }
         }
     }
@@ -81,7 +87,7 @@ impl<L: MessageLog> Cluster<L> {
     /// The cluster is no more: every session ends.
     pub fn dissolve(&mut self, now: Now) {
         while let Some(slot) = self.online.last().copied() {
-            self.detach_and_destroy(now, slot, Ending::administrative());
+            self.detach_and_destroy(now, slot, &Ending::administrative());
         }
         let rest: Vec<Slot> =
             self.sessions.iter().filter_map(|(at, _)| Some(Slot(at.try_into().ok()?))).collect();
@@ -135,9 +141,9 @@ impl<L: MessageLog> Cluster<L> {
         let session = self.session(slot);
         session.expiry.operator = operator;
         let becomes_durable = !session.durable && session.is_persistent(now.wall);
-        if let Some(Offline { since, expires_at }) = session.offline {
+        if let Some(Offline { since, expires_at, conn }) = session.offline {
             let renewed = session.expiry.expires_at(since);
-            session.offline = Some(Offline { since, expires_at: renewed });
+            session.offline = Some(Offline { since, expires_at: renewed, conn });
             self.registry.expires_no_more(expires_at, slot);
             self.registry.expires(renewed, slot);
             self.reschedule_will(slot, renewed);
@@ -145,6 +151,7 @@ impl<L: MessageLog> Cluster<L> {
         } else if becomes_durable {
             self.make_durable(slot);
             self.catch_up(now, slot);
+            self.touch(slot);
         }
     }
 
@@ -160,9 +167,9 @@ impl<L: MessageLog> Cluster<L> {
         self.wills.insert((renewed, slot));
     }
 
-    /// The answer to an order waits for its last record, and for the connection to close.
-    fn prove(&mut self, id: CommandId, met: SessionRef, closing: Option<ConnId>) {
-        let ticket = self.pending.prove(id, met, closing);
+    /// The answer to an order waits for its last record, and for the connection to be closed.
+    fn prove(&mut self, id: CommandId, met: SessionRef, conn: Option<ConnId>) {
+        let ticket = self.pending.prove(id, met, conn);
         if let Some((_, slot)) = self.effects.writes.last_mut() {
             *slot = Some(ticket);
         }

@@ -1,13 +1,14 @@
 //! Packets of attached clients: what their sessions make of them, and what that asks of the cluster.
 
-use super::Cluster;
 use super::detach::Ending;
 use super::pending::Attachment;
+use super::{Cluster, topic_within_limits};
 use crate::data_plane::broker::Slot;
+use crate::data_plane::broker::admission::grant_expiry;
 use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{Packet, ReasonCode, Violation};
-use crate::data_plane::session::Request;
 use crate::data_plane::session::link::ConnId;
+use crate::data_plane::session::{PublishAck, Request};
 use crate::model::Now;
 
 impl<L: MessageLog> Cluster<L> {
@@ -21,7 +22,7 @@ impl<L: MessageLog> Cluster<L> {
                 Ok(request) => self.carry_out(now, attachment, request),
                 Err(fault) => {
                     let ending = Ending::broken("protocol_error", fault.reason(), fault.to_string());
-                    self.detach(now, slot, ending);
+                    self.detach(now, slot, &ending);
                     return;
                 }
             }
@@ -42,7 +43,7 @@ impl<L: MessageLog> Cluster<L> {
             ReasonCode::MalformedPacket => "malformed_packet",
             _ => "protocol_error",
         };
-        self.detach(now, slot, Ending::broken(word, violation.reason(), violation.to_string()));
+        self.detach(now, slot, &Ending::broken(word, violation.reason(), violation.to_string()));
     }
 
     /// A connection that had too many bytes waiting has written them.
@@ -65,11 +66,28 @@ impl<L: MessageLog> Cluster<L> {
         }
     }
 
+    /// A topic over the limits (PRODUCT Q-9): the message is not taken. v5 is told so by the
+    /// acknowledgement where there is one; else the connection ends (3.3.4).
+    fn refuse_publish(&mut self, now: Now, slot: Slot, ack: PublishAck, why: String) {
+        let session = self.session(slot);
+        let v5 = session.link.as_ref().is_some_and(|link| link.version.is_v5());
+        if v5 && ack != PublishAck::Nothing {
+            session.answer_publish(ack, ReasonCode::TopicNameInvalid);
+        } else {
+            self.detach(now, slot, &Ending::broken("topic_invalid", ReasonCode::TopicNameInvalid, why));
+        }
+    }
+
     fn carry_out(&mut self, now: Now, attachment: Attachment, request: Request) {
         let slot = attachment.slot;
         match request {
-            Request::None | Request::Continue => {}
+            Request::None => {}
+            Request::Consumed(delivery) => self.consumed_by_group(&delivery),
             Request::Publish { message, ack } => {
+                if let Err(why) = topic_within_limits(message.topic.as_str(), message.topic.levels()) {
+                    self.refuse_publish(now, slot, ack, why);
+                    return;
+                }
                 let v5 = self.session(slot).link.as_ref().is_some_and(|link| link.version.is_v5());
                 let recipients = self.publish(now, message);
                 // [MQTT-3.4.2-1], 3.5.2: the server may tell that nobody listens.
@@ -79,7 +97,20 @@ impl<L: MessageLog> Cluster<L> {
             }
             Request::Subscribe(subscribe) => self.subscribe(now, attachment, subscribe),
             Request::Unsubscribe(unsubscribe) => self.unsubscribe(attachment, unsubscribe),
-            Request::Goodbye { with_will } => self.detach(now, slot, Ending::goodbye(with_will)),
+            Request::Goodbye { with_will, expiry_secs } => {
+                if let Some(asked_secs) = expiry_secs {
+                    self.grant_expiry(slot, asked_secs);
+                }
+                self.detach(now, slot, &Ending::goodbye(with_will));
+            }
         }
+    }
+
+    /// Sets what the client is granted of the expiry it asks for (PRODUCT S-6).
+    pub(super) fn grant_expiry(&mut self, slot: Slot, asked_secs: u32) {
+        let granted_secs = grant_expiry(&self.rules.quota, asked_secs);
+        let expiry = &mut self.session(slot).expiry;
+        expiry.client_secs = granted_secs;
+        expiry.bounded_by_cluster = granted_secs != asked_secs;
     }
 }

@@ -7,7 +7,7 @@ use crate::data_plane::broker::Slot;
 use crate::data_plane::protocol::{PacketId, ReasonCode};
 use crate::data_plane::session::Replay;
 use crate::data_plane::session::link::ConnId;
-use crate::model::TopicFilter;
+use crate::model::{Subscription, TopicFilter};
 use crate::seam::command::{CommandError, SessionRef};
 
 /// What happens when a ticket is reported.
@@ -22,14 +22,22 @@ pub(super) enum Awaiting {
         reasons: Vec<ReasonCode>,
         /// Why a filter was refused, for people.
         why: Option<String>,
-        /// Filters that the session did not have before.
-        added: Vec<TopicFilter>,
+        /// What was in force before, should it fail.
+        undo: Vec<Undo>,
         replays: Vec<Replay>,
     },
     /// UNSUBACK.
     UnsubAck { attachment: Attachment, packet_id: PacketId, reasons: Vec<ReasonCode> },
     /// A part of an order.
     Order(CommandId),
+}
+
+/// How to take a subscription back that could not be recorded.
+#[derive(Debug)]
+pub(super) struct Undo {
+    pub(super) filter: TopicFilter,
+    /// What it replaced.
+    pub(super) before: Option<Subscription>,
 }
 
 /// The session and connection that something was begun for. Connection ids are never reused, so that
@@ -52,7 +60,8 @@ struct Proof {
 pub(super) struct Pending {
     last_ticket: u64,
     by_ticket: HashMap<WriteTicket, Awaiting, foldhash::fast::RandomState>,
-    by_conn: HashMap<ConnId, Vec<CommandId>, foldhash::fast::RandomState>,
+    /// Connections that are to be closed and are not yet, each with the orders that wait for it.
+    closing: HashMap<ConnId, Vec<CommandId>, foldhash::fast::RandomState>,
     proofs: HashMap<CommandId, Proof, foldhash::fast::RandomState>,
 }
 
@@ -70,24 +79,25 @@ impl Pending {
         self.by_ticket.remove(&ticket)
     }
 
-    /// An order is carried out; its answer waits for a record and, if given, for a connection to close.
-    pub(super) fn prove(
-        &mut self,
-        id: CommandId,
-        answer: SessionRef,
-        closing: Option<ConnId>,
-    ) -> WriteTicket {
+    /// A connection is on its way out.
+    pub(super) fn closing(&mut self, conn: ConnId) {
+        self.closing.entry(conn).or_default();
+    }
+
+    /// An order is carried out; its answer waits for a record and, if it is still closing, for `conn`.
+    pub(super) fn prove(&mut self, id: CommandId, answer: SessionRef, conn: Option<ConnId>) -> WriteTicket {
+        let closing = conn.and_then(|conn| self.closing.get_mut(&conn));
         let missing = 1 + u8::from(closing.is_some());
-        self.proofs.insert(id, Proof { answer: Ok(answer), missing });
-        if let Some(conn) = closing {
-            self.by_conn.entry(conn).or_default().push(id);
+        if let Some(waiting) = closing {
+            waiting.push(id);
         }
+        self.proofs.insert(id, Proof { answer: Ok(answer), missing });
         self.ticket(Awaiting::Order(id))
     }
 
-    /// The orders that waited for a connection to close.
+    /// A connection is closed: the orders that waited for it.
     pub(super) fn closed(&mut self, conn: ConnId) -> Vec<CommandId> {
-        self.by_conn.remove(&conn).unwrap_or_default()
+        self.closing.remove(&conn).unwrap_or_default()
     }
 
     /// One of the things an order waited for has happened. Gives the answer once all have.

@@ -73,7 +73,7 @@ impl<L: MessageLog> Cluster<L> {
             self.hand_over(now, recipient, &message, seq);
         }
         self.fan_out = fan_out;
-        recipients
+        recipients + self.hand_to_groups(now, &filters, &message, seq)
     }
 
     fn index_entries(&self, filters: &[FilterId]) -> SmallVec<[&FilterEntry; 4]> {
@@ -104,6 +104,7 @@ impl<L: MessageLog> Cluster<L> {
             retain: recipient.retain,
             subscription_ids: recipient.subscription_ids,
             seq: None,
+            group: None,
         };
         if delivery.qos == QoS::AtMostOnce {
             session.send_at_most_once(now, &delivery);

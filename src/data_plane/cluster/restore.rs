@@ -21,18 +21,23 @@ impl<L: MessageLog> Cluster<L> {
         let since = row.disconnected_at.unwrap_or(now.wall);
         let expires_at = expiry.expires_at(since);
         self.registry.expires(expires_at, slot);
-        let Self { sessions, index, log, .. } = self;
-        let session = &mut sessions[slot.0 as usize];
+        let session = &mut self.sessions[slot.0 as usize];
         session.epoch = row.epoch;
         session.created_at = row.created_at;
-        session.offline = Some(Offline { since, expires_at });
+        session.offline = Some(Offline { since, expires_at, conn: None });
         session.durable = true;
-        session.recorded = true;
+        session.admitted = true;
         session.subscriptions.reserve_exact(subscriptions.len());
         for subscription in subscriptions {
-            let filter = index.put(&subscription.filter, Subscriber::new(slot, &subscription, true));
-            let start = log.tail();
-            session.subscriptions.push(HeldSubscription { subscription, filter, start });
+            let (filter, group) = if subscription.filter.shared().is_some() {
+                let (filter, group) = self.join_group(slot, &subscription, true, true);
+                (filter, Some(group))
+            } else {
+                let subscriber = Subscriber::new(slot, &subscription, true);
+                (self.index.put(&subscription.filter, subscriber), None)
+            };
+            let held = HeldSubscription { subscription, filter, group, start: self.log.tail() };
+            self.session(slot).subscriptions.push(held);
         }
     }
 }

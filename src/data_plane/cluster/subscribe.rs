@@ -1,19 +1,19 @@
 //! SUBSCRIBE and UNSUBSCRIBE (MQTT 5.0, 3.8.4, 3.10.4; PRODUCT ).
 
-use super::pending::{Attachment, Awaiting};
-use super::{Cluster, RecordOutcome};
+use super::pending::{Attachment, Awaiting, Undo};
+use super::{Cluster, RecordOutcome, topic_within_limits};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::Subscriber;
 use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{PacketId, ReasonCode, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::data_plane::session::{HeldSubscription, Replay};
-use crate::model::{FilterId, Now, QoS, RetainHandling, Subscription, TopicFilter};
+use crate::model::{Now, QoS, RetainHandling, Subscription, TopicFilter};
 use crate::seam::ports::SessionWrite;
 
 /// What became of one filter.
 struct Granted {
     reason: ReasonCode,
-    is_new: bool,
+    before: Option<Subscription>,
     replay: Option<Replay>,
 }
 
@@ -29,7 +29,7 @@ impl<L: MessageLog> Cluster<L> {
             self.session(attachment.slot).answer_subscribe(packet_id, reasons, why);
             return;
         }
-        let (mut reasons, mut added, mut replays, mut why) = (Vec::new(), Vec::new(), Vec::new(), None);
+        let (mut reasons, mut undo, mut replays, mut why) = (Vec::new(), Vec::new(), Vec::new(), None);
         for SubscribeFilter { filter, qos, no_local, retain_as_published, retain_handling } in filters {
             let identifier = subscription_id;
             let subscription = Subscription {
@@ -44,9 +44,7 @@ impl<L: MessageLog> Cluster<L> {
                 Ok(granted) => {
                     reasons.push(granted.reason);
                     replays.extend(granted.replay);
-                    if granted.is_new {
-                        added.push(filter);
-                    }
+                    undo.push(Undo { filter, before: granted.before });
                 }
                 Err((reason, text)) => {
                     reasons.push(reason);
@@ -54,7 +52,7 @@ impl<L: MessageLog> Cluster<L> {
                 }
             }
         }
-        let awaiting = Awaiting::SubAck { attachment, packet_id, reasons, why, added, replays };
+        let awaiting = Awaiting::SubAck { attachment, packet_id, reasons, why, undo, replays };
         self.answer_when_recorded(now, durable, awaiting);
     }
 
@@ -82,7 +80,7 @@ impl<L: MessageLog> Cluster<L> {
 
     /// The subscriptions of a SUBSCRIBE were committed, or not.
     pub(super) fn subscriptions_recorded(&mut self, now: Now, awaited: Awaiting, outcome: RecordOutcome) {
-        let Awaiting::SubAck { attachment, packet_id, mut reasons, mut why, added, replays } = awaited else {
+        let Awaiting::SubAck { attachment, packet_id, mut reasons, mut why, undo, replays } = awaited else {
             return;
         };
         if self.attached_session(attachment).is_none() {
@@ -93,8 +91,11 @@ impl<L: MessageLog> Cluster<L> {
             return;
         }
         // What is answered with an error must not be in force.
-        for filter in added {
-            self.unsubscribe_one(attachment.slot, &filter);
+        for Undo { filter, before } in undo.into_iter().rev() {
+            match before {
+                None => _ = self.unsubscribe_one(attachment.slot, &filter),
+                Some(before) => self.resubscribe(attachment.slot, before),
+            }
         }
         reasons.fill(ReasonCode::UnspecifiedError);
         why.get_or_insert_with(|| "the session store is away; try again soon".to_owned());
@@ -154,10 +155,7 @@ impl<L: MessageLog> Cluster<L> {
         slot: Slot,
         subscription: Subscription,
     ) -> Result<Granted, (ReasonCode, String)> {
-        if subscription.filter.shared().is_some() {
-            let why = "shared subscriptions are not served".to_owned();
-            return Err((ReasonCode::SharedSubscriptionsNotSupported, why));
-        }
+        check_filter(&subscription.filter)?;
         let (session_id, held, is_held) = {
             let session = self.session(slot);
             let held = session.subscription(subscription.filter.as_str()).cloned();
@@ -167,24 +165,44 @@ impl<L: MessageLog> Cluster<L> {
             self.check_room(held)?;
         }
         let durable = self.session(slot).durable;
-        let filter = self.index.put(&subscription.filter, Subscriber::new(slot, &subscription, durable));
+        let shared = subscription.filter.shared().is_some();
+        let (filter, group) = if shared {
+            let (filter, group) = self.join_group(slot, &subscription, durable, is_held.is_none());
+            (filter, Some(group))
+        } else {
+            let subscriber = Subscriber::new(slot, &subscription, durable);
+            (self.index.put(&subscription.filter, subscriber), None)
+        };
         // Of a subscription that is replaced nothing is lost (`[MQTT-3.8.4-3]`): it goes on where it
         // is, unless it did not read the log before.
         let start = is_held
             .as_ref()
             .filter(|held| held.subscription.qos > QoS::AtMostOnce)
             .map_or_else(|| self.log.tail(), |held| held.start);
-        let replay = replay(&subscription, is_held.is_none());
-        let granted = Granted { reason: granted(subscription.qos), is_new: is_held.is_none(), replay };
+        // MQTT 5.0, 4.8.2: a shared subscription gets no retained messages.
+        let replay = replay(&subscription, is_held.is_none()).filter(|_| !shared);
+        let before = is_held.map(|held| held.subscription);
+        let granted = Granted { reason: granted(subscription.qos), before, replay };
         let write = SessionWrite::Subscribe(session_id, Box::new(subscription.clone()));
         self.effects.writes.push((write, None));
-        let entry = HeldSubscription { subscription, filter, start };
+        let entry = HeldSubscription { subscription, filter, group, start };
         let session = self.session(slot);
-        match session.subscriptions.iter_mut().find(|held| held.filter == filter) {
+        match session.subscriptions.iter_mut().find(|held| held.filter == filter && held.group == group) {
             Some(held) => *held = entry,
             None => session.subscriptions.push(entry),
         }
         Ok(granted)
+    }
+
+    /// Puts the options of a subscription back, if it is still there.
+    fn resubscribe(&mut self, slot: Slot, before: Subscription) {
+        let Self { sessions, index, effects, .. } = self;
+        let session = &mut sessions[slot.0 as usize];
+        let same = |held: &&mut HeldSubscription| held.subscription.filter == before.filter;
+        let Some(held) = session.subscriptions.iter_mut().find(same) else { return };
+        index.put(&before.filter, Subscriber::new(slot, &before, session.durable));
+        effects.writes.push((SessionWrite::Subscribe(session.id, Box::new(before.clone())), None));
+        held.subscription = before;
     }
 
     fn check_room(&self, held: usize) -> Result<(), (ReasonCode, String)> {
@@ -210,33 +228,47 @@ impl<L: MessageLog> Cluster<L> {
         let held = session.subscriptions.swap_remove(at);
         session.replays.retain(|replay| replay.filter != *filter);
         let session_id = session.id;
-        self.unsubscribe_filter(slot, held.filter);
+        self.release(slot, &held);
         self.effects.writes.push((SessionWrite::Unsubscribe(session_id, filter.clone()), None));
         true
     }
 
-    /// Takes a session off a distinct filter; the filter's postings go with its last subscriber.
-    pub(super) fn unsubscribe_filter(&mut self, slot: Slot, filter: FilterId) {
-        if self.index.remove(filter, slot) {
-            self.log.forget(filter);
+    /// Takes a session off what it subscribed to; a filter's postings go with its last subscriber.
+    pub(super) fn release(&mut self, slot: Slot, held: &HeldSubscription) {
+        let unused = match held.group {
+            Some(group) => self.leave_group(slot, group),
+            None => self.index.remove(held.filter, slot),
+        };
+        if unused {
+            self.log.forget(held.filter);
         }
     }
 
     /// From here on the session's messages come from the log.
     pub(super) fn make_durable(&mut self, slot: Slot) {
         let tail = self.log.tail();
-        let Self { sessions, index, .. } = self;
+        let Self { sessions, index, groups, .. } = self;
         let session = &mut sessions[slot.0 as usize];
         session.durable = true;
         session.outbound.position = tail;
         for held in &mut session.subscriptions {
             held.start = tail;
-            index.put(&held.subscription.filter, Subscriber::new(slot, &held.subscription, true));
+            match held.group {
+                Some(group) => groups.make_durable(group, index, tail),
+                None => {
+                    index.put(&held.subscription.filter, Subscriber::new(slot, &held.subscription, true));
+                }
+            }
         }
         if let Some(link) = session.link.as_mut() {
             link.caught_up = false;
         }
     }
+}
+
+/// PRODUCT Q-9.
+fn check_filter(filter: &TopicFilter) -> Result<(), (ReasonCode, String)> {
+    topic_within_limits(filter.as_str(), filter.levels()).map_err(|why| (ReasonCode::TopicFilterInvalid, why))
 }
 
 fn granted(qos: QoS) -> ReasonCode {

@@ -3,6 +3,7 @@
 use super::Cluster;
 use super::detach::Ending;
 use crate::data_plane::broker::Slot;
+use crate::data_plane::broker::shared_group::SharedGroup;
 use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::ReasonCode;
 use crate::model::{FilterId, Monotonic, Now, Seq};
@@ -52,7 +53,7 @@ impl<L: MessageLog> Cluster<L> {
         let due: Vec<Slot> = self.online.iter().copied().filter(silent).collect();
         for slot in due {
             let why = "no packet for one and a half times the keep-alive [MQTT-3.1.2-22]".to_owned();
-            self.detach(now, slot, Ending::broken("keep_alive_timeout", ReasonCode::KeepAliveTimeout, why));
+            self.detach(now, slot, &Ending::broken("keep_alive_timeout", ReasonCode::KeepAliveTimeout, why));
         }
     }
 
@@ -85,6 +86,7 @@ impl<L: MessageLog> Cluster<L> {
             let start = session.subscriptions.iter().find(|held| held.filter == filter);
             session.outbound.floor().max(start.map_or(Seq::ZERO, |held| held.start))
         });
-        floors.min()
+        let groups = self.groups.reading(self.index.filter(filter)?.groups()).map(SharedGroup::floor);
+        floors.chain(groups).min()
     }
 }

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 
 use bytes::BytesMut;
 
-use super::packet::{Context, Packet, PacketType, Sender, read_version};
+use super::packet::{Connect, Context, Packet, PacketType, Sender, read_version};
 use super::property::Trim;
 use super::violation::Violation;
 use super::wire::{self, Reader};
@@ -70,14 +70,13 @@ impl Decoder {
             return Ok(None);
         }
         let frame = buffer.split_to(bytes).freeze();
-        let mut reader = Reader::new(&frame, header_bytes);
-        // Before CONNECT only CONNECT comes here, and it reads its version itself.
-        let version = self.version.unwrap_or(ProtocolVersion::V5);
-        let decoded = Packet::decode(packet, flags, &mut reader, Context { version, sender: self.sender })?;
-        if let Packet::Connect(connect) = &decoded {
+        let Some(version) = self.version else {
+            let connect = Connect::decode(&mut Reader::new(&frame, header_bytes))?;
             self.version = Some(connect.version);
-        }
-        Ok(Some(decoded))
+            return Ok(Some(Packet::Connect(Box::new(connect))));
+        };
+        let context = Context { version, sender: self.sender };
+        Packet::decode(packet, flags, frame, header_bytes, context).map(Some)
     }
 
     /// Judges a packet by its first byte.
@@ -241,7 +240,7 @@ mod tests {
         // 2 header, 2 id, 1 reason, 1 property length, 11 reason string, 7 user property
         assert_eq!(within(&ack(true), 24), (true, 24));
         assert_eq!(within(&ack(true), 23), (true, 13));
-        assert_eq!(within(&ack(true), 12), (true, 6));
-        assert_eq!(within(&ack(true), 5), (false, 0));
+        assert_eq!(within(&ack(true), 12), (true, 5));
+        assert_eq!(within(&ack(true), 4), (false, 0));
     }
 }

@@ -8,13 +8,22 @@
 //! connection) is the session's to judge, not the codec's.
 
 mod codec;
+mod fanout;
+mod forwarded;
 mod packet;
 mod property;
 mod reason;
+#[cfg(test)]
+mod testing;
 mod violation;
 mod wire;
 
 pub use codec::{Decoder, encode, encode_within};
+pub use fanout::{PublishTemplate, PublishTemplates};
+pub use forwarded::{
+    ForwardedProperties, ForwardedProperty, ForwardedValues, PropertyValueError,
+    forwarded_user_property_bytes, user_property_bytes,
+};
 pub use packet::{
     Ack, Auth, ConnAck, Connect, Credentials, Disconnect, Packet, PacketId, PacketType, Publish, PublishHead,
     SubAck, Subscribe, SubscribeFilter, UnsubAck, Unsubscribe, Will, encode_publish, encode_publish_head,

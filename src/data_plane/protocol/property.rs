@@ -11,6 +11,7 @@ use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use super::packet::PacketType;
+use super::reason::ReasonCode;
 use super::violation::Violation;
 use super::wire::{self, Reader};
 use crate::model::{PropertyBytes, TopicName};
@@ -96,7 +97,8 @@ impl Property {
         Self::SharedSubscriptionAvailable,
     ];
 
-    fn from_id(id: u32) -> Option<Self> {
+    /// The property with this identifier, if the standard defines one.
+    pub(super) fn from_id(id: u32) -> Option<Self> {
         const BY_ID: [Option<Property>; 64] = {
             let mut table = [None; 64];
             let mut index = 0;
@@ -112,19 +114,19 @@ impl Property {
     /// Where the standard bounds the value of this property.
     pub(super) const fn value_statement(self) -> &'static str {
         match self {
-            Self::PayloadFormatIndicator => "3.3.2.3.2",
-            Self::SubscriptionIdentifier => "3.8.2.1.2",
-            Self::RequestProblemInformation => "3.1.2.11.7",
-            Self::RequestResponseInformation => "3.1.2.11.6",
-            Self::ReceiveMaximum => "3.1.2.11.3",
+            Self::PayloadFormatIndicator => "[MQTT 5.0, 3.3.2.3.2]",
+            Self::SubscriptionIdentifier => "[MQTT 5.0, 3.8.2.1.2]",
+            Self::RequestProblemInformation => "[MQTT 5.0, 3.1.2.11.7]",
+            Self::RequestResponseInformation => "[MQTT 5.0, 3.1.2.11.6]",
+            Self::ReceiveMaximum => "[MQTT 5.0, 3.1.2.11.3]",
             Self::TopicAlias => "[MQTT-3.3.2-8]",
-            Self::MaximumQoS => "3.2.2.3.4",
-            Self::RetainAvailable => "3.2.2.3.5",
-            Self::MaximumPacketSize => "3.1.2.11.4",
-            Self::WildcardSubscriptionAvailable => "3.2.2.3.11",
-            Self::SubscriptionIdentifierAvailable => "3.2.2.3.12",
-            Self::SharedSubscriptionAvailable => "3.2.2.3.13",
-            _ => "2.2.2.2",
+            Self::MaximumQoS => "[MQTT 5.0, 3.2.2.3.4]",
+            Self::RetainAvailable => "[MQTT 5.0, 3.2.2.3.5]",
+            Self::MaximumPacketSize => "[MQTT 5.0, 3.1.2.11.4]",
+            Self::WildcardSubscriptionAvailable => "[MQTT 5.0, 3.2.2.3.11]",
+            Self::SubscriptionIdentifierAvailable => "[MQTT 5.0, 3.2.2.3.12]",
+            Self::SharedSubscriptionAvailable => "[MQTT 5.0, 3.2.2.3.13]",
+            _ => "[MQTT 5.0, 2.2.2.2]",
         }
     }
 }
@@ -281,7 +283,7 @@ pub(super) fn read_publish_properties(
             Property::ResponseTopic => {
                 TopicName::new(walk.string()?).map_err(Violation::ResponseTopicInvalid)?;
             }
-            Property::CorrelationData => walk.reader.skip_binary()?,
+            Property::CorrelationData => _ = walk.reader.blob()?,
             Property::UserProperty => {
                 walk.reader.str()?;
                 walk.reader.str()?;
@@ -396,6 +398,22 @@ impl PropertyWriter<'_> {
         if self.trim < Trim::UserProperties {
             self.user(user);
         }
+    }
+}
+
+/// Appends a reason code and properties in the shortest form: without the property length when there are
+/// no properties, without the code when that is success besides (MQTT 5.0, 3.4.2.1, 3.14.2.1, 3.15.2.1).
+pub(super) fn put_reason(
+    out: &mut Vec<u8>,
+    reason: ReasonCode,
+    trim: Trim,
+    write: impl FnOnce(&mut PropertyWriter<'_>),
+) {
+    let start = out.len();
+    out.push(reason as u8);
+    put_properties(out, trim, write);
+    if out.len() == start + 2 {
+        out.truncate(if reason == ReasonCode::Success { start } else { start + 1 });
     }
 }
 

@@ -281,13 +281,14 @@ impl ReasonCode {
         )
     }
 
-    /// MQTT 5.0, table 3-10, what only a server sends.
+    /// MQTT 5.0, table 3-10, what only a server sends; bad authentication method by table 2-6.
     const fn may_be_server_disconnect(self) -> bool {
         matches!(
             self,
             Self::NotAuthorized
                 | Self::ServerBusy
                 | Self::ServerShuttingDown
+                | Self::BadAuthenticationMethod
                 | Self::KeepAliveTimeout
                 | Self::SessionTakenOver
                 | Self::TopicFilterInvalid

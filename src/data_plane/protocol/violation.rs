@@ -22,10 +22,10 @@ pub enum Violation {
     #[error("CONNECT may be sent only once [MQTT-3.1.0-2]")]
     SecondConnect,
     /// A packet type that the version reserves: 0, and 15 before v5 (MQTT 5.0, 2.1.2).
-    #[error("packet type {0} is reserved")]
+    #[error("packet type {0} is reserved [MQTT 5.0, 2.1.2]")]
     ReservedPacketType(u8),
     /// A packet that only the other side may send (MQTT 5.0, 2.1.2).
-    #[error("{0} may not be sent in this direction")]
+    #[error("{0} may not be sent in this direction [MQTT 5.0, 2.1.2]")]
     WrongDirection(PacketType),
     /// `[MQTT-2.1.3-1]`, 3.1.1 `[MQTT-2.2.2-2]`, and the packet's own: `[MQTT-3.6.1-1]`,
     /// `[MQTT-3.8.1-1]`, `[MQTT-3.10.1-1]`, `[MQTT-3.14.1-1]`, `[MQTT-3.15.1-1]`.
@@ -37,7 +37,7 @@ pub enum Violation {
         flags: u8,
     },
     /// A variable byte integer goes on after four bytes (MQTT 5.0, 1.5.5).
-    #[error("a variable byte integer takes at most four bytes")]
+    #[error("a variable byte integer takes at most four bytes [MQTT 5.0, 1.5.5]")]
     VarintTooLong,
     /// `[MQTT-1.5.5-1]`
     #[error("a variable byte integer must take as few bytes as possible [MQTT-1.5.5-1]")]
@@ -51,10 +51,10 @@ pub enum Violation {
         bytes_max: u32,
     },
     /// A field reaches beyond the end of its packet or of its properties.
-    #[error("the packet ends within a field")]
+    #[error("the packet ends within a field [MQTT 5.0, 1.2]")]
     Truncated,
     /// The packet goes on after its last field.
-    #[error("{bytes} bytes follow the last field")]
+    #[error("{bytes} bytes follow the last field [MQTT 5.0, 1.2]")]
     TrailingBytes {
         /// How many.
         bytes: usize,
@@ -80,10 +80,10 @@ pub enum Violation {
     },
 
     /// A property identifier that the standard does not define (MQTT 5.0, 2.2.2.2).
-    #[error("property {0:#04x} does not exist")]
+    #[error("property {0:#04x} does not exist [MQTT 5.0, 2.2.2.2]")]
     PropertyUnknown(u32),
     /// A property that this packet may not carry (MQTT 5.0, 2.2.2.2).
-    #[error("{packet} may not carry the property {property}")]
+    #[error("{packet} may not carry the property {property} [MQTT 5.0, 2.2.2.2]")]
     PropertyNotAllowed {
         /// The property.
         property: Property,
@@ -91,10 +91,10 @@ pub enum Violation {
         packet: PacketType,
     },
     /// A property other than the user property given twice (MQTT 5.0, 2.2.2.2).
-    #[error("the property {0} may be given only once")]
+    #[error("the property {0} may be given only once [MQTT 5.0, 2.2.2.2]")]
     PropertyTwice(Property),
     /// A property's value is outside of its range; for the topic alias `[MQTT-3.3.2-8]`.
-    #[error("the property {0} has a value that is not allowed")]
+    #[error("the property {0} has a value that is not allowed {statement}", statement = self.statement())]
     PropertyValue(Property),
     /// `[MQTT-3.3.4-6]`
     #[error("a client must not send a subscription identifier in PUBLISH [MQTT-3.3.4-6]")]
@@ -103,7 +103,7 @@ pub enum Violation {
     #[error("the response topic is not a topic name: {0} [MQTT-3.3.2-14]")]
     ResponseTopicInvalid(TopicError),
     /// Payload format 1, but the payload is not UTF-8 (MQTT 5.0, 3.3.2.3.2 and 3.1.3.2.3).
-    #[error("the payload is said to be UTF-8 and is not")]
+    #[error("the payload is said to be UTF-8 and is not [MQTT 5.0, 3.3.2.3.2]")]
     PayloadFormatInvalid,
 
     /// `[MQTT-3.1.2-1]`: neither `MQTT` nor `MQIsdp`. Closed without a word.
@@ -136,7 +136,7 @@ pub enum Violation {
     #[error("the will topic is not a topic name: {0} {statement}", statement = self.statement())]
     WillTopicInvalid(TopicError),
     /// Authentication data without a method (MQTT 5.0, 3.1.2.11.10).
-    #[error("authentication data without an authentication method")]
+    #[error("authentication data without an authentication method [MQTT 5.0, 3.1.2.11.10]")]
     AuthDataWithoutMethod,
     /// A CONNECT that breaks a rule after its version could be read: `[MQTT-3.1.4-1]`.
     #[error("in CONNECT: {violation}")]
@@ -163,7 +163,7 @@ pub enum Violation {
     #[error("the topic is not a topic name: {0} {statement}", statement = self.statement())]
     TopicNameInvalid(TopicError),
     /// An empty topic without an alias (MQTT 5.0, 3.3.2.1).
-    #[error("neither topic nor topic alias")]
+    #[error("neither topic nor topic alias [MQTT 5.0, 3.3.2.1]")]
     TopicMissing,
 
     /// A filter: `[MQTT-4.7.1-1]`, `[MQTT-4.7.1-2]`, `[MQTT-4.7.3-1]`, `[MQTT-4.8.2-1]`, `[MQTT-4.8.2-2]`.
@@ -176,23 +176,23 @@ pub enum Violation {
     #[error("the reserved subscription options are set [MQTT-3.8.3-5]")]
     SubscribeOptionsReserved,
     /// 3.1.1 `[MQTT-3-8.3-4]`; MQTT 5.0, 3.8.3.1.
-    #[error("a subscription's QoS is 3")]
+    #[error("a subscription's QoS is 3 [MQTT 5.0, 3.8.3.1]")]
     SubscribeQoSReserved,
     /// MQTT 5.0, 3.8.3.1.
-    #[error("a subscription's retain handling is 3")]
+    #[error("a subscription's retain handling is 3 [MQTT 5.0, 3.8.3.1]")]
     RetainHandlingReserved,
     /// `[MQTT-3.8.3-4]`
     #[error("no local on a shared subscription [MQTT-3.8.3-4]")]
     NoLocalOnShared,
     /// `[MQTT-3.8.4-6]`: at least one filter was asked for, so at least one is answered.
-    #[error("{0} holds no reason code")]
+    #[error("{0} holds no reason code [MQTT-3.8.4-6]")]
     NoReasons(PacketType),
 
     /// `[MQTT-3.14.2-2]`
     #[error("a server must not send a session expiry interval in DISCONNECT [MQTT-3.14.2-2]")]
     SessionExpiryFromServer,
     /// AUTH without a method (MQTT 5.0, 3.15.2.2.2).
-    #[error("AUTH without an authentication method")]
+    #[error("AUTH without an authentication method [MQTT 5.0, 3.15.2.2.2]")]
     AuthMethodMissing,
 }
 
@@ -208,6 +208,8 @@ impl Violation {
             Self::TopicNameInvalid(_) | Self::WillTopicInvalid(_) => ReasonCode::TopicNameInvalid,
             Self::TopicFilterInvalid(_) => ReasonCode::TopicFilterInvalid,
             Self::PayloadFormatInvalid => ReasonCode::PayloadFormatInvalid,
+            // MQTT 5.0, 3.3.4.
+            Self::PropertyValue(Property::TopicAlias) => ReasonCode::TopicAliasInvalid,
             Self::ReservedPacketType(_)
             | Self::ReservedFlags { .. }
             | Self::VarintTooLong
@@ -226,52 +228,54 @@ impl Violation {
         }
     }
 
-    /// The statement of MQTT 5.0 that is broken, `[MQTT-…]`; where it has no number, its section; for
-    /// what only 3.1.1 forbids, that standard's.
+    /// The statement of MQTT 5.0 that is broken, `[MQTT-…]`; where it has no number, its section,
+    /// `[MQTT 5.0, …]`; for what only 3.1.1 forbids, that standard's.
     pub fn statement(&self) -> &'static str {
         match self {
             Self::FirstPacketNotConnect(_) => "[MQTT-3.1.0-1]",
             Self::SecondConnect => "[MQTT-3.1.0-2]",
-            Self::ReservedPacketType(_) | Self::WrongDirection(_) => "2.1.2",
+            Self::ReservedPacketType(_) | Self::WrongDirection(_) => "[MQTT 5.0, 2.1.2]",
             Self::ReservedFlags { packet, .. } => flags_statement(*packet),
-            Self::VarintTooLong => "1.5.5",
+            Self::VarintTooLong => "[MQTT 5.0, 1.5.5]",
             Self::VarintNotMinimal => "[MQTT-1.5.5-1]",
             Self::PacketTooLarge { .. } => "[MQTT-3.2.2-15]",
-            Self::Truncated | Self::TrailingBytes { .. } => "1.2",
+            Self::Truncated | Self::TrailingBytes { .. } => "[MQTT 5.0, 1.2]",
             Self::IllFormedUtf8 => "[MQTT-1.5.4-1]",
             Self::NulInString => "[MQTT-1.5.4-2]",
             Self::PacketIdZero => "[MQTT-2.2.1-3]",
             Self::ReasonNotAllowed { packet, .. } => reason_statement(*packet),
-            Self::PropertyUnknown(_) | Self::PropertyNotAllowed { .. } | Self::PropertyTwice(_) => "2.2.2.2",
+            Self::PropertyUnknown(_) | Self::PropertyNotAllowed { .. } | Self::PropertyTwice(_) => {
+                "[MQTT 5.0, 2.2.2.2]"
+            }
             Self::PropertyValue(property) => property.value_statement(),
             Self::SubscriptionIdFromClient => "[MQTT-3.3.4-6]",
             Self::ResponseTopicInvalid(_) => "[MQTT-3.3.2-14]",
-            Self::PayloadFormatInvalid => "3.3.2.3.2",
+            Self::PayloadFormatInvalid => "[MQTT 5.0, 3.3.2.3.2]",
             Self::ProtocolNameUnknown => "[MQTT-3.1.2-1]",
             Self::ProtocolLevelUnsupported { .. } => "[MQTT-3.1.2-2]",
             Self::ConnectFlagReserved => "[MQTT-3.1.2-3]",
             Self::WillQoSWithoutWill => "[MQTT-3.1.2-11]",
             Self::WillQoSReserved => "[MQTT-3.1.2-12]",
             Self::WillRetainWithoutWill => "[MQTT-3.1.2-13]",
-            Self::PasswordWithoutUsername => "[MQTT-3.1.2-22] of 3.1.1",
+            Self::PasswordWithoutUsername => "[MQTT-3.1.2-22 of 3.1.1]",
             Self::WillTopicInvalid(error)
             | Self::TopicNameInvalid(error)
             | Self::TopicFilterInvalid(error) => topic_statement(*error),
-            Self::AuthDataWithoutMethod => "3.1.2.11.10",
+            Self::AuthDataWithoutMethod => "[MQTT 5.0, 3.1.2.11.10]",
             Self::InConnect { violation, .. } => violation.statement(),
             Self::ConnAckFlagsReserved => "[MQTT-3.2.2-1]",
             Self::SessionPresentOnRefusal => "[MQTT-3.2.2-6]",
             Self::PublishQoSReserved => "[MQTT-3.3.1-4]",
             Self::DupOnQoS0 => "[MQTT-3.3.1-2]",
-            Self::TopicMissing => "3.3.2.1",
+            Self::TopicMissing => "[MQTT 5.0, 3.3.2.1]",
             Self::NoFilters(PacketType::Unsubscribe) => "[MQTT-3.10.3-2]",
             Self::NoFilters(_) => "[MQTT-3.8.3-2]",
             Self::SubscribeOptionsReserved => "[MQTT-3.8.3-5]",
-            Self::SubscribeQoSReserved | Self::RetainHandlingReserved => "3.8.3.1",
+            Self::SubscribeQoSReserved | Self::RetainHandlingReserved => "[MQTT 5.0, 3.8.3.1]",
             Self::NoLocalOnShared => "[MQTT-3.8.3-4]",
             Self::NoReasons(_) => "[MQTT-3.8.4-6]",
             Self::SessionExpiryFromServer => "[MQTT-3.14.2-2]",
-            Self::AuthMethodMissing => "3.15.2.2.2",
+            Self::AuthMethodMissing => "[MQTT 5.0, 3.15.2.2.2]",
         }
     }
 

@@ -97,29 +97,31 @@ impl<'a> Reader<'a> {
 
     /// Binary data: two bytes of length, then the bytes (MQTT 5.0, 1.5.6).
     pub(super) fn binary(&mut self) -> Result<Bytes, Violation> {
-        let count = usize::from(self.u16()?);
-        let from = self.at;
-        self.take(count)?;
-        Ok(self.share(from, self.at))
+        let count = self.blob()?.len();
+        Ok(self.share(self.at - count, self.at))
     }
 
-    /// Passes over binary data.
-    pub(super) fn skip_binary(&mut self) -> Result<(), Violation> {
+    /// The same as [`Reader::binary`], borrowed: for what is only looked at or copied.
+    pub(super) fn blob(&mut self) -> Result<&'a [u8], Violation> {
         let count = usize::from(self.u16()?);
-        self.take(count).map(|_| ())
+        self.take(count)
     }
 
     /// A UTF-8 encoded string (`[MQTT-1.5.4-1]`, `[MQTT-1.5.4-2]`). U+FEFF stays (`[MQTT-1.5.4-3]`).
     pub(super) fn string(&mut self) -> Result<ByteString, Violation> {
-        let text = ByteString::try_from(self.binary()?).map_err(|_| Violation::IllFormedUtf8)?;
-        if text.as_bytes().contains(&0) { Err(Violation::NulInString) } else { Ok(text) }
+        let text = self.utf8()?;
+        if has_nul(&text) { Err(Violation::NulInString) } else { Ok(text) }
+    }
+
+    /// The same without the look for U+0000: for what is checked for it anyway, as topics are.
+    pub(super) fn utf8(&mut self) -> Result<ByteString, Violation> {
+        ByteString::try_from(self.binary()?).map_err(|_| Violation::IllFormedUtf8)
     }
 
     /// The same as [`Reader::string`], borrowed: for what is only looked at or copied.
     pub(super) fn str(&mut self) -> Result<&'a str, Violation> {
-        let count = usize::from(self.u16()?);
-        let text = std::str::from_utf8(self.take(count)?).map_err(|_| Violation::IllFormedUtf8)?;
-        if text.as_bytes().contains(&0) { Err(Violation::NulInString) } else { Ok(text) }
+        let text = std::str::from_utf8(self.blob()?).map_err(|_| Violation::IllFormedUtf8)?;
+        if has_nul(text) { Err(Violation::NulInString) } else { Ok(text) }
     }
 
     /// A packet identifier, never 0 (`[MQTT-2.2.1-3]`).
@@ -134,17 +136,21 @@ impl<'a> Reader<'a> {
         Ok(Reader { frame: self.frame, at, end: self.at })
     }
 
-    /// What is left, shared.
-    pub(super) fn rest(&mut self) -> Bytes {
-        let from = self.at;
+    /// Goes to the end.
+    pub(super) fn skip_rest(&mut self) {
         self.at = self.end;
-        self.share(from, self.end)
     }
 
     /// Checks that the packet ends here.
     pub(super) fn finish(&self) -> Result<(), Violation> {
         if self.is_empty() { Ok(()) } else { Err(Violation::TrailingBytes { bytes: self.remaining() }) }
     }
+}
+
+/// Looks at every byte, whatever it finds: that is one comparison for many bytes, and the strings are
+/// short.
+fn has_nul(text: &str) -> bool {
+    text.bytes().fold(0, |found, byte| found | u8::from(byte == 0)) != 0
 }
 
 /// How many bytes `value` takes as a variable byte integer.
@@ -206,6 +212,80 @@ pub(super) fn put_with_length(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>
             let mut length = Vec::with_capacity(VARINT_BYTES_MAX);
             put_varint(len, &mut length);
             out.splice(at..=at, length);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variable_byte_integers_are_those_of_table_1_1() {
+        for (value, bytes) in [
+            (0, &b"\x00"[..]),
+            (127, b"\x7f"),
+            (128, b"\x80\x01"),
+            (16_383, b"\xff\x7f"),
+            (16_384, b"\x80\x80\x01"),
+            (2_097_151, b"\xff\xff\x7f"),
+            (2_097_152, b"\x80\x80\x80\x01"),
+            (VARINT_MAX, b"\xff\xff\xff\x7f"),
+        ] {
+            let mut out = Vec::new();
+            put_varint(value as usize, &mut out);
+            assert_eq!(out, bytes);
+            assert_eq!(varint_len(value as usize), bytes.len());
+            assert_eq!(read_varint(bytes), Ok(Some((value, bytes.len()))));
+            for end in 0..bytes.len() {
+                assert_eq!(read_varint(&bytes[..end]), Ok(None));
+            }
+        }
+        assert_eq!(read_varint(b"\xff\xff\xff\xff"), Err(Violation::VarintTooLong));
+        assert_eq!(read_varint(b"\xff\xff\xff\xff\x01"), Err(Violation::VarintTooLong));
+        for bytes in [&b"\x80\x00"[..], b"\xff\x80\x00", b"\x81\x80\x80\x00"] {
+            assert_eq!(read_varint(bytes), Err(Violation::VarintNotMinimal));
+        }
+    }
+
+    #[test]
+    fn strings_are_well_formed_utf8_without_nul_and_keep_a_byte_order_mark() {
+        let read = |bytes: &'static [u8]| Reader::new(&Bytes::from_static(bytes), 0).string();
+        // Figure 1-2.
+        assert_eq!(read(b"\x00\x05A\xf0\xaa\x9b\x94").as_deref(), Ok("A\u{2a6d4}"));
+        // [MQTT-1.5.4-3]
+        assert_eq!(read(b"\x00\x04\xef\xbb\xbfA").as_deref(), Ok("\u{feff}A"));
+        // Control characters and non-characters may be refused (1.5.4); we do not.
+        assert_eq!(read(b"\x00\x04\x01\xef\xbf\xbf").as_deref(), Ok("\u{1}\u{ffff}"));
+        assert_eq!(read(b"\x00\x03a\x00b"), Err(Violation::NulInString));
+        assert_eq!(read(b"\x00\x02a"), Err(Violation::Truncated));
+        for ill_formed in [
+            &b"\x00\x03\xed\xa0\x80"[..], // U+D800
+            b"\x00\x02\xc0\x80",          // U+0000 in two bytes
+            b"\x00\x01\xff",
+            b"\x00\x04\xf4\x90\x80\x80", // above U+10FFFF
+            b"\x00\x02\xf0\xaa",         // cut
+        ] {
+            assert_eq!(read(ill_formed), Err(Violation::IllFormedUtf8), "{ill_formed:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_between_characters() {
+        let mut out = Vec::new();
+        put_string(&format!("{}\u{2a6d4}", "a".repeat(65_533)), &mut out);
+        assert_eq!((&out[..2], out.len()), (&[0xff, 0xfd][..], 2 + 65_533));
+    }
+
+    #[test]
+    fn a_length_goes_before_its_content_whatever_it_takes() {
+        for (content, length) in
+            [(0, &b"\x00"[..]), (127, b"\x7f"), (128, b"\x80\x01"), (20_000, b"\xa0\x9c\x01")]
+        {
+            let mut out = vec![9];
+            put_with_length(&mut out, |out| out.resize(out.len() + content, 7));
+            assert_eq!(&out[1..=length.len()], length);
+            assert_eq!(out[1 + length.len()..], vec![7; content]);
         }
     }
 }

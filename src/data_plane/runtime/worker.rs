@@ -4,6 +4,7 @@
 //! into outboxes (each connection woken once), records into the queue, answers to their callers.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -291,7 +292,7 @@ impl Worker {
                     self.act(home, |cluster| cluster.set_rules(now, Arc::clone(rules)));
                 }
                 None => {
-                    let cluster = Cluster::new(Arc::clone(rules), InMemoryLog::new(LOG_BYTES_MAX));
+                    let cluster = Cluster::new(Arc::clone(rules), InMemoryLog::new(LOG_BYTES_MAX), seed());
                     let home = self.clusters.insert(cluster);
                     self.by_id.insert(id.clone(), (home, Arc::clone(rules)));
                 }
@@ -388,6 +389,11 @@ impl Worker {
         }
         self.finish_turn();
     }
+}
+
+/// A seed that differs from start to start.
+fn seed() -> u64 {
+    foldhash::fast::RandomState::default().hash_one(0)
 }
 
 /// Answers a CONNECT that no cluster is asked about.

@@ -11,6 +11,9 @@ use crate::model::TopicName;
 #[derive(Debug, Default)]
 pub struct Inbound {
     received: HashSet<PacketId, foldhash::fast::RandomState>,
+    /// How many of them were there when the present connection began: a client's quota begins anew
+    /// with each connection (4.9), so they do not count against it.
+    carried_over: usize,
 }
 
 /// What a QoS 2 PUBLISH is.
@@ -23,12 +26,17 @@ pub enum Arrival {
 }
 
 impl Inbound {
+    /// A connection begins.
+    pub fn attached(&mut self) {
+        self.carried_over = self.received.len();
+    }
+
     /// A QoS 2 PUBLISH arrives. `at_once_max` is the Receive Maximum that the server has told.
     pub fn arrive(&mut self, packet_id: PacketId, at_once_max: usize) -> Result<Arrival, Fault> {
         if self.received.contains(&packet_id) {
             return Ok(Arrival::Duplicate);
         }
-        if self.received.len() >= at_once_max {
+        if self.received.len() >= at_once_max.saturating_add(self.carried_over) {
             return Err(Fault::ReceiveMaximumExceeded);
         }
         self.received.insert(packet_id);

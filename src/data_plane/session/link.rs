@@ -4,8 +4,7 @@ use std::num::NonZeroU32;
 
 use super::inbound::AliasesIn;
 use super::output::Output;
-use crate::data_plane::protocol::Packet;
-use crate::data_plane::protocol::encode;
+use crate::data_plane::protocol::{Packet, encode_within};
 use crate::model::{Monotonic, ProtocolVersion, Timestamp, Transport};
 
 /// Names one connection for the life of the process; never reused.
@@ -80,15 +79,17 @@ impl Link {
         self.ready && !self.congested && self.out.len() < TURN_BYTES_MAX
     }
 
-    /// Adds a packet other than PUBLISH.
-    pub fn send(&mut self, packet: &Packet) {
-        encode(packet, self.version, self.out.buffer());
+    /// Adds a packet other than PUBLISH; without its reason string if it were larger than the client takes
+    /// (`[MQTT-3.14.2-3]` and its like). Returns whether it was added: one that does not fit even so is not
+    /// sent at all (`[MQTT-3.1.2-24]`).
+    pub fn send(&mut self, packet: &Packet) -> bool {
+        encode_within(packet, self.version, self.packet_bytes_max, self.out.buffer())
     }
 
     /// Whether the client has been silent for one and a half times its keep-alive
-    /// (`[MQTT-3.1.2-22]`, PRODUCT S-15).
+    /// (`[MQTT-3.1.2-22]`, PRODUCT S-15). While CONNACK waits nothing is read, so it is not.
     pub fn is_silent(&self, now: Monotonic) -> bool {
         let allowed_millis = u128::from(self.keep_alive_secs) * 1_500;
-        self.keep_alive_secs != 0 && now.since(self.last_seen).as_millis() >= allowed_millis
+        self.ready && self.keep_alive_secs != 0 && now.since(self.last_seen).as_millis() >= allowed_millis
     }
 }

@@ -22,13 +22,13 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use inbound::Inbound;
-use link::Link;
+use link::{ConnId, Link};
 use outbound::Outbound;
 pub use receive::RECEIVE_MAXIMUM;
 
 use super::protocol::{PacketId, Subscribe, Unsubscribe};
 use crate::model::{
-    ClientId, Epoch, FilterId, Message, QoS, Seq, SessionExpiry, SessionId, Subscription, Timestamp,
+    ClientId, Epoch, FilterId, GroupId, Message, QoS, Seq, SessionExpiry, SessionId, Subscription, Timestamp,
     TopicFilter,
 };
 
@@ -63,8 +63,9 @@ pub struct Session {
     /// Whether its messages come from the log: from the moment it outlives its connection on. It
     /// stays so until the session ends, since what the log holds for it must still be read.
     pub durable: bool,
-    /// Whether its record has ever been committed. Until then a failed commit ends it.
-    pub recorded: bool,
+    /// Whether a CONNACK was ever sent for it. Until then its client cannot have it
+    /// (`[MQTT-3.2.2-3]`): it is not there for the next CONNECT, and ends with its connection.
+    pub admitted: bool,
 }
 
 /// A subscription with its place in the cluster's index and log.
@@ -74,6 +75,8 @@ pub struct HeldSubscription {
     pub subscription: Subscription,
     /// The distinct filter it belongs to.
     pub filter: FilterId,
+    /// The shared group it is a membership of.
+    pub group: Option<GroupId>,
     /// Messages up to here were published before it existed.
     pub start: Seq,
 }
@@ -112,6 +115,8 @@ pub struct Offline {
     pub since: Timestamp,
     /// When the session ends (PRODUCT S-7).
     pub expires_at: Timestamp,
+    /// The connection that ended; its socket may still be open. `None` after a restart.
+    pub conn: Option<ConnId>,
 }
 
 /// What a session cannot do alone.
@@ -130,12 +135,14 @@ pub enum Request {
     Subscribe(Subscribe),
     /// Unsubscribe, then call [`Session::answer_unsubscribe`].
     Unsubscribe(Unsubscribe),
-    /// There may be room for more messages to the client.
-    Continue,
+    /// The client has consumed this; there may be room for more.
+    Consumed(outbound::Delivery),
     /// The client says goodbye.
     Goodbye {
         /// Whether its will is published all the same (`DISCONNECT` 0x04).
         with_will: bool,
+        /// The session expiry it asks for instead of CONNECT's.
+        expiry_secs: Option<u32>,
     },
 }
 
@@ -167,13 +174,18 @@ impl Session {
             offline: None,
             replays: VecDeque::new(),
             durable: false,
-            recorded: false,
+            admitted: false,
         }
     }
 
-    /// Whether the session outlives its connection.
+    /// Whether the session is meant to outlive its connection.
     pub fn is_persistent(&self, now: Timestamp) -> bool {
         self.expiry.is_persistent(now)
+    }
+
+    /// Whether the session would outlive its connection if that ended now.
+    pub fn outlives_connection(&self, now: Timestamp) -> bool {
+        self.admitted && self.is_persistent(now)
     }
 
     /// The subscription to exactly this filter.
@@ -187,7 +199,8 @@ impl Session {
     pub fn delivery_of(&self, message: &Arc<Message>, seq: Seq) -> Option<outbound::Delivery> {
         let own = message.publisher == Some(self.id);
         let wanted = self.subscriptions.iter().filter(|held| {
-            held.start < seq
+            held.group.is_none()
+                && held.start < seq
                 && !(own && held.subscription.no_local)
                 && held.subscription.filter.matches(&message.topic)
         });
@@ -199,6 +212,7 @@ impl Session {
                 retain: false,
                 subscription_ids: smallvec::SmallVec::new(),
                 seq: Some(seq),
+                group: None,
             });
             delivery.qos = delivery.qos.max(subscription.qos.min(message.qos));
             delivery.retain |= subscription.retain_as_published && message.retain;
@@ -209,7 +223,10 @@ impl Session {
 
     /// The filters to read the log by, each with the position after which to read.
     pub fn log_cursors(&self, out: &mut Vec<(FilterId, Seq)>) {
-        let reading = self.subscriptions.iter().filter(|held| held.subscription.qos > QoS::AtMostOnce);
+        let reading = self
+            .subscriptions
+            .iter()
+            .filter(|held| held.group.is_none() && held.subscription.qos > QoS::AtMostOnce);
         out.extend(reading.map(|held| (held.filter, held.start.max(self.outbound.position))));
     }
 }

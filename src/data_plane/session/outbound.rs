@@ -10,7 +10,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::data_plane::protocol::PacketId;
-use crate::model::{Message, Monotonic, QoS, Seq};
+use crate::model::{GroupId, Message, Monotonic, QoS, Seq};
 
 /// One message for one subscriber, with what its subscriptions make of it. Frozen when it is first
 /// sent: what changes in the subscriptions afterwards does not change a re-delivery.
@@ -26,6 +26,8 @@ pub struct Delivery {
     pub subscription_ids: SmallVec<[NonZeroU32; 1]>,
     /// Where the message lies in the log; `None` when it does not.
     pub seq: Option<Seq>,
+    /// The shared group whose message it is: then the group's progress counts, not the session's.
+    pub group: Option<GroupId>,
 }
 
 /// How far an exchange has come.
@@ -58,6 +60,9 @@ pub struct Outbound {
     /// Exchanges under way, in the order in which they began; so their packet ids ascend (modulo
     /// wrap-around) and an acknowledgement is found by search.
     in_flight: VecDeque<InFlight>,
+    /// How many of these, the earliest, were sent on the present connection. The others go again, as
+    /// its window allows, before anything new does.
+    sent: usize,
     /// The packet id given last; 0 before the first.
     last_packet_id: u16,
     /// Messages that wait for room and are not in the log: those of sessions that end with their
@@ -86,7 +91,31 @@ impl Outbound {
         self.in_flight.iter()
     }
 
-    /// Begins an exchange and gives its packet id; `None` when no id is free.
+    /// A connection begins: nothing was sent on it yet.
+    pub fn attached(&mut self) {
+        self.sent = 0;
+    }
+
+    /// The earliest exchange that is still to be sent again on this connection, marked as sent. `None`
+    /// when there is none, or when `window` PUBLISH packets are unanswered: PUBREL needs no room.
+    pub fn next_to_repeat(&mut self, window: u16, now: Monotonic) -> Option<&InFlight> {
+        let has_room = self.sent < usize::from(window);
+        let entry = self.in_flight.get_mut(self.sent)?;
+        if !has_room && entry.phase == Phase::Published {
+            return None;
+        }
+        self.sent += 1;
+        entry.sent_at = now;
+        Some(entry)
+    }
+
+    /// Whether every exchange was sent on this connection.
+    pub fn is_repeated(&self) -> bool {
+        self.sent == self.in_flight.len()
+    }
+
+    /// Begins an exchange and gives its packet id; `None` when no id is free. Those before it must all
+    /// have been sent on this connection.
     ///
     /// Ids are given in ascending order and a run of them is never longer than the id space, so that
     /// one exchange that never ends stops the session only after 65,534 more.
@@ -96,6 +125,7 @@ impl Outbound {
             return None;
         }
         self.last_packet_id = packet_id.get();
+        self.sent += 1;
         self.in_flight.push_back(InFlight { packet_id, phase: Phase::Published, delivery, sent_at: now });
         Some(packet_id)
     }
@@ -103,12 +133,13 @@ impl Outbound {
     /// Whether an exchange could begin, with `window` as the client's Receive Maximum.
     pub fn has_room(&self, window: u16) -> bool {
         let free = following(self.last_packet_id);
-        self.in_flight.len() < usize::from(window)
+        self.is_repeated()
+            && self.in_flight.len() < usize::from(window)
             && self.in_flight.front().is_none_or(|oldest| oldest.packet_id != free)
     }
 
-    /// PUBACK. Returns whether an exchange ended.
-    pub fn acknowledged(&mut self, packet_id: PacketId) -> bool {
+    /// PUBACK. Gives what was delivered.
+    pub fn acknowledged(&mut self, packet_id: PacketId) -> Option<Delivery> {
         self.end(packet_id, |entry| entry.delivery.qos == QoS::AtLeastOnce)
     }
 
@@ -124,26 +155,19 @@ impl Outbound {
         true
     }
 
-    /// PUBREC with an error: the exchange is over (`[MQTT-4.13.2-1]`, 4.3.3). Returns whether one ended.
-    pub fn rejected(&mut self, packet_id: PacketId) -> bool {
+    /// PUBREC with an error: the exchange is over (`[MQTT-4.13.2-1]`, 4.3.3). Gives what was delivered.
+    pub fn rejected(&mut self, packet_id: PacketId) -> Option<Delivery> {
         self.end(packet_id, |entry| entry.delivery.qos == QoS::ExactlyOnce)
     }
 
-    /// PUBCOMP. Returns whether an exchange ended.
-    pub fn completed(&mut self, packet_id: PacketId) -> bool {
+    /// PUBCOMP. Gives what was delivered.
+    pub fn completed(&mut self, packet_id: PacketId) -> Option<Delivery> {
         self.end(packet_id, |entry| entry.phase == Phase::Released)
     }
 
-    /// Every exchange under way is being sent again now.
-    pub fn sent_again(&mut self, now: Monotonic) {
-        for entry in &mut self.in_flight {
-            entry.sent_at = now;
-        }
-    }
-
-    /// Exchanges last sent at or before `before`, marked as sent again at `now`.
+    /// Exchanges last sent on this connection at or before `before`, marked as sent again at `now`.
     pub fn due_again(&mut self, before: Monotonic, now: Monotonic) -> Vec<InFlight> {
-        let due = self.in_flight.iter_mut().filter(|entry| entry.sent_at <= before);
+        let due = self.in_flight.iter_mut().take(self.sent).filter(|entry| entry.sent_at <= before);
         due.map(|entry| {
             entry.sent_at = now;
             entry.clone()
@@ -177,18 +201,30 @@ impl Outbound {
 
     /// Everything up to here may be trimmed from the log: it was consumed, in order or not.
     pub fn floor(&self) -> Seq {
-        let earliest = self.in_flight.iter().filter_map(|entry| entry.delivery.seq).min();
+        let own = self.in_flight.iter().filter(|entry| entry.delivery.group.is_none());
+        let earliest = own.filter_map(|entry| entry.delivery.seq).min();
         earliest.map_or(self.position, |seq| Seq(seq.0 - 1).min(self.position))
     }
 
-    fn end(&mut self, packet_id: PacketId, fits: impl Fn(&InFlight) -> bool) -> bool {
-        match self.find(packet_id) {
-            Some(at) if fits(&self.in_flight[at]) => {
-                self.in_flight.remove(at);
-                true
-            }
-            _ => false,
+    /// Takes out the shared groups' QoS 1 messages that the client has not acknowledged, earliest
+    /// first: they go back to their groups (`[MQTT-4.8.2-6]`, PRODUCT S-4). The connection has ended.
+    pub fn take_shared(&mut self) -> Vec<Delivery> {
+        let (shared, own) = std::mem::take(&mut self.in_flight).into_iter().partition(|entry: &InFlight| {
+            entry.delivery.group.is_some() && entry.delivery.qos == QoS::AtLeastOnce
+        });
+        self.in_flight = own;
+        self.sent = 0;
+        let shared: VecDeque<InFlight> = shared;
+        shared.into_iter().map(|entry| entry.delivery).collect()
+    }
+
+    fn end(&mut self, packet_id: PacketId, fits: impl Fn(&InFlight) -> bool) -> Option<Delivery> {
+        let at = self.find(packet_id)?;
+        if !fits(&self.in_flight[at]) {
+            return None;
         }
+        self.sent -= usize::from(at < self.sent);
+        self.in_flight.remove(at).map(|entry| entry.delivery)
     }
 
     fn find(&self, packet_id: PacketId) -> Option<usize> {
@@ -240,6 +276,7 @@ mod tests {
             retain: false,
             subscription_ids: SmallVec::new(),
             seq: Some(Seq(seq)),
+            group: None,
         }
     }
 
@@ -254,13 +291,13 @@ mod tests {
             assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, seq), T0), Some(id(seq as u16)));
         }
         assert!(!outbound.has_room(5) && outbound.has_room(6));
-        assert!(outbound.acknowledged(id(3)));
-        assert!(!outbound.acknowledged(id(3)));
+        assert!(outbound.acknowledged(id(3)).is_some());
+        assert!(outbound.acknowledged(id(3)).is_none());
         assert_eq!(outbound.floor(), Seq(0));
-        assert!(outbound.acknowledged(id(1)));
+        assert!(outbound.acknowledged(id(1)).is_some());
         assert_eq!(outbound.floor(), Seq(1));
         for n in [5, 4, 2] {
-            assert!(outbound.acknowledged(id(n)));
+            assert!(outbound.acknowledged(id(n)).is_some());
         }
         assert_eq!(outbound.floor(), Seq(5));
         assert_eq!(outbound.in_flight(), 0);
@@ -270,14 +307,14 @@ mod tests {
     fn qos_2_needs_both_steps() {
         let mut outbound = Outbound::default();
         let one = outbound.begin(delivery(QoS::ExactlyOnce, 1), T0).expect("an id");
-        assert!(!outbound.acknowledged(one), "PUBACK does not end QoS 2");
-        assert!(!outbound.completed(one), "PUBCOMP before PUBREC");
+        assert!(outbound.acknowledged(one).is_none(), "PUBACK does not end QoS 2");
+        assert!(outbound.completed(one).is_none(), "PUBCOMP before PUBREC");
         assert!(outbound.received(one, T0));
         assert!(outbound.received(one, T0), "a repeated PUBREC is answered again");
-        assert!(outbound.completed(one));
+        assert!(outbound.completed(one).is_some());
         assert!(!outbound.received(one, T0));
         let two = outbound.begin(delivery(QoS::ExactlyOnce, 2), T0).expect("an id");
-        assert!(outbound.rejected(two));
+        assert!(outbound.rejected(two).is_some());
         assert_eq!(outbound.in_flight(), 0);
     }
 
@@ -289,10 +326,10 @@ mod tests {
             .map(PacketId::get)
             .collect();
         assert_eq!(ids, [65_534, 65_535, 1, 2]);
-        assert!(!outbound.acknowledged(id(3)));
-        assert!(!outbound.acknowledged(id(65_533)));
+        assert!(outbound.acknowledged(id(3)).is_none());
+        assert!(outbound.acknowledged(id(65_533)).is_none());
         for n in [1, 65_535, 2, 65_534] {
-            assert!(outbound.acknowledged(id(n)), "{n}");
+            assert!(outbound.acknowledged(id(n)).is_some(), "{n}");
         }
     }
 
@@ -302,11 +339,11 @@ mod tests {
         let stuck = outbound.begin(delivery(QoS::AtLeastOnce, 1), T0).expect("an id");
         for _ in 0..65_534 {
             let next = outbound.begin(delivery(QoS::AtLeastOnce, 1), T0).expect("an id");
-            assert!(outbound.acknowledged(next));
+            assert!(outbound.acknowledged(next).is_some());
         }
         assert!(!outbound.has_room(u16::MAX));
         assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, 1), T0), None);
-        assert!(outbound.acknowledged(stuck));
+        assert!(outbound.acknowledged(stuck).is_some());
         assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, 1), T0), Some(stuck));
     }
 

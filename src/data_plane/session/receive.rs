@@ -74,13 +74,13 @@ impl Session {
     }
 
     fn receive_puback(&mut self, ack: &Ack) -> Request {
-        if self.outbound.acknowledged(ack.packet_id) { Request::Continue } else { Request::None }
+        self.outbound.acknowledged(ack.packet_id).map_or(Request::None, Request::Consumed)
     }
 
     fn receive_pubrec(&mut self, now: Now, ack: &Ack) -> Request {
         let id = ack.packet_id;
         if ack.reason.is_error() {
-            return if self.outbound.rejected(id) { Request::Continue } else { Request::None };
+            return self.outbound.rejected(id).map_or(Request::None, Request::Consumed);
         }
         let known = self.outbound.received(id, now.mono);
         // [MQTT-4.3.3-4]; an unknown id is answered too, so that the client can let go of it.
@@ -100,16 +100,14 @@ impl Session {
     }
 
     fn receive_pubcomp(&mut self, ack: &Ack) -> Request {
-        if self.outbound.completed(ack.packet_id) { Request::Continue } else { Request::None }
+        self.outbound.completed(ack.packet_id).map_or(Request::None, Request::Consumed)
     }
 
-    fn receive_disconnect(&mut self, disconnect: &Disconnect) -> Result<Request, Fault> {
-        if let Some(secs) = disconnect.session_expiry_secs {
-            if self.expiry.client_secs == 0 && secs != 0 {
-                return Err(Fault::ExpiryRaised);
-            }
-            self.expiry.client_secs = secs;
+    fn receive_disconnect(&self, disconnect: &Disconnect) -> Result<Request, Fault> {
+        let expiry_secs = disconnect.session_expiry_secs;
+        if self.expiry.client_secs == 0 && expiry_secs.is_some_and(|secs| secs != 0) {
+            return Err(Fault::ExpiryRaised);
         }
-        Ok(Request::Goodbye { with_will: disconnect.reason != ReasonCode::Success })
+        Ok(Request::Goodbye { with_will: disconnect.reason != ReasonCode::Success, expiry_secs })
     }
 }

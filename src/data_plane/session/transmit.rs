@@ -28,6 +28,12 @@ impl Session {
         }
     }
 
+    /// Whether a message at QoS 1 or 2 could be sent now.
+    pub fn has_room(&self) -> bool {
+        let room = |link: &Link| link.takes_messages() && self.outbound.has_room(link.receive_maximum);
+        self.link.as_deref().is_some_and(room)
+    }
+
     /// Sends a message at QoS 1 or 2, if the client's window and the connection have room.
     pub fn send_assured(&mut self, now: Now, delivery: Delivery) -> Sent {
         let Some(link) = self.link.as_mut() else { return Sent::NoRoom(delivery) };
@@ -44,14 +50,17 @@ impl Session {
         Sent::Done
     }
 
-    /// Goes on, after a resume, with every exchange that was under way: PUBLISH again with DUP, or
-    /// PUBREL again, with the same packet ids and in order (`[MQTT-4.4.0-1]`, `[MQTT-4.6.0-1]`).
-    pub fn resume_exchanges(&mut self, now: Now) {
-        self.outbound.sent_again(now.mono);
-        let Some(link) = self.link.as_mut() else { return };
-        for exchange in self.outbound.exchanges() {
+    /// Goes on, after a resume, with the exchanges that were under way: PUBLISH again with DUP, or
+    /// PUBREL again, with the same packet ids and in order (`[MQTT-4.4.0-1]`, `[MQTT-4.6.0-1]`), as far
+    /// as the window and the connection have room. Returns whether none is left.
+    pub fn resume_exchanges(&mut self, now: Now) -> bool {
+        let Some(link) = self.link.as_mut() else { return false };
+        while link.takes_messages()
+            && let Some(exchange) = self.outbound.next_to_repeat(link.receive_maximum, now.mono)
+        {
             resend(link, now.wall, exchange);
         }
+        self.outbound.is_repeated()
     }
 
     /// Sends again what a v3 client has not answered since `before` (PRODUCT S-11). A v5 client

@@ -1,8 +1,8 @@
 //! Where the private Postgres lies on disk, and making that place.
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use sqlx::types::Uuid;
@@ -52,7 +52,7 @@ impl Layout {
     pub(super) fn take(&self, account: Option<&Account>) -> Result<File, EmbeddedError> {
         make_folder(&self.base, if account.is_some() { 0o711 } else { 0o700 })?;
         let path = self.base.join("lock");
-        let lock = File::create(&path).map_err(file_error("create", &path))?;
+        let lock = open(OpenOptions::new().write(true), &path)?;
         match lock.try_lock() {
             Ok(()) => Ok(lock),
             Err(TryLockError::WouldBlock) => Err(EmbeddedError::InUse { folder: self.base.clone() }),
@@ -77,7 +77,8 @@ impl Layout {
         }
         // The name cannot be guessed, so nobody has made it before us.
         let short = temp_dir.join(format!("holdfast-{}", Uuid::new_v4().simple()));
-        fs::write(&self.socket_record, short.as_os_str().as_encoded_bytes())
+        open(OpenOptions::new().write(true).truncate(true), &self.socket_record)?
+            .write_all(short.as_os_str().as_encoded_bytes())
             .map_err(file_error("write", &self.socket_record))?;
         make_folder_for(account, &short)?;
         Ok(short)
@@ -114,8 +115,7 @@ impl Layout {
             let aside = self.log.with_extension("log.1");
             fs::rename(&self.log, &aside).map_err(file_error("rename", &self.log))?;
         }
-        let open = OpenOptions::new().create(true).append(true).open(&self.log);
-        open.map_err(file_error("open", &self.log))
+        open(OpenOptions::new().append(true), &self.log)
     }
 
     /// The last line in the log that is not empty.
@@ -144,6 +144,13 @@ fn fits(socket_folder: &Path) -> bool {
 
 fn socket_in(socket_folder: &Path) -> PathBuf {
     socket_folder.join(format!(".s.PGSQL.{PORT}"))
+}
+
+/// Opens a file, making it if it is missing, but never what a link points to: root may be writing
+/// in a folder that another account owned first.
+fn open(how: &mut OpenOptions, path: &Path) -> Result<File, EmbeddedError> {
+    let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    how.create(true).custom_flags(no_links).open(path).map_err(file_error("open", path))
 }
 
 /// Makes a folder, if it is missing, that only who runs Postgres may enter.

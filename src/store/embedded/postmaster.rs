@@ -33,7 +33,7 @@ const SETTINGS: [(&str, &str); 17] = [
     ("listen_addresses", ""),
     ("unix_socket_permissions", "0700"),
     ("max_connections", "40"),
-    ("shared_buffers", "128MB"),
+    ("shared_buffers", "256MB"),
     ("wal_level", "minimal"),
     ("max_wal_senders", "0"),
     ("wal_compression", "on"),
@@ -89,8 +89,10 @@ impl Launch {
         let log = self.layout.open_log()?;
         let also_log = log.try_clone().map_err(file_error("open", &self.layout.log))?;
         let mut postgres = self.command(&program);
-        postgres.arg("-D").arg(&self.layout.data).arg("-k").arg(&self.socket_folder);
-        postgres.arg("-p").arg(PORT.to_string());
+        postgres.arg("-D").arg(&self.layout.data).arg("-p").arg(PORT.to_string());
+        // A list, separated by commas unless they are quoted.
+        let socket_folder = self.socket_folder.display().to_string().replace('"', "\"\"");
+        postgres.arg("-k").arg(format!("\"{socket_folder}\""));
         for (name, value) in SETTINGS {
             postgres.arg("-c").arg(format!("{name}={value}"));
         }

@@ -10,10 +10,11 @@ use crate::seam::ports::StoredSession;
 use crate::store::subscriptions::SubscriptionColumns;
 use crate::store::{Result, Store};
 
+// Every id is above the nil one. A condition that may be switched off would lose the index.
 const SESSIONS: &str = concat!(
     "SELECT ",
     session_columns!(),
-    " FROM sessions s WHERE $1::uuid IS NULL OR s.session_id > $1 ORDER BY s.session_id LIMIT $2"
+    " FROM sessions s WHERE s.session_id > $1 ORDER BY s.session_id LIMIT $2"
 );
 
 // The page's range rather than its ids: both tables are then walked in the order of their keys.
@@ -28,7 +29,7 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<StoredSession>> {
         let sessions: Vec<SessionColumns> = sqlx::query_as(SESSIONS)
-            .bind(after.map(|id| id.0))
+            .bind(after.map_or(Uuid::nil(), |id| id.0))
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await?;

@@ -31,7 +31,7 @@ pub struct SessionRecord {
     pub expires_at: Option<Timestamp>,
     /// How many subscriptions it has.
     pub subscription_count: u32,
-    /// Counts the writes to the record; its `ETag`.
+    /// Counts the writes to the row; the record's `ETag`. Subscriptions do not count.
     pub version: i64,
 }
 

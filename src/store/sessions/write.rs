@@ -5,14 +5,17 @@
 //! is committed again. Committing a batch twice leaves what committing it once does, versions included.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
 use sqlx::types::Uuid;
+use sqlx::{PgConnection, Postgres};
 use time::OffsetDateTime;
 
 use crate::model::{ClientId, ClusterId, SessionId, Subscription, Timestamp, TopicFilter};
 use crate::seam::ports::{self, SessionRow, SessionStore, SessionWrite, StoredSession};
-use crate::store::{Result, Store};
+use crate::store::{Error, Result, Store};
 
 // Keeps the clusters until the commit. Taken before any lock on a session, as a deletion of the
 // cluster does, so that the two do not wait for each other.
@@ -22,67 +25,90 @@ const REMOVE: &str = "DELETE FROM sessions WHERE session_id = ANY($1)";
 
 // A client has one session. When a new one arrives and the old one's row still stands, its removal
 // was lost.
-const REMOVE_PREDECESSORS: &str = "DELETE FROM sessions s \
-     USING UNNEST($1::uuid[], $2::text[], $3::text[]) AS n (session_id, cluster_id, client_id) \
-     WHERE s.cluster_id = n.cluster_id AND s.client_id = n.client_id AND s.session_id <> n.session_id";
+const REMOVE_PREDECESSORS: &str = "
+    DELETE FROM sessions s
+    USING UNNEST($1::uuid[], $2::text[], $3::text[]) AS n (session_id, cluster_id, client_id)
+    WHERE s.cluster_id = n.cluster_id AND s.client_id = n.client_id AND s.session_id <> n.session_id";
 
-// The join passes over sessions of a cluster that is gone.
-const PUT: &str = "INSERT INTO sessions AS s (session_id, cluster_id, client_id, epoch, protocol, clean_start, \
-     username, peer, listener, transport, keep_alive_secs, receive_maximum, packet_bytes_max, \
-     expiry_client_secs, expiry_bounded, has_will, created_at, connected_at, disconnected_at, \
-     disconnect_reason, disconnect_by, version) \
-     SELECT n.*, 1 FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::boolean[], \
-     $7::text[], $8::text[], $9::text[], $10::text[], $11::integer[], $12::integer[], $13::bigint[], \
-     $14::bigint[], $15::boolean[], $16::boolean[], $17::timestamptz[], $18::timestamptz[], \
-     $19::timestamptz[], $20::text[], $21::text[]) AS n (session_id, cluster_id, client_id, epoch, protocol, \
-     clean_start, username, peer, listener, transport, keep_alive_secs, receive_maximum, packet_bytes_max, \
-     expiry_client_secs, expiry_bounded, has_will, created_at, connected_at, disconnected_at, \
-     disconnect_reason, disconnect_by) \
-     JOIN clusters c ON c.id = n.cluster_id \
-     ON CONFLICT (session_id) DO UPDATE SET epoch = excluded.epoch, protocol = excluded.protocol, \
-     clean_start = excluded.clean_start, username = excluded.username, peer = excluded.peer, \
-     listener = excluded.listener, transport = excluded.transport, \
-     keep_alive_secs = excluded.keep_alive_secs, receive_maximum = excluded.receive_maximum, \
-     packet_bytes_max = excluded.packet_bytes_max, expiry_client_secs = excluded.expiry_client_secs, \
-     expiry_bounded = excluded.expiry_bounded, has_will = excluded.has_will, \
-     connected_at = excluded.connected_at, disconnected_at = excluded.disconnected_at, \
-     disconnect_reason = excluded.disconnect_reason, disconnect_by = excluded.disconnect_by, \
-     version = s.version + 1 \
-     WHERE s.epoch <= excluded.epoch AND (s.epoch, s.protocol, s.clean_start, s.username, s.peer, \
-     s.listener, s.transport, s.keep_alive_secs, s.receive_maximum, s.packet_bytes_max, \
-     s.expiry_client_secs, s.expiry_bounded, s.has_will, s.connected_at, s.disconnected_at, \
-     s.disconnect_reason, s.disconnect_by) IS DISTINCT FROM (excluded.epoch, excluded.protocol, \
-     excluded.clean_start, excluded.username, excluded.peer, excluded.listener, excluded.transport, \
-     excluded.keep_alive_secs, excluded.receive_maximum, excluded.packet_bytes_max, \
-     excluded.expiry_client_secs, excluded.expiry_bounded, excluded.has_will, excluded.connected_at, \
-     excluded.disconnected_at, excluded.disconnect_reason, excluded.disconnect_by)";
+macro_rules! columns_of {
+    ($of:literal: $first:ident $($column:ident)*) => {
+        concat!($of, stringify!($first), $(", ", $of, stringify!($column)),*)
+    };
+}
 
-// The session's record counts its subscriptions, so its version moves with them.
-const UNSUBSCRIBE: &str = "WITH gone AS (DELETE FROM subscriptions b \
-     USING UNNEST($1::uuid[], $2::text[]) AS n (session_id, filter) \
-     WHERE b.session_id = n.session_id AND b.filter = n.filter RETURNING b.session_id) \
-     UPDATE sessions SET version = version + 1 WHERE session_id IN (SELECT session_id FROM gone)";
+/// The columns that a session's later writes may change: all of the data plane's but its names and
+/// its beginning.
+macro_rules! changing_columns {
+    ($of:literal) => {
+        columns_of!($of: epoch protocol clean_start username peer listener transport keep_alive_secs
+            receive_maximum packet_bytes_max expiry_client_secs expiry_bounded has_will connected_at
+            disconnected_at disconnect_reason disconnect_by)
+    };
+}
+
+macro_rules! put_columns {
+    () => {
+        concat!("session_id, cluster_id, client_id, created_at, ", changing_columns!(""))
+    };
+}
+
+// The condition passes over sessions of a cluster that is gone. A row that says nothing new is not
+// written, so that a batch may be committed again without a new version.
+const PUT: &str = concat!(
+    "INSERT INTO sessions AS s (",
+    put_columns!(),
+    ", version) SELECT ",
+    put_columns!(),
+    ", 1 FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::text[],
+        $7::boolean[], $8::text[], $9::text[], $10::text[], $11::text[], $12::integer[],
+        $13::integer[], $14::bigint[], $15::bigint[], $16::boolean[], $17::boolean[],
+        $18::timestamptz[], $19::timestamptz[], $20::text[], $21::text[]) AS n (",
+    put_columns!(),
+    ") WHERE EXISTS (SELECT FROM clusters c WHERE c.id = n.cluster_id)
+    ON CONFLICT (session_id) DO UPDATE SET (",
+    changing_columns!(""),
+    ", version) = (",
+    changing_columns!("excluded."),
+    ", s.version + 1) WHERE s.epoch <= excluded.epoch AND (",
+    changing_columns!("s."),
+    ") IS DISTINCT FROM (",
+    changing_columns!("excluded."),
+    ")"
+);
+
+const UNSUBSCRIBE: &str = "
+    DELETE FROM subscriptions b
+    USING UNNEST($1::uuid[], $2::text[]) AS n (session_id, filter)
+    WHERE b.session_id = n.session_id AND b.filter = n.filter";
 
 // `alive` passes over sessions that are gone, and locks the others so that they stay until the commit.
-const SUBSCRIBE: &str = "WITH alive AS MATERIALIZED (SELECT session_id FROM sessions \
-     WHERE session_id = ANY($1) ORDER BY session_id FOR KEY SHARE), \
-     put AS (INSERT INTO subscriptions AS b (session_id, filter, qos, no_local, \
-     retain_as_published, retain_handling, identifier, created_at) \
-     SELECT n.*, $8 FROM UNNEST($1::uuid[], $2::text[], $3::smallint[], $4::boolean[], $5::boolean[], \
-     $6::smallint[], $7::bigint[]) AS n (session_id, filter, qos, no_local, retain_as_published, \
-     retain_handling, identifier) \
-     JOIN alive USING (session_id) \
-     ON CONFLICT (session_id, filter) DO UPDATE SET qos = excluded.qos, no_local = excluded.no_local, \
-     retain_as_published = excluded.retain_as_published, retain_handling = excluded.retain_handling, \
-     identifier = excluded.identifier \
-     WHERE (b.qos, b.no_local, b.retain_as_published, b.retain_handling, b.identifier) \
-     IS DISTINCT FROM (excluded.qos, excluded.no_local, excluded.retain_as_published, \
-     excluded.retain_handling, excluded.identifier) RETURNING b.session_id) \
-     UPDATE sessions SET version = version + 1 WHERE session_id IN (SELECT session_id FROM put)";
+const SUBSCRIBE: &str = "
+    WITH alive AS MATERIALIZED (
+        SELECT session_id FROM sessions WHERE session_id = ANY($1) ORDER BY session_id FOR KEY SHARE
+    )
+    INSERT INTO subscriptions AS b (session_id, filter, qos, no_local, retain_as_published,
+        retain_handling, identifier, created_at)
+    SELECT n.*, $8
+    FROM UNNEST($1::uuid[], $2::text[], $3::smallint[], $4::boolean[], $5::boolean[],
+        $6::smallint[], $7::bigint[]) AS n (session_id, filter, qos, no_local,
+        retain_as_published, retain_handling, identifier)
+    JOIN alive USING (session_id)
+    ON CONFLICT (session_id, filter) DO UPDATE
+    SET (qos, no_local, retain_as_published, retain_handling, identifier)
+        = (excluded.qos, excluded.no_local, excluded.retain_as_published,
+            excluded.retain_handling, excluded.identifier)
+    WHERE (b.qos, b.no_local, b.retain_as_published, b.retain_handling, b.identifier)
+        IS DISTINCT FROM (excluded.qos, excluded.no_local, excluded.retain_as_published,
+            excluded.retain_handling, excluded.identifier)";
+
+/// A batch that is not committed by then has failed: the network may have swallowed it.
+const COMMIT_MAX: Duration = Duration::from_secs(15);
 
 impl SessionStore for Store {
     async fn commit(&self, batch: &[SessionWrite]) -> Result<(), ports::StoreError> {
-        Ok(self.commit_batch(&Batch::of(batch)).await?)
+        let batch = Batch::of(batch);
+        let committed = tokio::time::timeout(COMMIT_MAX, self.commit_batch(&batch)).await;
+        Ok(committed.unwrap_or_else(|_| Err(Error::too_slow()))?)
     }
 
     async fn load(
@@ -150,6 +176,12 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// A statement whose plan is made for this batch. A plan kept from when the tables were small would
+/// read them whole, batch after batch, until the server next analyses them.
+fn planned_anew(sql: &'static str) -> Query<'static, Postgres, PgArguments> {
+    sqlx::query(sql).persistent(false)
+}
+
 async fn lock_clusters(connection: &mut PgConnection, rows: &[&SessionRow]) -> Result<()> {
     let clusters: BTreeSet<&str> = rows.iter().map(|row| row.cluster.as_str()).collect();
     if !clusters.is_empty() {
@@ -161,7 +193,7 @@ async fn lock_clusters(connection: &mut PgConnection, rows: &[&SessionRow]) -> R
 
 async fn remove(connection: &mut PgConnection, removals: &[Uuid]) -> Result<()> {
     if !removals.is_empty() {
-        sqlx::query(REMOVE).bind(removals).execute(connection).await?;
+        planned_anew(REMOVE).bind(removals).execute(connection).await?;
     }
     Ok(())
 }
@@ -171,7 +203,7 @@ async fn put(connection: &mut PgConnection, rows: &[&SessionRow]) -> Result<()> 
         return Ok(());
     }
     let columns = PutColumns::of(rows);
-    sqlx::query(REMOVE_PREDECESSORS)
+    planned_anew(REMOVE_PREDECESSORS)
         .bind(&columns.session_id)
         .bind(&columns.cluster_id)
         .bind(&columns.client_id)
@@ -181,6 +213,7 @@ async fn put(connection: &mut PgConnection, rows: &[&SessionRow]) -> Result<()> 
         .bind(columns.session_id)
         .bind(columns.cluster_id)
         .bind(columns.client_id)
+        .bind(columns.created_at)
         .bind(columns.epoch)
         .bind(columns.protocol)
         .bind(columns.clean_start)
@@ -194,7 +227,6 @@ async fn put(connection: &mut PgConnection, rows: &[&SessionRow]) -> Result<()> 
         .bind(columns.expiry_client_secs)
         .bind(columns.expiry_bounded)
         .bind(columns.has_will)
-        .bind(columns.created_at)
         .bind(columns.connected_at)
         .bind(columns.disconnected_at)
         .bind(columns.disconnect_reason)
@@ -209,7 +241,7 @@ async fn unsubscribe(connection: &mut PgConnection, gone: &[(Uuid, &str)]) -> Re
         return Ok(());
     }
     let (sessions, filters): (Vec<Uuid>, Vec<&str>) = gone.iter().copied().unzip();
-    sqlx::query(UNSUBSCRIBE).bind(sessions).bind(filters).execute(connection).await?;
+    planned_anew(UNSUBSCRIBE).bind(sessions).bind(filters).execute(connection).await?;
     Ok(())
 }
 
@@ -222,7 +254,7 @@ async fn subscribe(
         return Ok(());
     }
     let column = |of: fn(&Subscription) -> i16| put.iter().map(|(_, s)| of(s)).collect::<Vec<i16>>();
-    sqlx::query(SUBSCRIBE)
+    planned_anew(SUBSCRIBE)
         .bind(put.iter().map(|(session, _)| *session).collect::<Vec<Uuid>>())
         .bind(put.iter().map(|(_, s)| s.filter.as_str()).collect::<Vec<&str>>())
         .bind(column(|s| u8::from(s.qos).into()))

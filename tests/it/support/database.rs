@@ -21,8 +21,8 @@ impl TestDatabase {
     /// A new one.
     pub(crate) async fn create() -> Self {
         static MIGRATED: OnceCell<()> = OnceCell::const_new();
-        MIGRATED.get_or_init(make_template).await;
         static NEXT: AtomicU32 = AtomicU32::new(1);
+        MIGRATED.get_or_init(make_template).await;
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
         maintain(format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")).await;
         Self { name }
@@ -37,13 +37,8 @@ impl TestDatabase {
     pub(crate) fn url(&self) -> String {
         let options = self.options();
         let socket = options.get_socket().expect("it listens on a socket").display().to_string();
-        format!(
-            "postgres://{}@/{}?host={}&port={}&sslmode=disable",
-            options.get_username(),
-            self.name,
-            socket.replace('/', "%2F"),
-            options.get_port()
-        )
+        let (user, port) = (options.get_username(), options.get_port());
+        format!("postgres:///{}?host={socket}&port={port}&user={user}&sslmode=disable", self.name)
     }
 
     /// A store on it.
@@ -75,9 +70,8 @@ impl Drop for TestDatabase {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(maintain(drop_it));
         });
-        if done.join().is_err() && !std::thread::panicking() {
-            panic!("could not drop the test database {}", self.name);
-        }
+        let done = done.join().is_ok() || std::thread::panicking();
+        assert!(done, "could not drop the test database {}", self.name);
     }
 }
 

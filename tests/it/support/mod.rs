@@ -1,13 +1,20 @@
-//! The harness: a real server in a process of its own, a caller of its API, and MQTT clients, both stock
-//! ones and raw bytes. Nothing here reaches into the service: what a test knows, a customer can know.
+//! The harness: a real server in a process of its own, on a database of its own; a caller of its API; and
+//! MQTT clients, both stock ones and raw bytes. Nothing here reaches into the service: what a test of it
+//! knows, a customer can know. Beside it, for what a real server cannot be made to do: the API over a
+//! stand-in for the data plane ([`api`]), and the store ([`database`], [`sessions`]).
 
+pub(crate) mod api;
+pub(crate) mod data_plane;
 pub(crate) mod database;
 pub(crate) mod frames;
 pub(crate) mod http;
 pub(crate) mod mqtt;
+pub(crate) mod notation;
 pub(crate) mod pki;
 pub(crate) mod postgres;
+pub(crate) mod scratch;
 pub(crate) mod server;
+pub(crate) mod sessions;
 pub(crate) mod stock;
 pub(crate) mod transport;
 

@@ -14,6 +14,8 @@ use holdfast::store::embedded::{Account, Binaries};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 
+use super::scratch;
+
 /// The settings of a database that may be lost at any moment.
 const SETTINGS: &str = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off \
     -c max_connections=400 -c shared_buffers=128MB -c autovacuum=off -c listen_addresses='' \
@@ -49,8 +51,7 @@ impl TestPostgres {
     }
 
     fn start() -> Self {
-        // Not the folder of temporary files: a socket's path must be short.
-        let folder = tempfile::Builder::new().prefix("hf-").tempdir_in("/tmp").expect("make a folder").keep();
+        let folder = scratch::folder().keep();
         let account = Account::choose(&folder.join("data")).expect("an account to run Postgres under");
         if let Some(account) = &account {
             chown(&folder, Some(account.uid), Some(account.gid)).expect("give the folder away");

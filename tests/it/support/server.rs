@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::database::TestDatabase;
 use super::http::Api;
 
 /// How long a start may take: a private Postgres is created within it.
@@ -25,9 +26,10 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// A running service. Dropping it kills the process.
 pub(crate) struct Server {
     options: Options,
-    /// Kept over a restart, removed with the server.
-    data_dir: TempDir,
     process: Process,
+    /// Kept over a restart, dropped with the server, as is the directory.
+    database: Option<TestDatabase>,
+    data_dir: TempDir,
     ready: Ready,
     pub(crate) http: SocketAddr,
     pub(crate) mqtt: SocketAddr,
@@ -49,12 +51,22 @@ impl Ready {
 /// How to start it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
-    /// The database; a private one when `None`.
-    pub(crate) database_url: Option<String>,
+    /// Which database.
+    pub(crate) database: Database,
     /// Further flags of `serve`.
     pub(crate) flags: Vec<String>,
     /// Parts of `ERROR` lines that this test provokes; any other one fails it.
     pub(crate) errors_expected: Vec<&'static str>,
+}
+
+/// The database of a server under test.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Database {
+    /// A new one in the Postgres of the test run, dropped with the server.
+    #[default]
+    New,
+    /// The private one of the program itself.
+    Private,
 }
 
 /// The path of the program under test.
@@ -83,9 +95,13 @@ impl Server {
     /// Starts a service in a new data directory and waits until it serves.
     pub(crate) async fn start(options: Options) -> Self {
         let data_dir = data_dir();
-        let (process, ready) = launch(&options, data_dir.path()).await;
+        let database = match options.database {
+            Database::New => Some(TestDatabase::create().await),
+            Database::Private => None,
+        };
+        let (process, ready) = launch(&options, database.as_ref(), data_dir.path()).await;
         let (http, mqtt) = (ready.address("http"), ready.address("mqtt"));
-        Self { options, data_dir, process, ready, http, mqtt }
+        Self { options, process, database, data_dir, ready, http, mqtt }
     }
 
     /// Where the listener of this name is, such as `wss`.
@@ -144,7 +160,7 @@ impl Server {
     /// Starts it again on the same data, on new ports; it must have ended.
     pub(crate) async fn start_again(&mut self) {
         self.check_log();
-        let (process, ready) = launch(&self.options, self.data_dir.path()).await;
+        let (process, ready) = launch(&self.options, self.database.as_ref(), self.data_dir.path()).await;
         (self.http, self.mqtt) = (ready.address("http"), ready.address("mqtt"));
         (self.process, self.ready) = (process, ready);
     }
@@ -161,9 +177,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if self.process.child.id().is_some() && self.options.database_url.is_none() {
-            // The private Postgres goes with the service when that is asked to go, and only then.
-            self.signal(Signal::TERM);
+        // A private Postgres goes with the service when that is asked to go, and not when it is killed.
+        let gentle = matches!(self.options.database, Database::Private);
+        if self.process.child.id().is_some() {
+            self.signal(if gentle { Signal::TERM } else { Signal::KILL });
             for _ in 0..STOP_MAX.as_millis() / 20 {
                 if !matches!(self.process.child.try_wait(), Ok(None)) {
                     break;
@@ -186,12 +203,16 @@ fn data_dir() -> TempDir {
     tempfile::Builder::new().prefix("holdfast-it-").permissions(open).tempdir().expect("a directory")
 }
 
-async fn launch(options: &Options, data_dir: &Path) -> (Process, Ready) {
+async fn launch(
+    options: &Options,
+    database: Option<&TestDatabase>,
+    data_dir: &Path,
+) -> (Process, Ready) {
     let mut command = program();
     command.args(["serve", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data-dir"]);
     command.arg(data_dir.join("data"));
-    if let Some(url) = &options.database_url {
-        command.args(["--database-url", url]);
+    if let Some(database) = database {
+        command.args(["--database-url", &database.url()]);
     }
     let mut process = Process::spawn(command.args(&options.flags));
     let ready = timeout(START_MAX, process.ready.recv()).await;

@@ -100,18 +100,6 @@ impl Rumqtt {
         timeout(PATIENCE, &mut self.driver).await.expect("an end in time").expect("no panic");
     }
 
-    /// Waits until the server has ended the connection, and says how rumqttc saw it.
-    pub(crate) async fn ended_by_server(mut self) -> String {
-        loop {
-            match timeout(PATIENCE, self.packets.recv()).await.expect("an end in time") {
-                Some(Ok(Packet::Disconnect(disconnect))) => return format!("{:?}", disconnect.reason_code),
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return error,
-                None => return "closed".to_owned(),
-            }
-        }
-    }
-
     /// Waits for a packet; publishes on the way are kept.
     async fn until(&mut self, wanted: impl Fn(&Packet) -> bool) {
         loop {

@@ -18,7 +18,6 @@ use tokio_rustls::client::TlsStream;
 use tokio_websockets::{ClientBuilder, Message};
 
 use super::PATIENCE;
-use super::database::TestDatabase;
 use super::mqtt::{Carrier, RawClient};
 use super::pki::{SERVER_NAME, ServerFiles};
 use super::server::{Options, Server};
@@ -30,8 +29,6 @@ pub(crate) const ALL: [&str; 5] = ["mqtt", "mqtts", "ws", "wss", "quic"];
 pub(crate) struct Site {
     pub(crate) server: Server,
     pub(crate) files: ServerFiles,
-    // Goes after the server.
-    _database: TestDatabase,
 }
 
 impl Site {
@@ -46,15 +43,14 @@ impl Site {
         flags: &[&str],
         errors_expected: Vec<&'static str>,
     ) -> Self {
-        let database = TestDatabase::create().await;
         let mut all = files.flags();
         all.push("--dev".to_owned());
         for listener in ALL.iter().filter(|name| **name != "mqtt") {
             all.extend([format!("--{listener}"), "127.0.0.1:0".to_owned()]);
         }
         all.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        let options = Options { database_url: Some(database.url()), flags: all, errors_expected };
-        Self { server: Server::start(options).await, files, _database: database }
+        let options = Options { flags: all, errors_expected, ..Options::default() };
+        Self { server: Server::start(options).await, files }
     }
 
     /// A client that came in by this listener and has said nothing yet.

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::super::auth::{Caller, Scope};
 use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
-use super::super::extract::{self, ClusterPath, NoBody, Query, present};
+use super::super::extract::{self, ClusterPath, NO_BODY, NoBody, Query, present};
 use super::super::page::{Page, PageSize, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
@@ -32,7 +32,7 @@ const CONDITION: [Code; 2] = [Code::PreconditionFailed, Code::InvalidHeader];
 pub(super) fn routes(routes: Routes) -> Routes {
     let create = [&ENFORCEMENT[..], &[Code::ClusterExists]].concat();
     let change = [&ENFORCEMENT[..], &CONDITION].concat();
-    let delete = [&change[..], &[Code::ClusterProtected, Code::InvalidBody, Code::BodyTooLarge]].concat();
+    let delete = [&change[..], &[Code::ClusterProtected], &NO_BODY].concat();
     let list = [Code::StoreUnavailable, Code::PageTokenInvalid];
     routes
         .add(Scope::ClustersRead, &list, routes!(list_clusters))
@@ -154,6 +154,7 @@ struct ClusterCreate {
     id: ClusterId,
     /// What people call it; its id when not sent.
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
     name: Option<Name>,
     /// The caller's own marks.
     #[serde(default)]
@@ -245,6 +246,7 @@ struct ClusterPatch {
     labels: LabelsPatch,
     /// `suspended` refuses CONNECTs and ends live connections, `active` takes that back.
     #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
     status: Option<ClusterStatus>,
     /// The plan whose quotas it has, where it sets none itself.
     #[serde(default, deserialize_with = "present")]
@@ -287,7 +289,7 @@ impl ClusterPatch {
     patch,
     path = "/v1/clusters/{cluster}",
     tag = "clusters",
-    params(ClusterPath, ("If-Match" = Option<String>, Header, description = "The `ETag` that the record must have.")),
+    params(ClusterPath, IfMatch),
     request_body(content = ClusterPatch, content_type = "application/json"),
     responses((
         status = 200,
@@ -300,14 +302,14 @@ async fn patch_cluster(
     State(state): State<ApiState>,
     path: ClusterPath,
     if_match: IfMatch,
-    extract::Json(patch): extract::Json<ClusterPatch>,
+    extract::Json(body): extract::Json<ClusterPatch>,
 ) -> Result<Response> {
     let now = state.clock.wall();
     let mut tx = state.store.begin().await?;
     let current = tx.lock_cluster(&path.cluster).await?;
     let current = current.ok_or_else(|| Problem::cluster_not_found(&path.cluster))?;
     if_match.check(&ETag::of_cluster(&current))?;
-    let wanted = patch.apply(current.clone())?;
+    let wanted = body.apply(current.clone())?;
     if wanted == current {
         return Ok(tagged(current));
     }
@@ -328,7 +330,7 @@ async fn patch_cluster(
     delete,
     path = "/v1/clusters/{cluster}",
     tag = "clusters",
-    params(ClusterPath, ("If-Match" = Option<String>, Header, description = "The `ETag` that the record must have.")),
+    params(ClusterPath, IfMatch),
     responses((status = 204, description = "The cluster is gone."))
 )]
 async fn delete_cluster(

@@ -8,7 +8,7 @@ use utoipa_axum::routes;
 use super::super::auth::Scope;
 use super::super::page::Page;
 use super::super::routes::Routes;
-use crate::model::{Limit, Plan, Quota, QuotaOverrides};
+use crate::model::{Plan, Quota, QuotaOverrides};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     routes.add(Scope::PlansRead, &[], routes!(list_plans))
@@ -22,14 +22,14 @@ struct PlanView {
     #[schema(example = "basic")]
     name: &'static str,
     /// Online sessions and unexpired offline persistent sessions together; null for no limit.
-    #[schema(example = 1000, minimum = 0)]
-    connections: Limit,
+    #[schema(example = 1000, minimum = 0, required)]
+    connections: Option<u32>,
     /// Subscriptions of all sessions together; null for no limit.
-    #[schema(example = 30000, minimum = 0)]
-    subscriptions: Limit,
+    #[schema(example = 30000, minimum = 0, required)]
+    subscriptions: Option<u32>,
     /// Filters of one client; null for no limit.
-    #[schema(example = 30, minimum = 0)]
-    filters_per_client: Limit,
+    #[schema(example = 30, minimum = 0, required)]
+    filters_per_client: Option<u32>,
     /// The longest a session may outlive its connection, in seconds.
     #[schema(example = 259_200, minimum = 0)]
     session_expiry_max_seconds: u32,

@@ -65,8 +65,8 @@ struct QuotaView {
 #[derive(Debug, Serialize, ToSchema)]
 struct UsedLimit {
     /// The limit; null for none.
-    #[schema(minimum = 0)]
-    limit: Limit,
+    #[schema(minimum = 0, required)]
+    limit: Option<u32>,
     /// Where it comes from.
     source: QuotaSource,
     /// How much of it is used at this moment. More than the limit after that was lowered: what
@@ -79,8 +79,8 @@ struct UsedLimit {
 #[derive(Debug, Serialize, ToSchema)]
 struct PlainLimit {
     /// The limit; null for none.
-    #[schema(minimum = 0)]
-    limit: Limit,
+    #[schema(minimum = 0, required)]
+    limit: Option<u32>,
     /// Where it comes from.
     source: QuotaSource,
 }

@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::super::auth::Scope;
 use super::super::code::Code;
 use super::super::etag::IfMatch;
-use super::super::extract::{NoBody, Query, SessionPath, Wait};
+use super::super::extract::{NO_BODY, NoBody, Query, SessionPath, Wait};
 use super::super::problem::{Problem, Result, command_failed};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
@@ -32,8 +32,7 @@ pub(super) const SESSION_COMMAND: [Code; 6] = [
 ];
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    let no_body = [Code::InvalidBody, Code::InvalidRequest, Code::BodyTooLarge];
-    let delete = [&SESSION_COMMAND[..], &no_body].concat();
+    let delete = [&SESSION_COMMAND[..], &NO_BODY].concat();
     let disconnect = [&delete[..], &[Code::SessionNotConnected]].concat();
     routes.add(Scope::SessionsWrite, &delete, routes!(delete_session)).add(
         Scope::SessionsWrite,
@@ -62,7 +61,7 @@ impl Fence {
             return Ok(());
         }
         let moved_on = CommandError::Superseded { session_id: row.session_id, epoch: row.epoch };
-        Err(command_failed(moved_on, &row.cluster, &row.client_id))
+        Err(command_failed(&moved_on, &row.cluster, &row.client_id))
     }
 }
 
@@ -127,11 +126,7 @@ async fn target(state: &ApiState, path: &SessionPath, fence: Fence, if_match: &I
     delete,
     path = "/v1/clusters/{cluster}/sessions/{client_id}",
     tag = "sessions",
-    params(
-        SessionPath, Fence,
-        ("If-Match" = Option<String>, Header, description = "The `ETag` that the record must have."),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: how many seconds to wait for the effect, at most 20; 2 when not sent.")
-    ),
+    params(SessionPath, Fence, IfMatch, Wait),
     responses((status = 200, description = "The session that was ended.", body = Ended))
 )]
 async fn delete_session(
@@ -144,7 +139,7 @@ async fn delete_session(
 ) -> Result<Json<Ended>> {
     let target = target(&state, &path, fence, &if_match).await?;
     let met = state.data_plane.destroy(target, wait).await;
-    let met = met.map_err(|error| command_failed(error, &path.cluster, &path.client_id))?;
+    let met = met.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
     Ok(Json(Ended::new(path, met)))
 }
 
@@ -156,11 +151,7 @@ async fn delete_session(
     post,
     path = "/v1/clusters/{cluster}/sessions/{client_id}/disconnect",
     tag = "sessions",
-    params(
-        SessionPath, Fence,
-        ("If-Match" = Option<String>, Header, description = "The `ETag` that the record must have."),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: how many seconds to wait for the effect, at most 20; 2 when not sent.")
-    ),
+    params(SessionPath, Fence, IfMatch, Wait),
     responses((status = 200, description = "The session whose connection was ended.", body = Ended))
 )]
 async fn disconnect_session(
@@ -173,7 +164,7 @@ async fn disconnect_session(
 ) -> Result<Json<Ended>> {
     let target = target(&state, &path, fence, &if_match).await?;
     let met = state.data_plane.disconnect(target, wait).await;
-    let met = met.map_err(|error| command_failed(error, &path.cluster, &path.client_id))?;
+    let met = met.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
     if !met.was_online {
         return Err(Problem::new(Code::SessionNotConnected, "the session is offline already"));
     }

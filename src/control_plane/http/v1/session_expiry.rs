@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use super::super::auth::Scope;
 use super::super::code::Code;
 use super::super::etag::IfMatch;
-use super::super::extract::{self, Query, SessionPath, Wait, present};
+use super::super::extract::{self, Object, Query, SessionPath, Wait, present};
 use super::super::problem::{Problem, Result, command_failed};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
@@ -36,25 +36,34 @@ struct SessionPatch {
     /// When the session ends, whatever its client asked for; null gives the client's own back.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<ExpiryOrder>)]
+    #[allow(clippy::option_option)] // not sent, null, or an order
     expiry: Option<Option<ExpiryOrder>>,
 }
 
 /// Either of two ways to say when a session ends.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
-#[serde(untagged, try_from = "ExpiryFields")]
+#[serde(untagged, try_from = "Object<ExpiryFields>")]
 enum ExpiryOrder {
-    /// So long after its connection ends, or has ended.
-    Interval {
-        /// Seconds; at most the quota's `session_expiry_max_seconds`. 0 ends the session with its
-        /// connection.
-        #[schema(minimum = 0, maximum = 259_200)]
-        interval_seconds: u32,
-    },
-    /// At an instant.
-    At {
-        /// The instant; when the connection lasts longer, the session ends with it.
-        expires_at: Timestamp,
-    },
+    Interval(ExpiryInterval),
+    At(ExpiryInstant),
+}
+
+/// So long after its connection ends, or has ended.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ExpiryInterval {
+    /// Seconds; at most the quota's `session_expiry_max_seconds`. 0 ends the session with its
+    /// connection.
+    #[schema(minimum = 0, maximum = 259_200)]
+    interval_seconds: u32,
+}
+
+/// At an instant.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ExpiryInstant {
+    /// The instant; when the connection lasts longer, the session ends with it.
+    expires_at: Timestamp,
 }
 
 /// Both ways side by side, so that a wrong field is pointed at.
@@ -67,13 +76,13 @@ struct ExpiryFields {
     expires_at: Option<Timestamp>,
 }
 
-impl TryFrom<ExpiryFields> for ExpiryOrder {
+impl TryFrom<Object<ExpiryFields>> for ExpiryOrder {
     type Error = &'static str;
 
-    fn try_from(fields: ExpiryFields) -> Result<Self, Self::Error> {
+    fn try_from(Object(fields): Object<ExpiryFields>) -> Result<Self, Self::Error> {
         match (fields.interval_seconds, fields.expires_at) {
-            (Some(interval_seconds), None) => Ok(Self::Interval { interval_seconds }),
-            (None, Some(expires_at)) => Ok(Self::At { expires_at }),
+            (Some(interval_seconds), None) => Ok(Self::Interval(ExpiryInterval { interval_seconds })),
+            (None, Some(expires_at)) => Ok(Self::At(ExpiryInstant { expires_at })),
             _ => Err("either interval_seconds or expires_at"),
         }
     }
@@ -82,8 +91,8 @@ impl TryFrom<ExpiryFields> for ExpiryOrder {
 impl From<ExpiryOrder> for OperatorExpiry {
     fn from(order: ExpiryOrder) -> Self {
         match order {
-            ExpiryOrder::Interval { interval_seconds } => Self::Interval(interval_seconds),
-            ExpiryOrder::At { expires_at } => Self::At(expires_at),
+            ExpiryOrder::Interval(order) => Self::Interval(order.interval_seconds),
+            ExpiryOrder::At(order) => Self::At(order.expires_at),
         }
     }
 }
@@ -106,11 +115,7 @@ struct PatchParams {
     patch,
     path = "/v1/clusters/{cluster}/sessions/{client_id}",
     tag = "sessions",
-    params(
-        SessionPath, Fence, PatchParams,
-        ("If-Match" = Option<String>, Header, description = "The `ETag` that the record must have."),
-        ("Prefer" = Option<String>, Header, description = "`wait=N`: how many seconds to wait for the data plane, at most 20; 2 when not sent.")
-    ),
+    params(SessionPath, Fence, PatchParams, IfMatch, Wait),
     request_body(content = SessionPatch, content_type = "application/json"),
     responses((
         status = 200,
@@ -127,7 +132,7 @@ async fn patch_session(
     Query(params): Query<PatchParams>,
     if_match: IfMatch,
     Wait(wait): Wait,
-    extract::Json(patch): extract::Json<SessionPatch>,
+    extract::Json(body): extract::Json<SessionPatch>,
 ) -> Result<Response> {
     let now = state.clock.wall();
     let ceiling_secs = quota_of(&existing_cluster(&state, &path.cluster).await?)?.session_expiry_max_secs;
@@ -136,7 +141,7 @@ async fn patch_session(
     let current = current.ok_or_else(|| Problem::session_not_found(&path.cluster, &path.client_id))?;
     fence.check(&current)?;
     if_match.check(&tag(&current))?;
-    let Some(order) = patch.expiry else { return Ok(tagged(current, now)) };
+    let Some(order) = body.expiry else { return Ok(tagged(current, now)) };
     let order = order.map(OperatorExpiry::from);
     check_ceiling(order, &current, ceiling_secs, now)?;
     if !params.allow_immediate {
@@ -152,7 +157,7 @@ async fn patch_session(
         if_epoch: None,
     };
     let applied = state.data_plane.apply_expiry(target, order, wait).await;
-    applied.map_err(|error| command_failed(error, &path.cluster, &path.client_id))?;
+    applied.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
     Ok(tagged(changed, now))
 }
 

@@ -43,6 +43,7 @@ pub(super) struct SessionView {
     /// Whether the client asked for a fresh session at its last CONNECT.
     clean_start: bool,
     /// The user name that the client gave; null for none.
+    #[schema(required)]
     username: Option<String>,
     /// Where the client connected from: address and port.
     #[schema(example = "10.0.0.7:51234")]
@@ -60,8 +61,10 @@ pub(super) struct SessionView {
     /// When the last connection began.
     connected_at: Timestamp,
     /// When the last connection ended; null while online.
+    #[schema(required)]
     disconnected_at: Option<Timestamp>,
     /// Why the last connection ended; null when there was none before.
+    #[schema(required)]
     disconnect: Option<DisconnectView>,
     /// How long the session outlives its connection.
     #[schema(minimum = 0)]
@@ -69,12 +72,13 @@ pub(super) struct SessionView {
     /// Who decided that.
     expiry_source: ExpirySource,
     /// When the session ends if its client does not return; null while online.
+    #[schema(required)]
     expires_at: Option<Timestamp>,
     /// How many QoS 1 and 2 messages may be under way to the client at once.
     #[schema(minimum = 1, maximum = 65_535)]
     receive_maximum: u16,
     /// The largest packet that the client takes, in bytes; null for any.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, required)]
     packet_bytes_max: Option<u32>,
     /// Whether a will is kept with the session.
     will_present: bool,

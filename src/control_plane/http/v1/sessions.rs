@@ -97,13 +97,11 @@ async fn list_sessions(
 /// The session of a client, or 404 for the cluster or for the session.
 pub(super) async fn existing_session(state: &ApiState, path: &SessionPath) -> Result<SessionRecord> {
     let now = state.clock.wall();
-    match state.store.get_session(&path.cluster, &path.client_id, now).await? {
-        Some(record) => Ok(record),
-        None => {
-            existing_cluster(state, &path.cluster).await?;
-            Err(Problem::session_not_found(&path.cluster, &path.client_id))
-        }
+    if let Some(record) = state.store.get_session(&path.cluster, &path.client_id, now).await? {
+        return Ok(record);
     }
+    existing_cluster(state, &path.cluster).await?;
+    Err(Problem::session_not_found(&path.cluster, &path.client_id))
 }
 
 /// Get a client's session

@@ -34,6 +34,7 @@ struct SubscriptionView {
     #[schema(max_length = 2048)]
     filter: String,
     /// The group that shares the subscription; null when it is the session's own.
+    #[schema(required)]
     share_group: Option<String>,
     /// The greatest quality of service at which messages are sent.
     qos: QoS,
@@ -44,7 +45,7 @@ struct SubscriptionView {
     /// When retained messages are sent: 0 at every SUBSCRIBE, 1 only at the first, 2 never.
     retain_handling: RetainHandling,
     /// The identifier that the client gave; null for none.
-    #[schema(minimum = 1, maximum = 268_435_455)]
+    #[schema(minimum = 1, maximum = 268_435_455, required)]
     subscription_identifier: Option<u32>,
     /// When the session first subscribed to this filter.
     created_at: Timestamp,

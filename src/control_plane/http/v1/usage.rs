@@ -37,11 +37,11 @@ struct UsageView {
     #[schema(minimum = 0)]
     total: u32,
     /// The quota; null for none.
-    #[schema(minimum = 0)]
-    limit: Limit,
+    #[schema(minimum = 0, required)]
+    limit: Option<u32>,
     /// How many new clients are let in; null for any number.
-    #[schema(minimum = 0)]
-    free: Limit,
+    #[schema(minimum = 0, required)]
+    free: Option<u32>,
 }
 
 impl UsageView {

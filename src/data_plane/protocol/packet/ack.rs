@@ -3,7 +3,7 @@
 use bytestring::ByteString;
 
 use super::{Context, PacketId, PacketType};
-use crate::data_plane::protocol::property::{Trim, UserProperties, put_properties, read_diagnostics};
+use crate::data_plane::protocol::property::{Trim, UserProperties, put_reason, read_diagnostics};
 use crate::data_plane::protocol::reason::ReasonCode;
 use crate::data_plane::protocol::violation::Violation;
 use crate::data_plane::protocol::wire::{self, Reader};
@@ -46,6 +46,7 @@ impl Ack {
                 (ack.reason_string, ack.user_properties) = read_diagnostics(reader, packet)?;
             }
         }
+        reader.finish()?;
         Ok(ack)
     }
 
@@ -55,14 +56,61 @@ impl Ack {
         if !version.is_v5() {
             return;
         }
-        let has_properties = self.reason_string.is_some() || !self.user_properties.is_empty();
-        if has_properties {
-            out.push(self.reason as u8);
-            put_properties(out, trim, |put| {
-                put.diagnostics(self.reason_string.as_ref(), &self.user_properties);
-            });
-        } else if self.reason != ReasonCode::Success {
-            out.push(self.reason as u8);
+        put_reason(out, self.reason, trim, |put| {
+            put.diagnostics(self.reason_string.as_ref(), &self.user_properties);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_plane::protocol::Packet;
+    use crate::data_plane::protocol::testing::{V3_1, V3_1_1, V5, from_client, from_server, to_bytes};
+
+    fn ack(id: u16, reason: ReasonCode) -> Ack {
+        Ack::new(PacketId::new(id).expect("not 0"), reason)
+    }
+
+    #[test]
+    fn success_is_an_identifier_alone() {
+        let of = |packet: fn(Ack) -> Packet| packet(ack(0x1234, ReasonCode::Success));
+        for (packet, first) in [
+            (of(Packet::PubAck), 0x40),
+            (of(Packet::PubRec), 0x50),
+            (of(Packet::PubRel), 0x62),
+            (of(Packet::PubComp), 0x70),
+        ] {
+            for version in [V3_1, V3_1_1, V5] {
+                let bytes = [first, 2, 0x12, 0x34];
+                assert_eq!(to_bytes(&packet, version), bytes);
+                assert_eq!(from_client(version, &bytes).as_ref(), Ok(&packet));
+                assert_eq!(from_server(version, &bytes).as_ref(), Ok(&packet));
+            }
+            // The long forms of the same.
+            for bytes in [&[first, 3, 0x12, 0x34, 0][..], &[first, 4, 0x12, 0x34, 0, 0]] {
+                assert_eq!(from_client(V5, bytes).as_ref(), Ok(&packet));
+            }
         }
+    }
+
+    #[test]
+    fn a_failure_has_a_reason_and_may_say_more() {
+        let mut failed = ack(1, ReasonCode::QuotaExceeded);
+        assert_eq!(to_bytes(&Packet::PubRec(failed.clone()), V5), b"\x50\x03\x00\x01\x97");
+        assert_eq!(to_bytes(&Packet::PubRec(failed.clone()), V3_1_1), b"\x50\x02\x00\x01");
+        failed.reason_string = Some("full".into());
+        failed.user_properties.push(("k".into(), "v".into()));
+        let bytes = b"\x50\x12\x00\x01\x97\x0e\x1f\x00\x04full\x26\x00\x01k\x00\x01v";
+        assert_eq!(to_bytes(&Packet::PubRec(failed.clone()), V5), bytes);
+        assert_eq!(from_server(V5, bytes), Ok(Packet::PubRec(failed)));
+    }
+
+    /// V3.1 sends PUBREL again with DUP.
+    #[test]
+    fn v3_1_may_release_twice() {
+        let released = Packet::PubRel(ack(1, ReasonCode::Success));
+        assert_eq!(from_client(V3_1, b"\x6a\x02\x00\x01"), Ok(released));
+        assert!(from_client(V3_1_1, b"\x6a\x02\x00\x01").is_err());
     }
 }

@@ -77,6 +77,7 @@ impl ConnAck {
         if context.version.is_v5() {
             connack.decode_properties(reader)?;
         }
+        reader.finish()?;
         Ok(connack)
     }
 
@@ -148,5 +149,64 @@ impl ConnAck {
             put.string(Property::AuthenticationMethod, self.auth_method.as_ref());
             put.binary(Property::AuthenticationData, self.auth_data.as_ref());
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_plane::protocol::Packet;
+    use crate::data_plane::protocol::testing::{V3_1, V3_1_1, V5, from_server, to_bytes};
+
+    #[test]
+    fn v3_has_a_flag_and_a_return_code() {
+        let connack = |session_present, reason| {
+            Packet::ConnAck(Box::new(ConnAck { session_present, reason, ..ConnAck::default() }))
+        };
+        let accepted = connack(true, ReasonCode::Success);
+        assert_eq!(to_bytes(&accepted, V3_1_1), b"\x20\x02\x01\x00");
+        assert_eq!(to_bytes(&accepted, V3_1), b"\x20\x02\x00\x00", "V3.1 does not know session present");
+        let full = connack(false, ReasonCode::QuotaExceeded);
+        assert_eq!(to_bytes(&full, V3_1_1), b"\x20\x02\x00\x03");
+        assert_eq!(from_server(V3_1_1, b"\x20\x02\x01\x00"), Ok(accepted));
+        assert_eq!(from_server(V3_1, b"\x20\x02\x01\x05"), Ok(connack(false, ReasonCode::NotAuthorized)));
+    }
+
+    #[test]
+    fn v5_has_every_property() {
+        let connack = Packet::ConnAck(Box::new(ConnAck {
+            session_present: true,
+            reason: ReasonCode::Success,
+            session_expiry_secs: Some(1),
+            receive_maximum: NonZeroU16::new(2),
+            maximum_qos: Some(QoS::AtLeastOnce),
+            retain_available: Some(false),
+            packet_bytes_max: NonZeroU32::new(3),
+            assigned_client_id: Some("i".into()),
+            topic_alias_maximum: Some(4),
+            reason_string: Some("r".into()),
+            user_properties: vec![("k".into(), "v".into())],
+            wildcard_available: Some(true),
+            subscription_ids_available: Some(false),
+            shared_available: Some(true),
+            server_keep_alive_secs: Some(5),
+            response_information: Some("ri".into()),
+            server_reference: Some("sr".into()),
+            auth_method: Some("m".into()),
+            auth_data: Some(Bytes::from_static(b"\xff")),
+        }));
+        let bytes =
+            b"\x20\x41\x01\x00\x3e\x11\x00\x00\x00\x01\x21\x00\x02\x24\x01\x25\x00\x27\x00\x00\x00\x03\
+            \x12\x00\x01i\x22\x00\x04\x1f\x00\x01r\x26\x00\x01k\x00\x01v\x28\x01\x29\x00\x2a\x01\x13\x00\x05\
+            \x1a\x00\x02ri\x1c\x00\x02sr\x15\x00\x01m\x16\x00\x01\xff";
+        assert_eq!(to_bytes(&connack, V5), bytes);
+        assert_eq!(from_server(V5, bytes), Ok(connack));
+    }
+
+    /// MQTT 5.0, 3.2.2.3.4: 2 is told by absence.
+    #[test]
+    fn does_not_send_a_maximum_qos_of_2() {
+        let connack = ConnAck { maximum_qos: Some(QoS::ExactlyOnce), ..ConnAck::default() };
+        assert_eq!(to_bytes(&Packet::ConnAck(Box::new(connack)), V5), b"\x20\x03\x00\x00\x00");
     }
 }

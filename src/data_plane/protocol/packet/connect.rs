@@ -95,7 +95,7 @@ impl Connect {
     /// Decodes the packet's content after the fixed header.
     ///
     /// From the moment the version is known, violations tell it, so that they can be answered.
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, Violation> {
+    pub(in crate::data_plane::protocol) fn decode(reader: &mut Reader<'_>) -> Result<Self, Violation> {
         let version = read_version(reader)?;
         decode_after_version(reader, version)
             .map_err(|violation| Violation::InConnect { version, violation: Box::new(violation) })
@@ -310,5 +310,104 @@ fn check_flags(flags: u8, version: ProtocolVersion) -> Result<(), Violation> {
         Err(Violation::WillRetainWithoutWill)
     } else {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_plane::protocol::Packet;
+    use crate::data_plane::protocol::testing::{from_stranger, to_bytes};
+
+    fn connect(bytes: &[u8]) -> Connect {
+        match from_stranger(bytes) {
+            Ok(Packet::Connect(connect)) => {
+                let encoded = to_bytes(&Packet::Connect(connect.clone()), connect.version);
+                assert_eq!(encoded, bytes, "encoded again");
+                *connect
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The variable header of MQTT 5.0, figure 3-6, with a payload for its flags.
+    #[test]
+    fn reads_the_standards_example() {
+        let connect = connect(
+            b"\x10\x26\x00\x04MQTT\x05\xce\x00\x0a\x05\x11\x00\x00\x00\x0a\
+              \x00\x01c\x05\x18\x00\x00\x00\x07\x00\x01t\x00\x02\x00\xff\x00\x01u\x00\x01p",
+        );
+        assert_eq!(connect.version, ProtocolVersion::V5);
+        assert!(connect.clean_start);
+        assert_eq!((connect.keep_alive_secs, connect.session_expiry_secs), (10, Some(10)));
+        let will = connect.will.expect("a will");
+        assert_eq!((will.topic.as_str(), &will.payload[..]), ("t", &[0, 255][..]));
+        assert_eq!((will.qos, will.retain, will.delay_secs), (QoS::AtLeastOnce, false, 7));
+        assert_eq!(connect.credentials.username.as_deref(), Some("u"));
+        assert_eq!(connect.credentials.password.as_deref(), Some(&b"p"[..]));
+    }
+
+    /// MQTT 3.1.1, figure 3.6, and the same in V3.1.
+    #[test]
+    fn reads_both_versions_3() {
+        let payload = b"\x00\x01c\x00\x01t\x00\x00\x00\x01u\x00\x01p";
+        for (head, version) in [
+            (&b"\x10\x1a\x00\x06MQIsdp\x03\xee\x00\x0a"[..], ProtocolVersion::V3_1),
+            (b"\x10\x18\x00\x04MQTT\x04\xee\x00\x0a", ProtocolVersion::V3_1_1),
+        ] {
+            let connect = connect(&[head, payload].concat());
+            assert_eq!(connect.version, version);
+            let will = connect.will.expect("a will");
+            assert!(will.retain && will.payload.is_empty());
+            assert_eq!(connect.session_expiry_secs, None);
+        }
+    }
+
+    #[test]
+    fn reads_every_property() {
+        let connect = connect(
+            b"\x10\x37\x00\x04MQTT\x05\x00\x00\x00\x2a\
+              \x11\xff\xff\xff\xff\x21\x00\x14\x27\x00\x00\x04\x00\x22\x00\x0a\x19\x01\x17\x00\
+              \x26\x00\x01k\x00\x01v\x26\x00\x01k\x00\x00\x15\x00\x01m\x16\x00\x02\x00\x01\x00\x00",
+        );
+        assert_eq!(connect.session_expiry_secs, Some(u32::MAX));
+        assert_eq!(connect.receive_maximum.map(NonZeroU16::get), Some(20));
+        assert_eq!(connect.packet_bytes_max.map(NonZeroU32::get), Some(1024));
+        assert_eq!(connect.topic_alias_maximum, 10);
+        assert!(connect.request_response_information && !connect.request_problem_information);
+        assert_eq!(connect.user_properties, [("k".into(), "v".into()), ("k".into(), "".into())]);
+        assert_eq!(connect.auth_method.as_deref(), Some("m"));
+        assert_eq!(connect.auth_data.as_deref(), Some(&[0, 1][..]));
+        assert!(connect.client_id.is_empty());
+    }
+
+    /// V3.1, 3.1: what it leaves open that 3.1.1 forbids.
+    #[test]
+    fn leaves_to_v3_1_its_freedoms() {
+        let read = |bytes: &[u8]| match from_stranger(bytes) {
+            Ok(Packet::Connect(connect)) => connect,
+            other => panic!("{other:?}"),
+        };
+        // Will QoS 3 and will retain without a will, the reserved flag.
+        let connect = read(b"\x10\x0f\x00\x06MQIsdp\x03\x39\x00\x00\x00\x01c");
+        assert_eq!(connect.will, None);
+        // Flags for a user name and a password that are not there.
+        let connect = read(b"\x10\x0f\x00\x06MQIsdp\x03\xc0\x00\x00\x00\x01c");
+        assert_eq!(connect.credentials, Credentials::default());
+        let connect = read(b"\x10\x12\x00\x06MQIsdp\x03\xc0\x00\x00\x00\x01c\x00\x01u");
+        assert_eq!(connect.credentials.username.as_deref(), Some("u"));
+        assert_eq!(connect.credentials.password, None);
+    }
+
+    #[test]
+    fn v5_takes_a_password_without_a_user_name() {
+        let connect = connect(b"\x10\x11\x00\x04MQTT\x05\x40\x00\x00\x00\x00\x01c\x00\x01p");
+        assert_eq!(connect.credentials.password.as_deref(), Some(&b"p"[..]));
+    }
+
+    #[test]
+    fn does_not_show_the_password() {
+        let connect = connect(b"\x10\x17\x00\x04MQTT\x05\xc0\x00\x00\x00\x00\x01c\x00\x01u\x00\x04tops");
+        assert!(!format!("{connect:?}").contains("tops"));
     }
 }

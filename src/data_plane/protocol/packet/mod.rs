@@ -18,12 +18,15 @@ mod unsubscribe;
 use std::fmt;
 use std::num::NonZeroU16;
 
+use bytes::Bytes;
+
 pub use ack::Ack;
 pub use auth::Auth;
 pub use connack::ConnAck;
 pub(super) use connect::read_version;
 pub use connect::{Connect, Credentials, Will};
 pub use disconnect::Disconnect;
+pub(super) use publish::first_byte;
 pub use publish::{Publish, PublishHead, encode_publish, encode_publish_head, publish_len};
 pub use suback::SubAck;
 pub use subscribe::{Subscribe, SubscribeFilter};
@@ -202,32 +205,33 @@ impl Packet {
         }
     }
 
-    /// Decodes the content of a packet whose type and flags have been checked, to its last byte.
+    /// Decodes a packet whose type and flags have been checked, to its last byte.
     pub(super) fn decode(
         packet: PacketType,
         flags: u8,
-        reader: &mut Reader<'_>,
+        frame: Bytes,
+        header_bytes: usize,
         context: Context,
     ) -> Result<Self, Violation> {
-        let decoded = match packet {
-            PacketType::Publish => Self::Publish(Publish::decode(flags, reader, context)?),
-            PacketType::PubAck => Self::PubAck(Ack::decode(packet, reader, context)?),
-            PacketType::PubRec => Self::PubRec(Ack::decode(packet, reader, context)?),
-            PacketType::PubRel => Self::PubRel(Ack::decode(packet, reader, context)?),
-            PacketType::PubComp => Self::PubComp(Ack::decode(packet, reader, context)?),
-            PacketType::PingReq => Self::PingReq,
-            PacketType::PingResp => Self::PingResp,
-            PacketType::Connect => Self::Connect(Box::new(Connect::decode(reader)?)),
-            PacketType::ConnAck => Self::ConnAck(Box::new(ConnAck::decode(reader, context)?)),
-            PacketType::Subscribe => Self::Subscribe(Subscribe::decode(reader, context)?),
-            PacketType::SubAck => Self::SubAck(SubAck::decode(reader, context)?),
-            PacketType::Unsubscribe => Self::Unsubscribe(Unsubscribe::decode(reader, context)?),
-            PacketType::UnsubAck => Self::UnsubAck(UnsubAck::decode(reader, context)?),
-            PacketType::Disconnect => Self::Disconnect(Box::new(Disconnect::decode(reader, context)?)),
-            PacketType::Auth => Self::Auth(Box::new(Auth::decode(reader, context)?)),
-        };
-        reader.finish()?;
-        Ok(decoded)
+        let mut reader = Reader::new(&frame, header_bytes);
+        let reader = &mut reader;
+        match packet {
+            PacketType::Publish => Publish::decode(flags, frame, header_bytes, context).map(Self::Publish),
+            PacketType::PubAck => Ack::decode(packet, reader, context).map(Self::PubAck),
+            PacketType::PubRec => Ack::decode(packet, reader, context).map(Self::PubRec),
+            PacketType::PubRel => Ack::decode(packet, reader, context).map(Self::PubRel),
+            PacketType::PubComp => Ack::decode(packet, reader, context).map(Self::PubComp),
+            PacketType::PingReq => reader.finish().map(|()| Self::PingReq),
+            PacketType::PingResp => reader.finish().map(|()| Self::PingResp),
+            PacketType::Connect => Connect::decode(reader).map(Box::new).map(Self::Connect),
+            PacketType::ConnAck => ConnAck::decode(reader, context).map(Box::new).map(Self::ConnAck),
+            PacketType::Subscribe => Subscribe::decode(reader, context).map(Self::Subscribe),
+            PacketType::SubAck => SubAck::decode(reader, context).map(Self::SubAck),
+            PacketType::Unsubscribe => Unsubscribe::decode(reader, context).map(Self::Unsubscribe),
+            PacketType::UnsubAck => UnsubAck::decode(reader, context).map(Self::UnsubAck),
+            PacketType::Disconnect => Disconnect::decode(reader, context).map(Box::new).map(Self::Disconnect),
+            PacketType::Auth => Auth::decode(reader, context).map(Box::new).map(Self::Auth),
+        }
     }
 
     /// Appends the whole packet, leaving out what `trim` says.

@@ -5,13 +5,13 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::{Context, PacketId, PacketType};
 use crate::data_plane::protocol::property::{Property, PublishProperties, read_publish_properties};
 use crate::data_plane::protocol::violation::Violation;
 use crate::data_plane::protocol::wire::{self, Reader};
-use crate::model::{Message, ProtocolVersion, QoS, Timestamp, TopicName};
+use crate::model::{Message, ProtocolVersion, QoS, Timestamp, TopicError, TopicName};
 
 /// PUBLISH as received (MQTT 5.0, 3.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,16 +59,23 @@ const QOS_SHIFT: u8 = 1;
 const FLAG_DUP: u8 = 0b1000;
 
 impl Publish {
-    pub(super) fn decode(flags: u8, reader: &mut Reader<'_>, context: Context) -> Result<Self, Violation> {
+    /// Decodes the content of `frame` after the fixed header. What the frame ends with becomes the payload.
+    pub(super) fn decode(
+        flags: u8,
+        mut frame: Bytes,
+        header_bytes: usize,
+        context: Context,
+    ) -> Result<Self, Violation> {
         let qos = QoS::try_from(flags >> QOS_SHIFT & 3).map_err(|_| Violation::PublishQoSReserved)?;
         let dup = flags & FLAG_DUP != 0;
         if dup && qos == QoS::AtMostOnce {
             return Err(Violation::DupOnQoS0);
         }
-        let topic = reader.string()?;
+        let mut reader = Reader::new(&frame, header_bytes);
+        let topic = reader.utf8()?;
         let packet_id = if qos == QoS::AtMostOnce { None } else { Some(reader.packet_id()?) };
         let (properties, payload_is_utf8) = if context.version.is_v5() {
-            let read = read_publish_properties(reader, PacketType::Publish)?;
+            let read = read_publish_properties(&mut reader, PacketType::Publish)?;
             (read.properties, read.payload_is_utf8)
         } else {
             (PublishProperties::default(), false)
@@ -80,13 +87,18 @@ impl Publish {
             properties.topic_alias.ok_or(Violation::TopicMissing)?;
             None
         } else {
-            Some(TopicName::new(topic).map_err(Violation::TopicNameInvalid)?)
+            Some(TopicName::new(topic).map_err(|error| match error {
+                TopicError::Nul => Violation::NulInString,
+                error => Violation::TopicNameInvalid(error),
+            })?)
         };
-        let payload = reader.rest();
-        if payload_is_utf8 && std::str::from_utf8(&payload).is_err() {
+        let payload_at = reader.position();
+        frame.advance(payload_at);
+        if payload_is_utf8 && std::str::from_utf8(&frame).is_err() {
             return Err(Violation::PayloadFormatInvalid);
         }
-        Ok(Self { dup, qos, retain: flags & FLAG_RETAIN != 0, topic, packet_id, properties, payload })
+        let retain = flags & FLAG_RETAIN != 0;
+        Ok(Self { dup, qos, retain, topic, packet_id, properties, payload: frame })
     }
 
     /// Appends the whole packet, fixed header included.
@@ -223,9 +235,148 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn first_byte(dup: bool, qos: QoS, retain: bool) -> u8 {
+/// The first byte of a PUBLISH: its type and flags.
+pub(in crate::data_plane::protocol) fn first_byte(dup: bool, qos: QoS, retain: bool) -> u8 {
     (PacketType::Publish as u8) << 4
         | if dup { FLAG_DUP } else { 0 }
         | u8::from(qos) << QOS_SHIFT
         | if retain { FLAG_RETAIN } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_plane::protocol::Packet;
+    use crate::data_plane::protocol::testing::{V3_1, V3_1_1, V5, from_client, from_server, to_bytes};
+    use crate::model::PropertyBytes;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn publish(version: ProtocolVersion, bytes: &[u8]) -> Publish {
+        match from_client(version, bytes) {
+            Ok(Packet::Publish(publish)) => publish,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// MQTT 5.0, figure 3-9; MQTT 3.1.1, figure 3.11.
+    #[test]
+    fn reads_the_standards_example() {
+        let v5 = b"\x32\x0a\x00\x03a/b\x00\x0a\x00hi";
+        let v3 = b"\x32\x09\x00\x03a/b\x00\x0ahi";
+        for (version, bytes) in [(V5, &v5[..]), (V3_1_1, v3), (V3_1, v3)] {
+            let publish = publish(version, bytes);
+            assert_eq!(publish.topic.as_ref().map(TopicName::as_str), Some("a/b"));
+            assert_eq!(publish.packet_id, PacketId::new(10));
+            assert_eq!((publish.qos, publish.dup, publish.retain), (QoS::AtLeastOnce, false, false));
+            assert_eq!(&publish.payload[..], b"hi");
+            assert_eq!(to_bytes(&Packet::Publish(publish), version), bytes);
+        }
+    }
+
+    #[test]
+    fn shares_the_read_buffer() {
+        let mut buffer = bytes::BytesMut::from(&b"\x31\x10\x00\x03a/b\x07\x26\x00\x01k\x00\x01vabc"[..]);
+        let memory = buffer.as_ptr() as usize..buffer.as_ptr() as usize + buffer.len();
+        let mut decoder = crate::data_plane::protocol::testing::server(V5);
+        let Ok(Some(Packet::Publish(publish))) = decoder.decode(&mut buffer) else { panic!("a PUBLISH") };
+        let topic = publish.topic.expect("a topic");
+        for part in
+            [topic.as_str().as_ptr(), publish.payload.as_ptr(), publish.properties.forwarded.0.as_ptr()]
+        {
+            assert!(memory.contains(&(part as usize)));
+        }
+    }
+
+    #[test]
+    fn keeps_what_is_forwarded_in_order_and_leaves_out_the_rest() {
+        // content type, expiry, user property, alias, correlation data, response topic
+        let publish = publish(
+            V5,
+            b"\x30\x20\x00\x01t\x1c\x03\x00\x01c\x02\x00\x00\x00\x3c\x26\x00\x01k\x00\x01v\x23\x00\x05\
+              \x09\x00\x01\x00\x08\x00\x02r/",
+        );
+        assert_eq!(publish.properties.message_expiry_secs, Some(60));
+        assert_eq!(publish.properties.topic_alias, NonZeroU16::new(5));
+        let kept = b"\x03\x00\x01c\x26\x00\x01k\x00\x01v\x09\x00\x01\x00\x08\x00\x02r/";
+        assert_eq!(&publish.properties.forwarded.0[..], kept);
+        assert!(publish.payload.is_empty());
+    }
+
+    #[test]
+    fn an_alias_may_stand_for_the_topic() {
+        let bytes = b"\x30\x06\x00\x00\x03\x23\x00\x01";
+        let publish = publish(V5, bytes);
+        assert_eq!((&publish.topic, publish.properties.topic_alias), (&None, NonZeroU16::new(1)));
+        assert_eq!(to_bytes(&Packet::Publish(publish), V5), bytes);
+    }
+
+    #[test]
+    fn a_server_tells_all_subscription_identifiers() {
+        let bytes = b"\x30\x0a\x00\x01t\x05\x0b\x80\x01\x0b\x02x";
+        let Ok(Packet::Publish(publish)) = from_server(V5, bytes) else { panic!("a PUBLISH") };
+        let ids: Vec<u32> = publish.properties.subscription_ids.iter().map(|id| id.get()).collect();
+        assert_eq!(ids, [128, 2]);
+        assert_eq!(to_bytes(&Packet::Publish(publish), V5), bytes);
+    }
+
+    fn message() -> Message {
+        Message {
+            topic: TopicName::new("a/b").expect("a topic"),
+            payload: Bytes::from_static(b"hi"),
+            qos: QoS::ExactlyOnce,
+            retain: true,
+            properties: PropertyBytes(Bytes::from_static(b"\x01\x01")),
+            expires_at: Some(NOW.plus_secs(61)),
+            published_at: NOW,
+            publisher: None,
+        }
+    }
+
+    fn head(subscription_ids: &[NonZeroU32]) -> PublishHead<'_> {
+        PublishHead {
+            dup: true,
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            packet_id: PacketId::new(258),
+            subscription_ids,
+            topic_alias: NonZeroU16::new(3),
+            omit_topic: false,
+            now: NOW.plus_secs(1),
+        }
+    }
+
+    #[test]
+    fn a_delivery_has_what_is_the_subscribers_own() {
+        let ids = [NonZeroU32::new(200).expect("not 0"), NonZeroU32::MIN];
+        let (message, mut head) = (message(), head(&ids));
+        let mut out = Vec::new();
+        encode_publish(&head, &message, V5, &mut out);
+        let v5 =
+            b"\x3c\x19\x00\x03a/b\x01\x02\x0f\x02\x00\x00\x00\x3c\x23\x00\x03\x0b\xc8\x01\x0b\x01\x01\x01hi";
+        assert_eq!(out, v5);
+        assert_eq!(publish_len(&head, &message, V5), v5.len());
+        out.clear();
+        head.omit_topic = true;
+        encode_publish(&head, &message, V5, &mut out);
+        assert_eq!(out[..6], *b"\x3c\x16\x00\x00\x01\x02");
+        out.clear();
+        encode_publish(&head, &message, V3_1_1, &mut out);
+        assert_eq!(out, b"\x3c\x09\x00\x03a/b\x01\x02hi", "v3 knows no alias: the topic stays");
+        assert_eq!(publish_len(&head, &message, V3_1_1), out.len());
+    }
+
+    #[test]
+    fn the_payload_may_follow_from_elsewhere() {
+        let mut message = message();
+        message.payload = Bytes::from(vec![7; 20_000]);
+        for version in [V3_1_1, V5] {
+            let (mut whole, mut parts) = (Vec::new(), Vec::new());
+            encode_publish(&head(&[]), &message, version, &mut whole);
+            encode_publish_head(&head(&[]), &message, version, &mut parts);
+            assert_eq!(parts.len() + 20_000, publish_len(&head(&[]), &message, version));
+            parts.extend_from_slice(&message.payload);
+            assert_eq!(whole, parts);
+        }
+    }
 }

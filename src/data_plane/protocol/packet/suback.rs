@@ -59,3 +59,29 @@ impl SubAck {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_plane::protocol::Packet;
+    use crate::data_plane::protocol::testing::{V3_1_1, V5, from_server, to_bytes};
+
+    #[test]
+    fn a_failure_goes_to_v3_as_0x80() {
+        let suback = |reasons: &[ReasonCode]| {
+            Packet::SubAck(SubAck {
+                packet_id: PacketId::MIN,
+                reasons: reasons.to_vec(),
+                reason_string: None,
+                user_properties: UserProperties::default(),
+            })
+        };
+        let granted = [ReasonCode::Success, ReasonCode::GrantedQoS1, ReasonCode::GrantedQoS2];
+        let packet = suback(&[&granted[..], &[ReasonCode::QuotaExceeded]].concat());
+        assert_eq!(to_bytes(&packet, V5), b"\x90\x07\x00\x01\x00\x00\x01\x02\x97");
+        assert_eq!(from_server(V5, b"\x90\x07\x00\x01\x00\x00\x01\x02\x97").as_ref(), Ok(&packet));
+        assert_eq!(to_bytes(&packet, V3_1_1), b"\x90\x06\x00\x01\x00\x01\x02\x80");
+        let read = from_server(V3_1_1, b"\x90\x06\x00\x01\x00\x01\x02\x80");
+        assert_eq!(read, Ok(suback(&[&granted[..], &[ReasonCode::UnspecifiedError]].concat())));
+    }
+}

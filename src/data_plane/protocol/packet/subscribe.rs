@@ -119,3 +119,59 @@ impl SubscribeFilter {
             | u8::from(self.retain_handling) << RETAIN_HANDLING_SHIFT
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_plane::protocol::Packet;
+    use crate::data_plane::protocol::testing::{V3_1, V3_1_1, V5, from_client, to_bytes};
+
+    fn filter(text: &str, qos: QoS) -> SubscribeFilter {
+        SubscribeFilter {
+            filter: TopicFilter::new(text).expect("a filter"),
+            qos,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: RetainHandling::Send,
+        }
+    }
+
+    /// MQTT 5.0, figures 3-19 and 3-21; MQTT 3.1.1, figures 3.21 and 3.23.
+    #[test]
+    fn reads_the_standards_example() {
+        let packet = Packet::Subscribe(Subscribe {
+            packet_id: PacketId::new(10).expect("not 0"),
+            subscription_id: None,
+            user_properties: UserProperties::default(),
+            filters: vec![filter("a/b", QoS::AtLeastOnce), filter("c/d", QoS::ExactlyOnce)],
+        });
+        let v5 = b"\x82\x0f\x00\x0a\x00\x00\x03a/b\x01\x00\x03c/d\x02";
+        let v3 = b"\x82\x0e\x00\x0a\x00\x03a/b\x01\x00\x03c/d\x02";
+        assert_eq!(to_bytes(&packet, V5), v5);
+        assert_eq!(to_bytes(&packet, V3_1_1), v3);
+        assert_eq!(from_client(V5, v5).as_ref(), Ok(&packet));
+        assert_eq!(from_client(V3_1_1, v3).as_ref(), Ok(&packet));
+        let again = b"\x8a\x0e\x00\x0a\x00\x03a/b\x01\x00\x03c/d\x02";
+        assert_eq!(from_client(V3_1, again), Ok(packet), "V3.1 sends it again with DUP");
+    }
+
+    #[test]
+    fn reads_every_option_and_property() {
+        let mut shared = filter("$share/g/#", QoS::AtMostOnce);
+        shared.retain_as_published = true;
+        shared.retain_handling = RetainHandling::SendIfNew;
+        let mut local = filter("+", QoS::ExactlyOnce);
+        local.no_local = true;
+        local.retain_handling = RetainHandling::DoNotSend;
+        let packet = Packet::Subscribe(Subscribe {
+            packet_id: PacketId::MIN,
+            subscription_id: NonZeroU32::new(268_435_455),
+            user_properties: vec![("$where".into(), "x > 1".into())],
+            filters: vec![shared, local],
+        });
+        let bytes = b"\x82\x29\x00\x01\x15\x0b\xff\xff\xff\x7f\x26\x00\x06$where\x00\x05x > 1\
+            \x00\x0a$share/g/#\x18\x00\x01+\x26";
+        assert_eq!(to_bytes(&packet, V5), bytes);
+        assert_eq!(from_client(V5, bytes), Ok(packet));
+    }
+}

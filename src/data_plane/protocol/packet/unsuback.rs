@@ -31,6 +31,7 @@ impl UnsubAck {
             user_properties: UserProperties::default(),
         };
         if !context.version.is_v5() {
+            reader.finish()?;
             return Ok(unsuback);
         }
         (unsuback.reason_string, unsuback.user_properties) = read_diagnostics(reader, PacketType::UnsubAck)?;
@@ -53,5 +54,30 @@ impl UnsubAck {
             });
             out.extend(self.reasons.iter().map(|reason| *reason as u8));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_plane::protocol::Packet;
+    use crate::data_plane::protocol::testing::{V3_1_1, V5, from_server, to_bytes};
+
+    #[test]
+    fn v3_gets_the_identifier_alone() {
+        let mut unsuback = UnsubAck {
+            packet_id: PacketId::new(7).expect("not 0"),
+            reasons: vec![ReasonCode::Success, ReasonCode::NoSubscriptionExisted],
+            reason_string: Some("r".into()),
+            user_properties: UserProperties::default(),
+        };
+        let packet = Packet::UnsubAck(unsuback.clone());
+        let v5 = b"\xb0\x09\x00\x07\x04\x1f\x00\x01r\x00\x11";
+        assert_eq!(to_bytes(&packet, V5), v5);
+        assert_eq!(from_server(V5, v5).as_ref(), Ok(&packet));
+        assert_eq!(to_bytes(&packet, V3_1_1), b"\xb0\x02\x00\x07");
+        unsuback.reasons.clear();
+        unsuback.reason_string = None;
+        assert_eq!(from_server(V3_1_1, b"\xb0\x02\x00\x07"), Ok(Packet::UnsubAck(unsuback)));
     }
 }

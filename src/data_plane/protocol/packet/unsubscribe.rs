@@ -53,3 +53,30 @@ impl Unsubscribe {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_plane::protocol::Packet;
+    use crate::data_plane::protocol::testing::{V3_1, V3_1_1, V5, from_client, to_bytes};
+
+    /// MQTT 5.0, figure 3.30.
+    #[test]
+    fn reads_the_standards_example() {
+        let mut unsubscribe = Unsubscribe {
+            packet_id: PacketId::new(10).expect("not 0"),
+            user_properties: UserProperties::default(),
+            filters: ["a/b", "c/d"].map(|text| TopicFilter::new(text).expect("a filter")).to_vec(),
+        };
+        let v3 = b"\xa2\x0c\x00\x0a\x00\x03a/b\x00\x03c/d";
+        let packet = Packet::Unsubscribe(unsubscribe.clone());
+        assert_eq!(to_bytes(&packet, V3_1_1), v3);
+        assert_eq!(from_client(V3_1_1, v3).as_ref(), Ok(&packet));
+        assert_eq!(from_client(V3_1, &[&b"\xaa"[..], &v3[1..]].concat()).as_ref(), Ok(&packet));
+        unsubscribe.user_properties.push(("k".into(), "v".into()));
+        let packet = Packet::Unsubscribe(unsubscribe);
+        let v5 = b"\xa2\x14\x00\x0a\x07\x26\x00\x01k\x00\x01v\x00\x03a/b\x00\x03c/d";
+        assert_eq!(to_bytes(&packet, V5), v5);
+        assert_eq!(from_client(V5, v5), Ok(packet));
+    }
+}

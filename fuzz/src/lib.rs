@@ -1,0 +1,5 @@
+//! The product's pure modules and no others, under the paths that they have in the product.
+
+pub mod data_plane;
+#[path = "../../src/model/mod.rs"]
+pub mod model;

@@ -1,0 +1,130 @@
+//! Every route × {no token, lesser role, other tenant, right role}.
+//!
+//! The routes come from the specification, what each needs is written down here: a route without a
+//! row fails, and so does one whose row says otherwise than what is enforced.
+
+use holdfast::control_plane::tokens::Role;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::support::api::{Answer, Api, Caller, DOCUMENT};
+use super::support::sessions::{commit, put, row};
+
+/// One operation: who may, and a request that succeeds.
+struct Row {
+    least: Role,
+    /// Whether a token that is bound to a cluster lacks it.
+    global: bool,
+    body: Option<Value>,
+    headers: &'static [(&'static str, &'static str)],
+}
+
+fn read() -> Row {
+    Row { least: Role::Viewer, global: false, body: None, headers: &[] }
+}
+
+fn row_of(operation_id: &str) -> Row {
+    match operation_id {
+        "list_plans" | "list_clusters" | "get_cluster" | "get_quota" | "get_usage" | "list_sessions"
+        | "get_session" | "list_subscriptions" => read(),
+        "create_cluster" => {
+            Row { least: Role::Admin, global: true, body: Some(json!({"id": "new"})), headers: &[] }
+        }
+        "patch_cluster" => Row { least: Role::Admin, body: Some(json!({"name": "x"})), ..read() },
+        "delete_cluster" => Row { least: Role::Admin, ..read() },
+        "put_quota" => Row {
+            least: Role::Admin,
+            body: Some(json!({"connections": 3})),
+            headers: &[("if-match", "\"1\"")],
+            ..read()
+        },
+        "patch_session" => Row { least: Role::Operator, body: Some(json!({"expiry": null})), ..read() },
+        "delete_session" | "disconnect_session" => Row { least: Role::Operator, ..read() },
+        other => panic!("the operation {other} has no row: say here who may call it"),
+    }
+}
+
+/// Two clusters, and a client that is online in each.
+async fn fleet() -> Api {
+    let api = Api::with_clusters(&["c", "d"]).await;
+    let other = holdfast::seam::ports::SessionRow {
+        cluster: super::support::sessions::cluster_id("d"),
+        ..row(2, "meter")
+    };
+    commit(&api.store, &[put(row(1, "meter")), put(other)]).await;
+    api
+}
+
+async fn call(caller: &Caller<'_>, method: &Method, path: &str, row: &Row) -> Answer {
+    let caller = row.headers.iter().fold(caller.clone(), |caller, (name, value)| caller.header(name, value));
+    let body = row.body.as_ref().map(Value::to_string);
+    caller.send(method.clone(), path, body).await
+}
+
+fn operations() -> Vec<(Method, String, String)> {
+    let paths = DOCUMENT["paths"].as_object().expect("paths");
+    let guarded = paths.iter().filter(|(path, _)| path.starts_with("/v1/"));
+    let each = guarded.flat_map(|(path, item)| {
+        item.as_object().expect("an item").iter().map(move |(method, operation)| {
+            let method = method.to_ascii_uppercase().parse().expect("a method");
+            let id = operation["operationId"].as_str().expect("an id").to_owned();
+            (method, path.replace("{cluster}", "c").replace("{client_id}", "meter"), id)
+        })
+    });
+    each.collect()
+}
+
+#[tokio::test]
+async fn every_route_lets_in_whom_it_should_and_nobody_else() {
+    let api = fleet().await;
+    let before = api.admin().get("/v1/clusters/c/sessions/meter").await.text;
+    for (method, path, id) in operations() {
+        let row = row_of(&id);
+        let of_cluster = path.contains("/c");
+
+        call(&api.anonymous(), &method, &path, &row).await.expect_problem("token_missing");
+        call(&api.with_token("a.b.c"), &method, &path, &row).await.expect_problem("token_invalid");
+        for lesser in [Role::Viewer, Role::Operator] {
+            if lesser < row.least {
+                let caller = api.with_token(&api.token(lesser, None));
+                call(&caller, &method, &path, &row).await.expect_problem("forbidden");
+            }
+        }
+        let tenant = api.with_token(&api.token(Role::Admin, Some("d")));
+        let answer = call(&tenant, &method, &path, &row).await;
+        if path.starts_with("/v1/clusters/c") {
+            answer.expect_problem("cluster_not_found");
+            // A viewer learns no more than an administrator.
+            let viewer = api.with_token(&api.token(Role::Viewer, Some("d")));
+            call(&viewer, &method, &path, &row).await.expect_problem("cluster_not_found");
+        } else if row.global {
+            answer.expect_problem("forbidden");
+        } else {
+            assert!(answer.status.is_success(), "{id}: {answer:?} {of_cluster}");
+        }
+    }
+    assert_eq!(api.admin().get("/v1/clusters/c/sessions/meter").await.text, before, "nothing was done");
+}
+
+#[tokio::test]
+async fn the_least_role_is_enough() {
+    for (method, path, id) in operations() {
+        let row = row_of(&id);
+        // Each in a fleet of its own: some of them end what others need.
+        let api = fleet().await;
+        let bound = if row.global { None } else { Some("c") };
+        let caller = api.with_token(&api.token(row.least, bound));
+        let answer = call(&caller, &method, &path, &row).await;
+        assert!(answer.status.is_success(), "{id}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_sees_its_own_cluster_alone() {
+    let api = fleet().await;
+    let tenant = api.with_token(&api.token(Role::Viewer, Some("d")));
+    let page = tenant.get("/v1/clusters").await.expect(200);
+    let ids: Vec<_> = page["items"].as_array().expect("items").iter().map(|c| c["id"].clone()).collect();
+    assert_eq!(ids, [json!("d")]);
+    assert!(page.get("next_page_token").is_none());
+}

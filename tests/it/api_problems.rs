@@ -1,0 +1,241 @@
+//! Every problem code is provoked, and answered as it is documented.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::Request;
+use futures_util::stream;
+use holdfast::control_plane::http::{Code, REQUESTS_MAX};
+use holdfast::control_plane::tokens::Role;
+use holdfast::model::Timestamp;
+use holdfast::seam::command::CommandError;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::{Connection, Executor, PgConnection};
+use tower::ServiceExt;
+
+use super::support::api::{Answer, Api, token_at};
+use super::support::data_plane::Mood;
+use super::support::sessions::{T, commit, offline, put, row, session_id};
+
+const METER: &str = "/v1/clusters/c/sessions/meter";
+const ASLEEP: &str = "/v1/clusters/c/sessions/asleep";
+
+/// The codes that were met, and a check that each is the one meant.
+#[derive(Default)]
+struct Met(BTreeSet<String>);
+
+impl Met {
+    #[track_caller]
+    fn code(&mut self, code: Code, answer: &Answer) {
+        let body = answer.expect_problem(code.as_str());
+        self.body(code, &body);
+    }
+
+    #[track_caller]
+    fn body(&mut self, code: Code, body: &Value) {
+        assert_eq!(body["code"], code.as_str(), "{body}");
+        assert_eq!(body["status"], code.status().as_u16(), "{body}");
+        assert_eq!(body["title"], code.title(), "{body}");
+        assert_eq!(body["type"], format!("urn:holdfast:problem:{}", code.as_str()), "{body}");
+        self.0.insert(code.as_str().to_owned());
+    }
+}
+
+#[tokio::test]
+async fn every_code_is_provoked() {
+    let mut met = Met::default();
+    let api = Api::with_clusters(&["c"]).await;
+    commit(&api.store, &[put(row(1, "meter")), put(offline(row(2, "asleep"), T))]).await;
+    api.clock.jump_millis(10_000);
+
+    what_is_sent(&api, &mut met).await;
+    who_asks(&api, &mut met).await;
+    what_contradicts(&api, &mut met).await;
+    what_the_service_cannot_do(&api, &mut met).await;
+    met.body(
+        Code::RequestTimeout,
+        &interrupted(&api, Body::from_stream(stream::pending::<Result<Bytes, String>>())).await,
+    );
+
+    let all: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str().to_owned()).collect();
+    assert_eq!(met.0, all, "a code that is not provoked here");
+}
+
+async fn what_is_sent(api: &Api, met: &mut Met) {
+    let admin = api.admin();
+    let send = async |body: String| admin.send(Method::POST, "/v1/clusters", Some(body)).await;
+    met.code(Code::InvalidJson, &send("{".to_owned()).await);
+    met.code(Code::InvalidBody, &send("{}".to_owned()).await);
+    met.code(Code::BodyTooLarge, &send(format!("\"{}\"", "x".repeat(65_536))).await);
+    let form = admin.header("content-type", "application/x-www-form-urlencoded");
+    met.code(
+        Code::UnsupportedMediaType,
+        &form.send(Method::POST, "/v1/clusters", Some("id=x".to_owned())).await,
+    );
+    met.code(Code::InvalidParameter, &admin.get("/v1/clusters?page_size=0").await);
+    met.code(Code::UnknownParameter, &admin.get("/v1/plans?page_size=1").await);
+    met.code(Code::PageTokenInvalid, &admin.get("/v1/clusters?page_token=x").await);
+    met.code(Code::InvalidHeader, &admin.header("if-match", "x").delete(METER).await);
+    met.code(Code::RouteNotFound, &admin.get("/v1/cluster").await);
+    let answer = admin.send(Method::PUT, "/v1/clusters", None).await;
+    met.code(Code::MethodNotAllowed, &answer);
+    assert_eq!(answer.header("allow"), "GET,HEAD,POST");
+    met.code(Code::MethodNotAllowed, &api.anonymous().send(Method::POST, "/livez", None).await);
+
+    let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err("the caller hung up".to_owned())]);
+    met.body(Code::InvalidRequest, &interrupted(api, Body::from_stream(broken)).await);
+    let unexpected = json!({"reason": "x"});
+    met.code(Code::InvalidBody, &admin.post(&format!("{METER}/disconnect"), &unexpected).await);
+}
+
+/// Creates a cluster with a body that does not arrive as it should, without a socket between.
+async fn interrupted(api: &Api, body: Body) -> Value {
+    let request = Request::post("/v1/clusters")
+        .header("content-type", "application/json")
+        .header("authorization", format!("Bearer {}", api.token(Role::Admin, None)))
+        .body(body)
+        .expect("a request");
+    tokio::time::pause();
+    let response = api.router.clone().oneshot(request).await.expect("an answer");
+    tokio::time::resume();
+    let body = axum::body::to_bytes(response.into_body(), 65_536).await.expect("a body");
+    serde_json::from_slice(&body).expect("json")
+}
+
+async fn who_asks(api: &Api, met: &mut Met) {
+    met.code(Code::TokenMissing, &api.anonymous().get("/v1/plans").await);
+    let basic = api.anonymous().header("authorization", "Basic YWRhOng=");
+    met.code(Code::TokenMissing, &basic.get("/v1/plans").await);
+    met.code(Code::TokenInvalid, &api.with_token("x").get("/v1/plans").await);
+    let expired = token_at(Role::Admin, None, Timestamp::from_millis(T.as_millis() - 120_000));
+    met.code(Code::TokenExpired, &api.with_token(&expired).get("/v1/plans").await);
+    let viewer = api.with_token(&api.token(Role::Viewer, None));
+    met.code(Code::Forbidden, &viewer.delete(METER).await);
+}
+
+async fn what_contradicts(api: &Api, met: &mut Met) {
+    let admin = api.admin();
+    let quota = "/v1/clusters/c/quota";
+    met.code(Code::ClusterNotFound, &admin.get("/v1/clusters/x").await);
+    met.code(Code::SessionNotFound, &admin.get("/v1/clusters/c/sessions/x").await);
+    met.code(Code::ClusterExists, &admin.post("/v1/clusters", &json!({"id": "c"})).await);
+    met.code(Code::PreconditionRequired, &admin.put(quota, &json!({})).await);
+    met.code(Code::PreconditionFailed, &admin.header("if-match", "\"9\"").put(quota, &json!({})).await);
+    met.code(
+        Code::SessionSuperseded,
+        &admin.delete(&format!("{METER}?if_session_id={}", session_id(9))).await,
+    );
+    met.code(Code::SessionNotConnected, &admin.post(&format!("{ASLEEP}/disconnect"), &json!({})).await);
+    let expiry = |seconds: u32| json!({"expiry": {"interval_seconds": seconds}});
+    met.code(Code::ExpiryInPast, &admin.patch(ASLEEP, &expiry(5)).await);
+    met.code(Code::ExpiryAboveCeiling, &admin.patch(ASLEEP, &expiry(259_201)).await);
+    admin.patch("/v1/clusters/c", &json!({"delete_protection": true})).await.expect(200);
+    met.code(Code::ClusterProtected, &admin.delete("/v1/clusters/c").await);
+}
+
+async fn what_the_service_cannot_do(api: &Api, met: &mut Met) {
+    let admin = api.admin();
+    api.data_plane.be(Mood::Fails(CommandError::TimedOut));
+    met.code(Code::NotConfirmed, &admin.delete(METER).await);
+    met.code(Code::NotConfirmed, &admin.post("/v1/clusters", &json!({"id": "late"})).await);
+    met.code(Code::DataPlaneUnavailable, &admin.get("/v1/clusters/c/usage").await);
+    met.code(Code::NotReady, &api.anonymous().get("/readyz").await);
+    overloaded(api, met).await;
+    api.data_plane.be(Mood::Works);
+    api.anonymous().get("/readyz").await.expect(200);
+
+    let mut connection = PgConnection::connect_with(&api.database.options()).await.expect("connect");
+    connection.execute("UPDATE clusters SET plan = 'gone' WHERE id = 'c'").await.expect("spoil a row");
+    let broken = admin.get("/v1/clusters/c/usage").await;
+    met.code(Code::Internal, &broken);
+    assert!(!broken.text.contains("gone") && !broken.text.contains("plan"), "{}", broken.text);
+
+    api.database.go_away().await;
+    met.code(Code::StoreUnavailable, &admin.get("/v1/clusters").await);
+    met.code(Code::NotReady, &api.anonymous().get("/readyz").await);
+    api.anonymous().get("/livez").await.expect(200);
+    api.database.come_back().await;
+    admin.get("/v1/clusters").await.expect(200);
+    api.anonymous().get("/readyz").await.expect(200);
+}
+
+/// Fills every place with a question that is not answered.
+async fn overloaded(api: &Api, met: &mut Met) {
+    api.data_plane.be(Mood::Silent);
+    let (before, admin) = (api.data_plane.commands(), api.admin());
+    let waiting = (0..REQUESTS_MAX).map(|_| admin.get("/v1/clusters/c/usage"));
+    let waiting = futures_util::future::join_all(waiting);
+    let one_more = async {
+        while api.data_plane.commands() < before + REQUESTS_MAX {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        met.code(Code::Overloaded, &admin.get("/v1/plans").await);
+        api.anonymous().get("/livez").await.expect(200);
+    };
+    let (answers, ()) = tokio::join!(waiting, one_more);
+    assert!(answers.iter().all(|answer| answer.status == 503));
+    admin.get("/v1/plans").await.expect(200);
+}
+
+#[tokio::test]
+async fn a_well_formed_request_id_comes_back() {
+    let api = Api::start().await;
+    let named = api.anonymous().header("x-request-id", "trace-7");
+    assert_eq!(named.get("/livez").await.header("x-request-id"), "trace-7");
+    assert_eq!(named.get("/nowhere").await.expect_problem("route_not_found")["request_id"], "trace-7");
+    let bad = api.anonymous().header("x-request-id", "two words");
+    assert_ne!(bad.get("/livez").await.header("x-request-id"), "two words");
+}
+
+#[tokio::test]
+async fn a_change_is_carried_through_when_its_caller_hangs_up() {
+    let api = Api::start().await;
+    api.data_plane.be(Mood::Silent);
+    let (before, admin) = (api.data_plane.commands(), api.admin());
+    let body = json!({"id": "c"});
+    let hasty = admin.post("/v1/clusters", &body);
+    // Until the data plane was asked to enforce it; then the connection is dropped.
+    let asked = async {
+        while api.data_plane.commands() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        _ = hasty => panic!("nobody answers"),
+        () = asked => {}
+    }
+    assert!(api.desired.borrow().clusters.len() == 1, "committed and published");
+}
+
+#[tokio::test]
+async fn desired_state_is_published_again_when_the_database_returns() {
+    let api = Api::start().await;
+    let stop = tokio_util::sync::CancellationToken::new();
+    let publisher = std::sync::Arc::clone(&api.publisher);
+    let running = tokio::spawn({
+        let stop = stop.clone();
+        async move { publisher.run(stop).await }
+    });
+    // Written past the API, as another process would.
+    let mut tx = api.store.begin().await.expect("begin");
+    tx.insert_cluster(&super::support::sessions::new_cluster("other"), T).await.expect("insert");
+    tx.commit().await.expect("commit");
+    api.publisher.nudge();
+    let mut desired = api.desired.clone();
+    let seen = desired.wait_for(|state| state.clusters.len() == 1);
+    tokio::time::timeout(Duration::from_secs(10), seen).await.expect("in time").expect("published");
+
+    api.database.go_away().await;
+    api.publisher.nudge();
+    assert_eq!(api.desired.borrow().clusters.len(), 1, "the last state stays in force");
+    api.database.come_back().await;
+    let mut tx = api.store.begin().await.expect("begin");
+    tx.insert_cluster(&super::support::sessions::new_cluster("third"), T).await.expect("insert");
+    tx.commit().await.expect("commit");
+    let seen = desired.wait_for(|state| state.clusters.len() == 2);
+    tokio::time::timeout(Duration::from_secs(20), seen).await.expect("in time").expect("published");
+    stop.cancel();
+    running.await.expect("it ends when told to");
+}
