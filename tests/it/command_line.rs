@@ -34,6 +34,8 @@ async fn a_bad_value_is_named_with_its_flag_and_what_is_allowed() {
         ),
         (vec!["serve", "--mqtts", "127.0.0.1:0"], "--mqtts needs --tls-cert and --tls-key"),
         (vec!["serve", "--tls-cert", "c.pem"], "--tls-cert needs --tls-key"),
+        (vec!["serve", "--proxy-protocol", "quic"], "expected some of mqtt, mqtts, ws, wss"),
+        (vec!["serve", "--listener-cluster", "ws=a"], "--listener-cluster names ws, a listener that is off"),
         (vec!["serve", "--config", "/nowhere"], "--config /nowhere: cannot be read: No such file"),
         (vec!["serve", "--verbose"], "unexpected argument '--verbose'"),
         (vec!["token", "create", "--role", "root"], "[possible values: viewer, operator, admin]"),
@@ -54,34 +56,21 @@ async fn a_bad_value_is_named_with_its_flag_and_what_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_transport_that_does_not_exist_yet_is_refused_and_not_left_out() {
-    let tls = ["--tls-cert", "c.pem", "--tls-key", "k.pem"];
-    for flag in ["--mqtts", "--ws", "--wss", "--quic"] {
-        let output = run(&[&["serve", flag, "127.0.0.1:0"], &tls[..]].concat()).await;
-        let said = refusal(&output, 2);
-        assert!(
-            said.contains(&format!("{flag} 127.0.0.1:0: this version serves MQTT over plain TCP only")),
-            "{said}"
-        );
-    }
-}
-
-#[tokio::test]
 async fn a_flag_beats_the_environment_and_that_beats_the_file() {
     let temp = TempDir::new().expect("a directory");
     let file = temp.path().join("holdfast.toml");
-    std::fs::write(&file, "ws = '127.0.0.1:3'\n").expect("written");
-    // A listener that is refused says which address it was given.
+    std::fs::write(&file, "tls-cert = '/from-file'\ntls-key = '/key'\n").expect("written");
+    // A certificate that cannot be read is named, before anything else is done.
     let given = async |variable: Option<&str>, flag: Option<&str>| {
         let mut command = program();
         command.arg("serve").arg("--config").arg(&file);
-        command.envs(variable.map(|value| ("HOLDFAST_WS", value)));
-        command.args(flag.iter().flat_map(|value| ["--ws", *value]));
-        refusal(&command.output().await.expect("the program starts"), 2)
+        command.envs(variable.map(|value| ("HOLDFAST_TLS_CERT", value)));
+        command.args(flag.iter().flat_map(|value| ["--tls-cert", *value]));
+        refusal(&command.output().await.expect("the program starts"), 1)
     };
-    assert!(given(None, None).await.contains("--ws 127.0.0.1:3:"));
-    assert!(given(Some("127.0.0.1:2"), None).await.contains("--ws 127.0.0.1:2:"));
-    assert!(given(Some("127.0.0.1:2"), Some("127.0.0.1:1")).await.contains("--ws 127.0.0.1:1:"));
+    assert!(given(None, None).await.contains("--tls-cert /from-file: cannot be read"));
+    assert!(given(Some("/from-variable"), None).await.contains("--tls-cert /from-variable: cannot be read"));
+    assert!(given(Some("/from-variable"), Some("/flag")).await.contains("--tls-cert /flag: cannot be read"));
 }
 
 #[tokio::test]
