@@ -65,8 +65,8 @@ async fn serve_with(
     store.recover_after_restart(clock.wall()).await.context("cannot recover the sessions")?;
     let secret = bootstrap::first_start(config, &store, clock).await?;
 
-    let (published, desired_state) = desired::channel();
-    let publisher = Arc::new(DesiredPublisher::new(store.clone(), published));
+    let (snapshots, desired_state) = desired::channel();
+    let publisher = Arc::new(DesiredPublisher::new(store.clone(), snapshots));
     publisher.refresh().await.context("cannot read the clusters")?;
     let (commands, orders) = command::channel();
 

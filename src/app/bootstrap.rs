@@ -12,7 +12,7 @@ use crate::store::{NewCluster, Store};
 
 /// How long the administrator's token of the first start is good for: ten years. Whoever can read it
 /// can read the secret beside it.
-const ADMIN_TOKEN_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
+const ADMIN_TOKEN_TTL: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// The plan of `default`, outside `--dev`.
 const DEFAULT_PLAN: &str = "basic";
@@ -56,7 +56,7 @@ async fn default_cluster(dev: bool, store: &Store, clock: &Clock) -> anyhow::Res
         let open = cluster.allow_anonymous && cluster.plan == DEV_PLAN;
         if !open {
             cluster.allow_anonymous = true;
-            cluster.plan = DEV_PLAN.to_owned();
+            DEV_PLAN.clone_into(&mut cluster.plan);
             tx.update_cluster(&cluster, clock.wall()).await?;
         }
     }

@@ -62,6 +62,8 @@ async fn load(worker: &mut Worker, store: &Store) -> anyhow::Result<()> {
         let page = store.load(after, LOAD_AT_ONCE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.row.session_id);
-        page.into_iter().for_each(|stored| worker.restore(stored));
+        for stored in page {
+            worker.restore(stored);
+        }
     }
 }

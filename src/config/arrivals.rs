@@ -11,11 +11,11 @@ use crate::model::ClusterId;
 #[command(next_help_heading = "Arriving clients")]
 pub struct ArrivalFlags {
     /// Listeners that stand behind a proxy and take only connections with a PROXY protocol header (v1
-    /// or v2), such as mqtt,mqtts [none]
+    /// or v2), such as mqtt,mqtts (none by default)
     #[arg(long, env = "HOLDFAST_PROXY_PROTOCOL", value_name = "LISTENERS", value_parser = ListenerSet::parse)]
     pub proxy_protocol: Option<ListenerSet>,
     /// Domain whose host names {cluster}.DOMAIN choose the cluster, by TLS server name or WebSocket
-    /// host [none]
+    /// host (none by default)
     #[arg(long, env = "HOLDFAST_DOMAIN", value_name = "DOMAIN", value_parser = Domain::parse)]
     pub domain: Option<Domain>,
     /// Clusters of listeners for clients that name none, such as mqtts=fleet,ws=web [default: default]

@@ -8,8 +8,9 @@ use smallvec::SmallVec;
 use super::Cluster;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::shared_group::{Member, SharedGroup, Waiting};
-use crate::data_plane::broker::subscription_index::SubscriptionIndex;
+use crate::data_plane::broker::subscription_index::{FilterEntry, SubscriptionIndex};
 use crate::data_plane::message_log::MessageLog;
+use crate::data_plane::session::Session;
 use crate::data_plane::session::outbound::Delivery;
 use crate::data_plane::session::transmit::Sent;
 use crate::model::{FilterId, GroupId, Message, Now, QoS, Seq, Subscription, TopicFilter};
@@ -122,7 +123,7 @@ impl<L: MessageLog> Cluster<L> {
         let ids: SmallVec<[GroupId; 4]> = filters
             .iter()
             .filter_map(|id| self.index.filter(*id))
-            .flat_map(|f| f.groups())
+            .flat_map(FilterEntry::groups)
             .copied()
             .collect();
         for id in &ids {
@@ -172,7 +173,7 @@ impl<L: MessageLog> Cluster<L> {
             &waiting.message,
             random,
             |slot| sessions.get(slot.0 as usize).is_some_and(|session| session.link.is_some()),
-            |slot| sessions.get(slot.0 as usize).is_some_and(|session| session.has_room()),
+            |slot| sessions.get(slot.0 as usize).is_some_and(Session::has_room),
         );
         let Some(member) = member else { return Offered::NobodyHasRoom(waiting) };
         let session = &mut sessions[member.slot.0 as usize];
@@ -270,7 +271,9 @@ impl<L: MessageLog> Cluster<L> {
         if session_ends {
             let bound: Vec<Delivery> =
                 session.outbound.exchanges().map(|exchange| exchange.delivery.clone()).collect();
-            bound.iter().for_each(|delivery| self.consumed_by_group(delivery));
+            for delivery in &bound {
+                self.consumed_by_group(delivery);
+            }
         }
         let mut groups: SmallVec<[GroupId; 4]> = SmallVec::new();
         for Delivery { group, seq, message, .. } in returned {

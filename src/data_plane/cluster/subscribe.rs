@@ -274,12 +274,11 @@ impl<L: MessageLog> Cluster<L> {
         session.outbound.position = tail;
         for held in &mut session.subscriptions {
             held.start = tail;
-            match held.group {
-                Some(group) => groups.make_durable(group, index, tail),
-                None => {
-                    let subscriber = Subscriber::new(slot, &held.subscription, held.assured);
-                    index.put(&held.subscription.filter, subscriber);
-                }
+            if let Some(group) = held.group {
+                groups.make_durable(group, index, tail);
+            } else {
+                let subscriber = Subscriber::new(slot, &held.subscription, held.assured);
+                index.put(&held.subscription.filter, subscriber);
             }
         }
         if let Some(link) = session.link.as_mut() {

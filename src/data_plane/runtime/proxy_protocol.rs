@@ -121,11 +121,10 @@ fn client_address(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     if header.starts_with(v2::PROTOCOL_PREFIX) {
         let header = v2::Header::try_from(header)?;
         return Ok(match (header.command, header.addresses) {
-            // The proxy's own connection (2.2).
-            (v2::Command::Local, _) => None,
+            // 2.2: LOCAL is the proxy's own connection.
+            (v2::Command::Local, _) | (_, v2::Addresses::Unix(_) | v2::Addresses::Unspecified) => None,
             (_, v2::Addresses::IPv4(ip)) => Some((ip.source_address, ip.source_port).into()),
             (_, v2::Addresses::IPv6(ip)) => Some((ip.source_address, ip.source_port).into()),
-            (_, v2::Addresses::Unix(_) | v2::Addresses::Unspecified) => None,
         });
     }
     Ok(match v1::Header::try_from(header)?.addresses {

@@ -132,7 +132,7 @@ impl Quic {
         }
         let refuse_others = async {
             while let Some(incoming) = endpoint.accept().await {
-                incoming.refuse()
+                incoming.refuse();
             }
         };
         let _ = timeout(GOODBYE_WITHIN, async {

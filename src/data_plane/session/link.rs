@@ -25,6 +25,7 @@ pub struct Origin {
 }
 
 /// One attachment. Made by CONNECT, gone with the connection.
+#[allow(clippy::struct_excessive_bools)] // independent facts, each for a reader of its own
 #[derive(Debug)]
 pub struct Link {
     /// Which connection.

@@ -288,8 +288,8 @@ mod tests {
     #[test]
     fn acknowledgements_end_exchanges_in_any_order() {
         let mut outbound = Outbound { position: Seq(5), ..Outbound::default() };
-        for seq in 1..=5 {
-            assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, seq), T0), Some(id(seq as u16)));
+        for n in 1..=5 {
+            assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, n.into()), T0), Some(id(n)));
         }
         assert!(!outbound.has_room(5) && outbound.has_room(6));
         assert!(outbound.acknowledged(id(3)).is_some());

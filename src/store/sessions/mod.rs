@@ -1,6 +1,6 @@
 //! Session records: one row for each session, one session for each client of a cluster.
 //!
-//! Two writers share a row and never a column: the data plane writes by batches ([`write`]), an
+//! Two writers share a row and never a column: the data plane writes by batches ([`mod@write`]), an
 //! operator's order comes through [`Tx`](super::Tx) ([`records`]). What follows from both,
 //! `expires_at`, is a generated column.
 

@@ -57,7 +57,7 @@ impl Authority {
             [SERVER_NAME.to_owned(), DOMAIN.to_owned(), format!("*.{DOMAIN}"), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).expect("names");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.sign(params)
+        self.sign(&params)
     }
 
     /// Signs a certificate for a client.
@@ -65,10 +65,10 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name = name(common_name);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.sign(params)
+        self.sign(&params)
     }
 
-    fn sign(&self, params: CertificateParams) -> Identity {
+    fn sign(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Identity { certificate: certificate.der().clone(), pem: certificate.pem(), key }

@@ -114,17 +114,15 @@ pub(crate) async fn websocket(
         let mut out = BytesMut::new();
         loop {
             tokio::select! {
-                written = far.read_buf(&mut out) => match written {
-                    Ok(1..) => {
-                        if frames.send(Message::binary(out.split())).await.is_err() {
-                            return;
-                        }
-                    }
-                    _ => {
+                written = far.read_buf(&mut out) => {
+                    if !matches!(written, Ok(1..)) {
                         drop(frames.close().await);
                         return;
                     }
-                },
+                    if frames.send(Message::binary(out.split())).await.is_err() {
+                        return;
+                    }
+                }
                 message = frames.next() => match message {
                     Some(Ok(message)) if message.is_binary() => {
                         if far.write_all(message.as_payload()).await.is_err() {

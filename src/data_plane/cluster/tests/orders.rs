@@ -38,12 +38,11 @@ fn disconnect_and_destroy_are_answered_when_the_socket_is_closed_and_the_record_
             assert_eq!(Some((answer.session_id, answer.epoch)), met);
             assert!(answer.was_online);
             let row = world.records.row("c");
-            match order {
-                Order::Destroy => assert!(row.is_none()),
-                _ => {
-                    let cause = row.and_then(|row| row.disconnect.clone()).expect("offline");
-                    assert_eq!((&*cause.reason, cause.by), ("administrative", EndedBy::Operator));
-                }
+            if order == Order::Destroy {
+                assert!(row.is_none());
+            } else {
+                let cause = row.and_then(|row| row.disconnect.clone()).expect("offline");
+                assert_eq!((&*cause.reason, cause.by), ("administrative", EndedBy::Operator));
             }
             world.sockets_linger = false;
             world.records.mode = Mode::Prompt;

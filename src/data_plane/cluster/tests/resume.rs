@@ -21,9 +21,9 @@ fn offline_messages_come_in_publish_order_without_subscribing_again() {
         world.publish_numbers(publisher, "t/a", Q1, 0..10);
         let (subscriber, present) = world.connect_present(&hello);
         assert_eq!(present, hello.0.version != ProtocolVersion::V3_1, "3.1 has no such flag");
-        let publishes = world.drain(subscriber);
-        assert_eq!(texts(&publishes), numbers(0..10));
-        assert!(publishes.iter().all(|publish| !publish.dup && publish.qos == Q1 && !publish.retain));
+        let received = world.drain(subscriber);
+        assert_eq!(texts(&received), numbers(0..10));
+        assert!(received.iter().all(|publish| !publish.dup && publish.qos == Q1 && !publish.retain));
         world.cut(subscriber);
         let subscriber = world.connect(&hello);
         assert_eq!(world.take(subscriber), [], "nothing that was acknowledged comes again");
