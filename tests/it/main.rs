@@ -12,6 +12,7 @@ mod command_line;
 mod conformance;
 mod import_rules;
 mod lifecycle;
+mod outage;
 mod packaging;
 mod packets;
 mod store_clusters;

@@ -110,6 +110,12 @@ impl Server {
         self.ready.address(name)
     }
 
+    /// The database of the test run that it uses.
+    #[track_caller]
+    pub(crate) fn database(&self) -> &TestDatabase {
+        self.database.as_ref().expect("a database of the test run")
+    }
+
     /// The administrator as a caller.
     pub(crate) fn api(&self) -> Api {
         let token = std::fs::read_to_string(self.data_path().join("admin.token")).expect("an admin.token");
