@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use holdfast::data_plane::protocol::{Decoder, Violation};
 use holdfast::model::ProtocolVersion::{self, V3_1, V3_1_1, V5};
 
-use super::notation::bytes;
 use super::packets::Side;
 use super::{decode_one, decoder_for};
+use crate::support::notation::bytes;
 
 /// As many as the tables are promised to hold.
 const ROWS_MIN: usize = 120;

@@ -4,7 +4,6 @@
 mod any_bytes;
 mod differential;
 mod invalid;
-mod notation;
 mod packets;
 mod reason_codes;
 mod replay;

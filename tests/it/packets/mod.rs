@@ -21,7 +21,6 @@
 //!
 //! The scripts of a folder run one after the other against one server.
 
-mod peer;
 mod script;
 
 use std::path::{Path, PathBuf};

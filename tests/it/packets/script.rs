@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use super::peer::{Next, Peer};
-use crate::support::mqtt::hex;
+use crate::support::mqtt::{RawClient, hex};
 use crate::support::notation::{Names, Pattern};
 
 /// A script as read.
@@ -52,7 +51,7 @@ struct Stage<'a> {
     server: SocketAddr,
     /// What `%` stands for.
     own_word: &'a str,
-    peers: HashMap<String, Peer>,
+    peers: HashMap<String, RawClient>,
     names: Names,
 }
 
@@ -165,35 +164,31 @@ impl Stage<'_> {
     async fn send(&mut self, peer: &str, text: &str) -> Result<(), String> {
         let bytes = self.pattern(text)?.bytes(&self.names)?;
         if !self.peers.contains_key(peer) {
-            self.peers.insert(peer.to_owned(), Peer::open(self.server).await?);
+            self.peers.insert(peer.to_owned(), RawClient::open(self.server).await);
         }
-        self.peer(peer)?.send(&bytes).await
+        self.peer(peer)?.try_send(&bytes).await
     }
 
     async fn expect(&mut self, peer: &str, text: &str) -> Result<(), String> {
         let pattern = self.pattern(text)?;
-        match self.next(peer).await? {
-            Next::Packet(packet) if pattern.matches(&packet, &mut self.names) => Ok(()),
-            Next::Packet(packet) => Err(format!("expected {text}, got {}", hex(&packet))),
-            Next::End => Err(format!("expected {text}, got the end")),
+        match self.peer(peer)?.try_packet().await? {
+            Some(packet) if pattern.matches(&packet, &mut self.names) => Ok(()),
+            Some(packet) => Err(format!("expected {text}, got {}", hex(&packet))),
+            None => Err(format!("expected {text}, got the end")),
         }
     }
 
     async fn expect_end(&mut self, peer: &str) -> Result<(), String> {
-        match self.next(peer).await? {
-            Next::End => {
+        match self.peer(peer)?.try_packet().await? {
+            None => {
                 self.peers.remove(peer);
                 Ok(())
             }
-            Next::Packet(packet) => Err(format!("expected the end, got {}", hex(&packet))),
+            Some(packet) => Err(format!("expected the end, got {}", hex(&packet))),
         }
     }
 
-    async fn next(&mut self, peer: &str) -> Result<Next, String> {
-        self.peer(peer)?.next().await
-    }
-
-    fn peer(&mut self, peer: &str) -> Result<&mut Peer, String> {
+    fn peer(&mut self, peer: &str) -> Result<&mut RawClient, String> {
         self.peers.get_mut(peer).ok_or_else(|| format!("@{peer} has no connection"))
     }
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::PATIENCE;
+use super::{PATIENCE, notation};
 
 /// What carries bytes both ways.
 pub(crate) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -33,7 +33,7 @@ impl RawClient {
 
     /// Sends bytes as they are.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("in time").expect("an open connection");
+        self.try_send(bytes).await.expect("an open connection");
     }
 
     /// Sends bytes to a server that may have closed the connection.
@@ -41,85 +41,82 @@ impl RawClient {
         drop(timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("in time"));
     }
 
-    /// Sends `10 0c …`; blanks do not count, and text in quotes stands for its bytes.
+    /// Sends bytes, and tells why not.
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let sent = timeout(PATIENCE, self.stream.write_all(bytes)).await;
+        sent.map_err(|_| "the server does not read".to_owned())?.map_err(|error| format!("send: {error}"))
+    }
+
+    /// Sends what is written down in the notation of [`super::notation`].
     pub(crate) async fn send_hex(&mut self, hex: &str) {
-        let bytes: Vec<u8> =
-            parse(hex).into_iter().map(|byte| byte.expect("no wildcard in what is sent")).collect();
-        self.send(&bytes).await;
+        self.send(&notation::bytes(hex)).await;
     }
 
     /// Reads one whole packet.
     pub(crate) async fn packet(&mut self) -> Vec<u8> {
-        self.try_packet().await.expect("a packet, not the end of the connection")
+        self.packet_or_end().await.expect("a packet, not the end of the connection")
     }
 
     /// Reads one whole packet, or the end of the connection.
     pub(crate) async fn packet_or_end(&mut self) -> Option<Vec<u8>> {
-        self.try_packet().await
+        self.try_packet().await.expect("a whole packet in time")
     }
 
-    /// Reads one whole packet and compares it; `??` stands for any byte.
+    /// Reads one whole packet and compares it with what is written down in the notation of
+    /// [`super::notation`].
     #[track_caller]
     pub(crate) fn expect_hex<'a>(&'a mut self, expected: &'a str) -> impl Future<Output = Vec<u8>> + 'a {
         let caller = std::panic::Location::caller();
         async move {
             let packet = self.packet().await;
-            assert!(matches(&packet, expected), "{caller}: expected {expected}, got {}", hex(&packet));
+            assert!(
+                notation::matches(&packet, expected),
+                "{caller}: expected {expected}, got {}",
+                hex(&packet)
+            );
             packet
         }
     }
 
     /// The server must close the connection without another byte.
     pub(crate) async fn expect_closed(&mut self) {
-        if let Some(packet) = self.try_packet().await {
+        if let Some(packet) = self.packet_or_end().await {
             panic!("expected the end of the connection, got {}", hex(&packet));
         }
     }
 
-    /// One packet, or `None` when the connection ends before it.
-    async fn try_packet(&mut self) -> Option<Vec<u8>> {
-        let read = async {
-            let mut packet = vec![self.stream.read_u8().await.ok()?];
-            let mut length = 0_usize;
-            for shift in [0, 7, 14, 21] {
-                let byte = self.stream.read_u8().await.expect("a whole packet");
-                packet.push(byte);
-                length |= usize::from(byte & 0x7f) << shift;
-                if byte & 0x80 == 0 {
-                    break;
-                }
+    /// One packet, or `None` when the connection ends before it. A reset is an end too: the server closes
+    /// while bytes are on their way to it.
+    pub(crate) async fn try_packet(&mut self) -> Result<Option<Vec<u8>>, String> {
+        let packet = timeout(PATIENCE, self.read_packet()).await;
+        packet
+            .map_err(|_| format!("nothing within {} s, neither a packet nor the end", PATIENCE.as_secs()))?
+    }
+
+    async fn read_packet(&mut self) -> Result<Option<Vec<u8>>, String> {
+        let Ok(first) = self.stream.read_u8().await else { return Ok(None) };
+        let cut_off = |error: std::io::Error| format!("{error} within a packet");
+        let mut packet = vec![first];
+        let mut length = 0_usize;
+        for shift in [0, 7, 14, 21] {
+            let byte = self.stream.read_u8().await.map_err(cut_off)?;
+            packet.push(byte);
+            length |= usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                break;
             }
-            let start = packet.len();
-            packet.resize(start + length, 0);
-            self.stream.read_exact(&mut packet[start..]).await.expect("a whole packet");
-            Some(packet)
-        };
-        timeout(PATIENCE, read).await.expect("something from the server in time")
+        }
+        let start = packet.len();
+        packet.resize(start + length, 0);
+        self.stream.read_exact(&mut packet[start..]).await.map_err(cut_off)?;
+        Ok(Some(packet))
     }
 }
 
 /// A CONNECT of MQTT 5 without a will or credentials; keep-alive 60 s.
 pub(crate) fn connect_v5(client_id: &str, clean_start: bool, expiry_secs: u32) -> Vec<u8> {
-    let mut body = parse_exact("00 04 'MQTT' 05");
-    body.push(if clean_start { 0x02 } else { 0x00 });
-    body.extend([0x00, 0x3c, 0x05, 0x11]);
-    body.extend(expiry_secs.to_be_bytes());
-    body.extend(u16::try_from(client_id.len()).expect("a short id").to_be_bytes());
-    body.extend(client_id.as_bytes());
-    let mut packet = vec![0x10, u8::try_from(body.len()).expect("a short packet")];
-    assert!(body.len() < 128, "one byte of length");
-    packet.append(&mut body);
-    packet
-}
-
-/// Whether bytes are what is written down.
-pub(crate) fn matches(bytes: &[u8], expected: &str) -> bool {
-    let expected = parse(expected);
-    bytes.len() == expected.len()
-        && bytes
-            .iter()
-            .zip(expected)
-            .all(|(byte, expected)| expected.is_none_or(|expected| expected == *byte))
+    let flags = if clean_start { "02" } else { "00" };
+    notation::bytes(&format!("10 ~ s'MQTT' 05 {flags} 003c {{ 11 {expiry_secs:08x} }} s'{client_id}'"))
 }
 
 /// Bytes as they are written down.
@@ -127,48 +124,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-fn parse_exact(hex: &str) -> Vec<u8> {
-    parse(hex).into_iter().map(|byte| byte.expect("no wildcard")).collect()
-}
-
-/// Reads `10 0c 'MQTT' ??`; `None` is any byte.
-fn parse(text: &str) -> Vec<Option<u8>> {
-    let mut bytes = Vec::new();
-    for (n, part) in text.split('\'').enumerate() {
-        if n % 2 == 1 {
-            bytes.extend(part.bytes().map(Some));
-            continue;
-        }
-        let digits: String = part.split_whitespace().collect();
-        assert!(digits.len().is_multiple_of(2), "half a byte in {text:?}");
-        bytes.extend(digits.as_bytes().chunks(2).map(|pair| match pair {
-            b"??" => None,
-            pair => {
-                let pair = std::str::from_utf8(pair).expect("ASCII");
-                Some(u8::from_str_radix(pair, 16).unwrap_or_else(|_| panic!("{pair:?} in {text:?}")))
-            }
-        }));
-    }
-    bytes
-}
-
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_written_down_is_read_as_meant() {
-        assert_eq!(parse_exact("10 0c 00'MQ' ff"), [0x10, 0x0c, 0x00, b'M', b'Q', 0xff]);
-        assert!(matches(&[0x20, 0x02, 0x01, 0x00], "20 02 ?? 00"));
-        assert!(!matches(&[0x20, 0x02, 0x01, 0x01], "20 02 ?? 00"));
-        assert!(!matches(&[0x20, 0x02, 0x01], "20 02 ?? 00"));
-        assert_eq!(hex(&[0x0a, 0xff]), "0a ff");
-    }
 
     #[test]
     fn a_connect_is_what_the_standard_says() {
         let packet = connect_v5("ab", true, 60);
         assert!(
-            matches(&packet, "10 14 00 04 'MQTT' 05 02 00 3c 05 11 00 00 00 3c 00 02 'ab'"),
+            notation::matches(&packet, "10 14 00 04 'MQTT' 05 02 00 3c 05 11 00 00 00 3c 00 02 'ab'"),
             "{}",
             hex(&packet)
         );

@@ -38,6 +38,18 @@ enum Part {
     Measured(Vec<Part>),
 }
 
+/// The bytes that are written down, none of them uncertain.
+pub(crate) fn bytes(text: &str) -> Vec<u8> {
+    let bytes = Pattern::parse(text).and_then(|pattern| pattern.bytes(&Names::new()));
+    bytes.unwrap_or_else(|why| panic!("{text:?}: {why}"))
+}
+
+/// Whether bytes are what is written down.
+pub(crate) fn matches(bytes: &[u8], expected: &str) -> bool {
+    let pattern = Pattern::parse(expected).unwrap_or_else(|why| panic!("{expected:?}: {why}"));
+    pattern.matches(bytes, &mut Names::new())
+}
+
 impl Pattern {
     /// Reads the notation.
     ///
@@ -214,26 +226,22 @@ mod checker {
 
     use super::*;
 
-    fn bytes(text: &str) -> Result<Vec<u8>, String> {
+    fn bytes_of(text: &str) -> Result<Vec<u8>, String> {
         Pattern::parse(text)?.bytes(&Names::from([("id".to_owned(), vec![0, 7])]))
-    }
-
-    fn matches(text: &str, bytes: &[u8]) -> bool {
-        Pattern::parse(text).expect(text).matches(bytes, &mut Names::new())
     }
 
     #[test]
     fn stands_for_bytes() {
         assert_eq!(
-            bytes("82 ~ 000a { 0b01 } s'a/b' 01"),
+            bytes_of("82 ~ 000a { 0b01 } s'a/b' 01"),
             Ok(b"\x82\x0b\x00\x0a\x02\x0b\x01\x00\x03a/b\x01".to_vec())
         );
-        assert_eq!(bytes("'GET' 00ff"), Ok(b"GET\x00\xff".to_vec()));
-        assert_eq!(bytes("40 ~ $id"), Ok(b"\x40\x02\x00\x07".to_vec()));
-        assert_eq!(bytes("{}"), Ok(vec![0]));
-        assert_eq!(bytes("c0 ~ ; d0 ~ 'x'*3 ; e0"), Ok(b"\xc0\x00\xd0\x03xxx\xe0".to_vec()));
-        assert_eq!(bytes("s'ab'*2"), Ok(b"\x00\x04abab".to_vec()));
-        let long = bytes(&format!("~ '{}'", "x".repeat(300))).expect("bytes");
+        assert_eq!(bytes_of("'GET' 00ff"), Ok(b"GET\x00\xff".to_vec()));
+        assert_eq!(bytes_of("40 ~ $id"), Ok(b"\x40\x02\x00\x07".to_vec()));
+        assert_eq!(bytes_of("{}"), Ok(vec![0]));
+        assert_eq!(bytes_of("c0 ~ ; d0 ~ 'x'*3 ; e0"), Ok(b"\xc0\x00\xd0\x03xxx\xe0".to_vec()));
+        assert_eq!(bytes_of("s'ab'*2"), Ok(b"\x00\x04abab".to_vec()));
+        let long = bytes_of(&format!("~ '{}'", "x".repeat(300))).expect("bytes");
         assert_eq!((&long[..3], long.len()), (&b"\xac\x02x"[..], 302));
     }
 
@@ -242,25 +250,25 @@ mod checker {
         for wrong in
             ["0", "0g", "'open", "s'open", "{ 00", "00 }", "{ 00 ; }", "'x'*", "??", "...", "$other", "hello"]
         {
-            assert!(bytes(wrong).is_err(), "{wrong}");
+            assert!(bytes_of(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn expects_exactly_what_is_written() {
-        assert!(matches("20 ~ 00 00 { ... }", b"\x20\x06\x00\x00\x03\x21\x00\x01"));
-        assert!(matches("20 ~ ...", b"\x20\x02\x00\x00"));
-        assert!(matches("20 02 ?? 00", b"\x20\x02\x01\x00"));
-        assert!(matches("20 ~ { ... 12 ?? ... }", b"\x20\x04\x03\x07\x12\x00"));
-        assert!(!matches("20 ~ { ... 12 ?? ... }", b"\x20\x04\x03\x07\x13\x00"));
+        assert!(matches(b"\x20\x06\x00\x00\x03\x21\x00\x01", "20 ~ 00 00 { ... }"));
+        assert!(matches(b"\x20\x02\x00\x00", "20 ~ ..."));
+        assert!(matches(b"\x20\x02\x01\x00", "20 02 ?? 00"));
+        assert!(matches(b"\x20\x04\x03\x07\x12\x00", "20 ~ { ... 12 ?? ... }"));
+        assert!(!matches(b"\x20\x04\x03\x07\x13\x00", "20 ~ { ... 12 ?? ... }"));
         for wrong in
             [&b"\x20\x02\x01"[..], b"\x20\x02\x01\x01", b"\x20\x02\x01\x00\x00", b"\x21\x02\x01\x00", b""]
         {
-            assert!(!matches("20 02 ?? 00", wrong), "{wrong:?}");
+            assert!(!matches(wrong, "20 02 ?? 00"), "{wrong:?}");
         }
-        assert!(!matches("20 ~ 00 00 {}", b"\x20\x03\x00\x00\x01"), "a length without its content");
-        assert!(!matches("20 ~ ...", b"\x20\x03\x00\x00"), "a packet that is cut off");
-        assert!(!matches("20 ~ 00", b"\x20\x02\x00\x00"), "more content than expected");
+        assert!(!matches(b"\x20\x03\x00\x00\x01", "20 ~ 00 00 {}"), "a length without its content");
+        assert!(!matches(b"\x20\x03\x00\x00", "20 ~ ..."), "a packet that is cut off");
+        assert!(!matches(b"\x20\x02\x00\x00", "20 ~ 00"), "more content than expected");
     }
 
     #[test]
