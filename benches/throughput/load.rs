@@ -30,7 +30,7 @@ pub(crate) struct Scenario {
 /// Bytes of payload; the first four are the message's number.
 const PAYLOAD_BYTES: usize = 64;
 
-/// How many messages a publisher has unacknowledged (QoS 1, 2), or sends at once (QoS 0).
+/// How many messages a publisher has unacknowledged.
 const WINDOW: u32 = 64;
 
 /// How long a round may take before it counts as lost messages.
@@ -85,17 +85,13 @@ async fn publish(
                 qos,
                 retain: false,
                 topic: Some(topic.clone()),
-                packet_id: id.filter(|_| qos > QoS::AtMostOnce),
+                packet_id: id,
                 properties: PublishProperties::default(),
                 payload: Bytes::from(payload),
             }));
             sent += 1;
         }
         client.flush().await?;
-        if qos == QoS::AtMostOnce {
-            done = sent;
-            continue;
-        }
         for packet in client.receive().await? {
             match packet {
                 Packet::PubAck(_) | Packet::PubComp(_) => done += 1,

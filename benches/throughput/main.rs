@@ -3,7 +3,8 @@
 //! For each scenario the brokers take turns, round by round, so that a noisy machine troubles both.
 //! Every message carries its number; a round in which one is lost, repeated or out of order fails.
 //! Printed are medians: messages delivered per second, CPU time of the broker per message, and the
-//! ratios. Without mosquitto (`apt-get install mosquitto`) only Holdfast is measured.
+//! ratios. QoS 0 is not among the scenarios yet: a broker may drop it from a client that is behind, so a
+//! publisher that nothing holds back measures losses, not speed. Without mosquitto (`apt-get install mosquitto`) only Holdfast is measured.
 
 #![allow(clippy::print_stdout)] // a benchmark is read on standard output
 
@@ -19,8 +20,7 @@ use load::Scenario;
 /// Rounds of each broker in each scenario; the median counts.
 const ROUNDS: usize = 5;
 
-const SCENARIOS: [Scenario; 4] = [
-    Scenario { name: "50 pairs, QoS 0", pairs: 50, subscribers: 1, messages: 4_000, qos: QoS::AtMostOnce },
+const SCENARIOS: [Scenario; 3] = [
     Scenario { name: "50 pairs, QoS 1", pairs: 50, subscribers: 1, messages: 4_000, qos: QoS::AtLeastOnce },
     Scenario { name: "50 pairs, QoS 2", pairs: 50, subscribers: 1, messages: 1_000, qos: QoS::ExactlyOnce },
     Scenario {
