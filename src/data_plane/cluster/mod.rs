@@ -10,7 +10,8 @@
 //! reports the ticket ([`Cluster::record_committed`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`share`], [`detach`], [`orders`], [`time_passes`], [`restore`].
+//! [`subscribe`], [`share`], [`detach`], [`orders`], [`time_passes`], [`trim`],
+//! [`restore`].
 
 mod attach;
 mod deliver;
@@ -26,6 +27,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 mod time_passes;
+mod trim;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,6 +39,7 @@ use pending::Pending;
 use publish::FanOut;
 use share::Groups;
 use slab::Slab;
+use trim::Trimming;
 
 use super::broker::Slot;
 use super::broker::registry::Registry;
@@ -83,6 +86,7 @@ pub struct Cluster<L> {
     pending: Pending,
     effects: Effects,
     fan_out: FanOut,
+    trimming: Trimming,
     /// Whether the last record could not be committed: new persistent sessions are then refused
     /// before anything is changed.
     store_away: bool,
@@ -106,6 +110,7 @@ impl<L: MessageLog> Cluster<L> {
             pending: Pending::default(),
             effects: Effects::default(),
             fan_out: FanOut::default(),
+            trimming: Trimming::default(),
             store_away: false,
             swept_at: Monotonic::default(),
         }

@@ -253,6 +253,7 @@ impl<L: MessageLog> Cluster<L> {
         };
         if unused {
             self.log.forget(held.filter);
+            self.trimming.forget(held.filter);
         }
     }
 

@@ -1,12 +1,11 @@
-//! What happens because time passes: expiry, delayed wills, silent clients, repetition, trimming.
+//! What happens because time passes: expiry, delayed wills, silent clients, repetition.
 
 use super::Cluster;
 use super::detach::Ending;
 use crate::data_plane::broker::Slot;
-use crate::data_plane::broker::shared_group::SharedGroup;
 use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::ReasonCode;
-use crate::model::{FilterId, Monotonic, Now, Seq};
+use crate::model::{Monotonic, Now};
 
 /// How often connections and the log are looked at. Keep-alive is in seconds, so that is fine enough.
 const SWEEP_MILLIS: u64 = 1_000;
@@ -65,32 +64,5 @@ impl<L: MessageLog> Cluster<L> {
             session.repeat_unanswered(now, Monotonic::from_millis(before));
             effects.touch(*slot, session);
         }
-    }
-
-    /// Lets go of what every reader of a filter has consumed.
-    fn trim_log(&mut self) {
-        for filter in self.log.posted_filters() {
-            match self.consumed_through(filter) {
-                Some(seq) => self.log.trim(filter, seq),
-                None => self.log.forget(filter),
-            }
-        }
-    }
-
-    /// The position up to which all sessions that read `filter` have consumed it; `None` when none
-    /// reads it.
-    fn consumed_through(&mut self, filter: FilterId) -> Option<Seq> {
-        let Self { sessions, index, log, groups, .. } = self;
-        let entry = index.filter(filter)?;
-        let floors = entry.subscribers().iter().filter(|s| s.reads_log).map(|subscriber| {
-            let session = &mut sessions[subscriber.slot.0 as usize];
-            if session.link.as_ref().is_some_and(|link| link.caught_up) {
-                session.outbound.position = log.tail();
-            }
-            let start = session.subscriptions.iter().find(|held| held.filter == filter);
-            session.outbound.floor().max(start.map_or(Seq::ZERO, |held| held.start))
-        });
-        let groups = groups.reading(entry.groups()).map(SharedGroup::floor);
-        floors.chain(groups).min()
     }
 }

@@ -140,8 +140,8 @@ impl MessageLog for InMemoryLog {
         }
     }
 
-    fn posted_filters(&self) -> Vec<FilterId> {
-        self.postings.keys().copied().collect()
+    fn posted(&self) -> Vec<(FilterId, Seq)> {
+        self.postings.iter().filter_map(|(filter, posted)| Some((*filter, *posted.front()?))).collect()
     }
 
     fn kept_bytes(&self) -> u64 {

@@ -42,8 +42,8 @@ pub trait MessageLog {
     /// Nobody reads `filter` any longer.
     fn forget(&mut self, filter: FilterId);
 
-    /// Filters that have messages posted.
-    fn posted_filters(&self) -> Vec<FilterId>;
+    /// Filters that have messages posted, each with the position of its earliest.
+    fn posted(&self) -> Vec<(FilterId, Seq)>;
 
     /// How many bytes of messages are kept.
     fn kept_bytes(&self) -> u64;
