@@ -128,7 +128,7 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
 impl IntoParams for IfMatch {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let about = "The `ETag` that the record must have: a change is made to what was read or not at all.";
-        vec![optional_header("If-Match", about, "\"7\"")]
+        vec![optional_header("If-Match", about, "*")]
     }
 }
 

@@ -15,6 +15,7 @@ mod envelope;
 mod etag;
 mod extract;
 mod health;
+mod number;
 mod openapi;
 mod page;
 mod problem;

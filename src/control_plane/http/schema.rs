@@ -71,7 +71,7 @@ schemas! {
     QoS: integer("The greatest quality of service at which messages are sent.", 0, 2).examples([1]);
     RetainHandling: integer("When retained messages are sent: 0 at every SUBSCRIBE, 1 only at the first, 2 never.", 0, 2)
         .examples([0]);
-    PageSize: integer("How many items a page has at most. More than 1000 is lowered to 1000.", 1, i64::from(u32::MAX))
+    PageSize: integer("How many items a page has at most. More than 1000 is lowered to 1000.", 1, i64::MAX)
         .default(Some(PageSize::DEFAULT.into()))
         .examples([100]);
     Code: words(codes(), Code::ALL.iter().map(|code| code.as_str()));

@@ -7,10 +7,12 @@
 //!
 //! [`InMemoryLog`] keeps everything in this process: it survives a client's absence, not a restart.
 
+mod entry;
 mod in_memory;
 
 use std::sync::Arc;
 
+pub use entry::{Change, ClusterNo, Entry, FilterKey, Posted};
 pub use in_memory::InMemoryLog;
 
 use crate::model::{FilterId, Message, Seq};

@@ -8,7 +8,9 @@ use axum::http::header::{ETAG, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 use utoipa_axum::routes;
 
 use super::super::auth::{Caller, Scope};
@@ -101,6 +103,16 @@ fn tagged(cluster: Cluster) -> Response {
 #[serde(try_from = "String")]
 struct PlanName(String);
 
+impl PartialSchema for PlanName {
+    fn schema() -> RefOr<Schema> {
+        let names = Plan::ALL.map(|plan| plan.name);
+        let text = ObjectBuilder::new().schema_type(Type::String).description(Some("The name of a plan."));
+        text.enum_values(Some(names)).into()
+    }
+}
+
+impl ToSchema for PlanName {}
+
 impl TryFrom<String> for PlanName {
     type Error = String;
 
@@ -118,6 +130,7 @@ struct ListParams {
     /// How many clusters a page has at most: 1 to 1000, 100 when not sent; more is lowered.
     page_size: Option<PageSize>,
     /// Where the page begins: the `next_page_token` of the page before.
+    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
     page_token: Option<String>,
 }
 
@@ -161,7 +174,7 @@ struct ClusterCreate {
     labels: Labels,
     /// The plan whose quotas it has; `basic` when not sent. `GET /v1/plans` lists them.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, nullable = false, example = "basic")]
+    #[schema(nullable = false)]
     plan: Option<PlanName>,
     /// Whether a CONNECT without credentials is let in.
     #[serde(default)]
@@ -250,7 +263,7 @@ struct ClusterPatch {
     status: Option<ClusterStatus>,
     /// The plan whose quotas it has, where it sets none itself.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, nullable = false, example = "pro")]
+    #[schema(nullable = false)]
     plan: Option<PlanName>,
     /// Whether a CONNECT without credentials is let in.
     #[serde(default, deserialize_with = "present")]

@@ -12,6 +12,9 @@ pub(super) const LABELS_MAX: usize = 64;
 const KEY_BYTES_MAX: usize = 63;
 const TEXT_CHARS_MAX: usize = 255;
 
+/// A text without control characters, as a schema says it.
+const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
 /// A name for people: 1 to 255 characters, none of them a control character.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -122,7 +125,10 @@ impl PartialSchema for Name {
 
 impl PartialSchema for Labels {
     fn schema() -> RefOr<Schema> {
-        let value = ObjectBuilder::new().schema_type(Type::String).max_length(Some(TEXT_CHARS_MAX));
+        let value = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .max_length(Some(TEXT_CHARS_MAX))
+            .pattern(Some(PLAIN));
         map("The caller's own marks.", value.into(), serde_json::json!({"team": "metering"}))
     }
 }
@@ -133,7 +139,8 @@ impl PartialSchema for LabelsPatch {
             .schema_type(
                 [Type::String, Type::Null].into_iter().collect::<utoipa::openapi::schema::SchemaType>(),
             )
-            .max_length(Some(TEXT_CHARS_MAX));
+            .max_length(Some(TEXT_CHARS_MAX))
+            .pattern(Some(PLAIN));
         let about = "A value sets the label, null removes it, labels that are not named stay.";
         map(about, value.into(), serde_json::json!({"team": "metering", "trial": null}))
     }
@@ -145,7 +152,7 @@ impl ToSchema for LabelsPatch {}
 
 fn plain(about: &str) -> ObjectBuilder {
     let text = ObjectBuilder::new().schema_type(Type::String).description(Some(about));
-    text.max_length(Some(TEXT_CHARS_MAX)).pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]*$"))
+    text.max_length(Some(TEXT_CHARS_MAX)).pattern(Some(PLAIN))
 }
 
 fn map(about: &str, value: Schema, example: serde_json::Value) -> RefOr<Schema> {

@@ -12,6 +12,7 @@ use super::super::auth::Scope;
 use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath};
+use super::super::number::AtMost;
 use super::super::problem::{Problem, Result, data_plane_away};
 use super::super::routes::Routes;
 use super::super::state::{ApiState, DATA_PLANE_WAIT};
@@ -170,22 +171,6 @@ struct QuotaPut {
     session_expiry_max_seconds: Option<AtMost<{ Quota::SESSION_EXPIRY_MAX_SECS }>>,
 }
 
-/// A number from 0 to `MAX`.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "u64")]
-struct AtMost<const MAX: u32>(u32);
-
-impl<const MAX: u32> TryFrom<u64> for AtMost<MAX> {
-    type Error = String;
-
-    fn try_from(number: u64) -> Result<Self, Self::Error> {
-        match u32::try_from(number) {
-            Ok(number) if number <= MAX => Ok(Self(number)),
-            _ => Err(format!("at most {MAX}")),
-        }
-    }
-}
-
 impl From<QuotaPut> for QuotaOverrides {
     fn from(body: QuotaPut) -> Self {
         Self {
@@ -207,7 +192,7 @@ impl From<QuotaPut> for QuotaOverrides {
     put,
     path = "/v1/clusters/{cluster}/quota",
     tag = "clusters",
-    params(ClusterPath, ("If-Match" = String, Header, description = "The `ETag` of the quota that was read.")),
+    params(ClusterPath, ("If-Match" = String, Header, description = "The `ETag` of the quota that was read.", example = "*")),
     request_body = QuotaPut,
     responses((
         status = 200,

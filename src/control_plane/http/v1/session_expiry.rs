@@ -13,6 +13,7 @@ use super::super::auth::Scope;
 use super::super::code::Code;
 use super::super::etag::IfMatch;
 use super::super::extract::{self, Object, Query, SessionPath, Wait, present};
+use super::super::number::AtMost;
 use super::super::problem::{Problem, Result, command_failed};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
@@ -71,7 +72,7 @@ struct ExpiryInstant {
 #[serde(deny_unknown_fields)]
 struct ExpiryFields {
     #[serde(default, deserialize_with = "present")]
-    interval_seconds: Option<u32>,
+    interval_seconds: Option<AtMost<{ u32::MAX }>>,
     #[serde(default, deserialize_with = "present")]
     expires_at: Option<Timestamp>,
 }
@@ -81,7 +82,7 @@ impl TryFrom<Object<ExpiryFields>> for ExpiryOrder {
 
     fn try_from(Object(fields): Object<ExpiryFields>) -> Result<Self, Self::Error> {
         match (fields.interval_seconds, fields.expires_at) {
-            (Some(interval_seconds), None) => Ok(Self::Interval(ExpiryInterval { interval_seconds })),
+            (Some(AtMost(interval_seconds)), None) => Ok(Self::Interval(ExpiryInterval { interval_seconds })),
             (None, Some(expires_at)) => Ok(Self::At(ExpiryInstant { expires_at })),
             _ => Err("either interval_seconds or expires_at"),
         }

@@ -36,16 +36,17 @@ struct ListParams {
     /// Only the session of this client.
     client_id: Option<ClientId>,
     /// Only sessions whose client id begins with this, byte for byte.
-    #[param(max_length = 256, example = "meter-")]
+    #[param(min_length = 1, example = "meter-")]
     client_id_prefix: Option<String>,
     /// Only clients that speak this.
     protocol: Option<ProtocolVersion>,
     /// Only clients that gave this user name.
-    #[param(max_length = 65_535, example = "meter")]
+    #[param(min_length = 1, example = "meter")]
     username: Option<String>,
     /// How many sessions a page has at most: 1 to 1000, 100 when not sent; more is lowered.
     page_size: Option<PageSize>,
     /// Where the page begins: the `next_page_token` of the page before.
+    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
     page_token: Option<String>,
 }
 

@@ -73,6 +73,7 @@ struct ListParams {
     /// How many subscriptions a page has at most: 1 to 1000, 100 when not sent; more is lowered.
     page_size: Option<PageSize>,
     /// Where the page begins: the `next_page_token` of the page before.
+    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
     page_token: Option<String>,
 }
 
