@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::Slot;
 use super::topic_trie::TopicTrie;
-use crate::model::{FilterId, GroupId, QoS, Subscription, TopicFilter};
+use crate::model::{FilterId, FilterKey, GroupId, QoS, Subscription, TopicFilter};
 
 /// One session's subscription to one filter, as publishing needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ impl Subscriber {
 pub struct FilterEntry {
     /// A filter with this pattern; `$share/{group}/` before it means nothing here.
     pub filter: TopicFilter,
+    /// What its messages are found by on disk.
+    pub key: FilterKey,
     /// Those with a connection first, so that a publish never looks at the others.
     subscribers: Vec<Subscriber>,
     /// How many have a connection.
@@ -65,6 +67,7 @@ const INDEXED_FROM: usize = 32;
 impl FilterEntry {
     fn new(filter: TopicFilter) -> Self {
         Self {
+            key: FilterKey::of(filter.pattern()),
             filter,
             subscribers: Vec::new(),
             online: 0,

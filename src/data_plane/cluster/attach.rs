@@ -8,17 +8,17 @@ use uuid::Uuid;
 use super::detach::Ending;
 use super::effects::Farewell;
 use super::pending::{Attachment, Awaiting};
-use super::{Cluster, RecordOutcome};
+use super::{Cluster, RecordOutcome, facts};
 use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::admission::{Applicant, Refusal, admit, grant_expiry};
-use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode_within};
 use crate::data_plane::session::handshake::{
     ClientIdAsked, client_id_asked, expiry_asked_secs, receive_maximum,
 };
 use crate::data_plane::session::inbound::{AliasesIn, TOPIC_ALIAS_MAXIMUM};
-use crate::data_plane::session::link::{ConnId, Link, Origin};
+use crate::data_plane::session::link::{ConnId, Fetched, Link, Origin};
+use crate::data_plane::session::outgoing::Outgoing;
 use crate::data_plane::session::output::Output;
 use crate::data_plane::session::{HeldWill, Offline, RECEIVE_MAXIMUM, Session};
 use crate::model::{ClientId, Message, Now, ProtocolVersion, SessionExpiry, SessionId};
@@ -68,7 +68,7 @@ impl From<Refusal> for Refused {
     }
 }
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// Takes a CONNECT: attaches the connection to a session, or refuses it.
     ///
     /// A new persistent session's record is committed before its CONNACK; a resume's as well, unless
@@ -183,10 +183,17 @@ impl<L: MessageLog> Cluster<L> {
             caught_up: false,
             congested: false,
             touched: false,
-            out: Output::default(),
+            listed_as_held: false,
+            reading: false,
+            fetched: Fetched::default(),
+            out: Outgoing::default(),
         };
-        let session = self.session(slot);
+        let session = &mut self.sessions[slot.0 as usize];
         session.epoch = session.epoch.next();
+        if let Some(will) = &will {
+            session.is_written_down = true;
+            self.journal.change(vec![facts::will(session.id, will)]);
+        }
         session.will = will;
         session.inbound.attached();
         session.outbound.attached();

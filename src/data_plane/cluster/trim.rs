@@ -8,7 +8,6 @@ use std::collections::HashMap;
 
 use super::Cluster;
 use crate::data_plane::broker::shared_group::SharedGroup;
-use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::session::Session;
 use crate::model::{FilterId, Seq};
 
@@ -31,7 +30,7 @@ impl Trimming {
     }
 }
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// Lets go of what every reader of a filter has consumed.
     pub(super) fn trim_log(&mut self) {
         if self.trimming.todo.is_empty() {

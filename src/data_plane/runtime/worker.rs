@@ -18,12 +18,12 @@ use super::records::{RecordQueue, Report};
 use super::selection::{self, Asked};
 use crate::clock::Clock;
 use crate::data_plane::broker::Slot;
-use crate::data_plane::cluster::{Cluster, CommandId, ConnectRequest, Effects, Order};
-use crate::data_plane::message_log::InMemoryLog;
+use crate::data_plane::cluster::{Cluster, CommandId, ConnectRequest, Effects, Memory, Order};
+use crate::data_plane::message_log::{ClusterNo, RecentLog};
 use crate::data_plane::protocol::{ConnAck, Packet, Violation, encode};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::output::Output;
-use crate::model::{ClusterId, DesiredCluster, Now, ProtocolVersion};
+use crate::model::{ClusterId, DesiredCluster, Now, ProtocolVersion, Seq};
 use crate::seam::command::{Command, CommandError, Reply, SessionRef, Target};
 use crate::seam::desired::{DesiredReceiver, DesiredState};
 use crate::seam::ports::StoredSession;
@@ -87,7 +87,7 @@ struct Conn {
 #[derive(Debug)]
 pub struct Worker {
     clock: Clock,
-    clusters: Slab<Cluster<InMemoryLog>>,
+    clusters: Slab<Cluster>,
     by_id: HashMap<ClusterId, (usize, Arc<DesiredCluster>)>,
     conns: HashMap<ConnId, Conn, foldhash::fast::RandomState>,
     /// Clusters that may have effects.
@@ -136,7 +136,7 @@ impl Worker {
     pub fn restore(&mut self, stored: StoredSession) {
         let now = self.clock.now();
         if let Some((home, _)) = self.by_id.get(&stored.row.cluster) {
-            self.clusters[*home].restore(now, stored);
+            self.clusters[*home].restore(now, stored, &mut Memory::default());
         }
     }
 
@@ -292,7 +292,8 @@ impl Worker {
                     self.act(home, |cluster| cluster.set_rules(now, Arc::clone(rules)));
                 }
                 None => {
-                    let cluster = Cluster::new(Arc::clone(rules), InMemoryLog::new(LOG_BYTES_MAX), seed());
+                    let log = RecentLog::new(Seq::ZERO, LOG_BYTES_MAX);
+                    let cluster = Cluster::new(Arc::clone(rules), ClusterNo(0), log, seed());
                     let home = self.clusters.insert(cluster);
                     self.by_id.insert(id.clone(), (home, Arc::clone(rules)));
                 }
@@ -322,7 +323,7 @@ impl Worker {
         }
     }
 
-    fn act(&mut self, home: usize, deed: impl FnOnce(&mut Cluster<InMemoryLog>)) {
+    fn act(&mut self, home: usize, deed: impl FnOnce(&mut Cluster)) {
         deed(&mut self.clusters[home]);
         if self.dirty.last() != Some(&home) {
             self.dirty.push(home);
@@ -341,6 +342,10 @@ impl Worker {
 
     fn carry_out(&mut self, home: usize, effects: Effects) {
         let cluster = &mut self.clusters[home];
+        if !effects.entries.is_empty() {
+            cluster.durable(effects.turn);
+            self.dirty.push(home);
+        }
         for conn in effects.attached {
             if let Some(conn) = self.conns.get(&conn) {
                 conn.outbox.open();

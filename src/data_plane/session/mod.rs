@@ -6,14 +6,17 @@
 //!
 //! Where to find what: CONNECT's questions in [`handshake`], the attached connection in [`link`],
 //! QoS 2 and topic aliases from the client in [`inbound`], packet ids and windows to the client in
-//! [`outbound`], faults in [`fault`], bytes in [`output`].
+//! [`outbound`], what of both outlives the process in [`progress`], faults in [`fault`], bytes in
+//! [`output`] and [`outgoing`].
 
 pub mod fault;
 pub mod handshake;
 pub mod inbound;
 pub mod link;
 pub mod outbound;
+pub mod outgoing;
 pub mod output;
+pub mod progress;
 mod receive;
 pub mod transmit;
 
@@ -24,15 +27,17 @@ use std::sync::Arc;
 use inbound::Inbound;
 use link::{ConnId, Link};
 use outbound::Outbound;
+use progress::Note;
 pub use receive::RECEIVE_MAXIMUM;
 
 use super::protocol::{PacketId, Subscribe, Unsubscribe};
 use crate::model::{
-    ClientId, Epoch, FilterId, GroupId, Message, QoS, Seq, SessionExpiry, SessionId, Subscription, Timestamp,
-    TopicFilter,
+    ClientId, Epoch, FilterId, GroupId, Message, Place, QoS, Seq, SessionExpiry, SessionId, Subscription,
+    Timestamp, TopicFilter,
 };
 
 /// Everything kept for one client between its CONNECT and the end of its session.
+#[allow(clippy::struct_excessive_bools)] // independent facts, each for a reader of its own
 #[derive(Debug)]
 pub struct Session {
     /// New for each session. Survives a restart.
@@ -66,6 +71,12 @@ pub struct Session {
     /// Whether a CONNACK was ever sent for it. Until then its client cannot have it
     /// (`[MQTT-3.2.2-3]`): it is not there for the next CONNECT, and ends with its connection.
     pub admitted: bool,
+    /// What must be written down before the output of this turn leaves. Empty between turns.
+    pub notes: Vec<Note>,
+    /// Whether anything of it is on disk besides messages.
+    pub is_written_down: bool,
+    /// Whether the cluster has it on its list of sessions whose progress is to be written down.
+    pub unsaved: bool,
 }
 
 /// A subscription with its place in the cluster's index and log.
@@ -110,7 +121,7 @@ impl Replay {
             qos: self.qos.min(message.qos),
             retain: true, // [MQTT-3.3.1-8]
             subscription_ids: self.identifier.into_iter().collect(),
-            seq: None,
+            place: None,
             group: None,
         }
     }
@@ -196,6 +207,9 @@ impl Session {
             replays: VecDeque::new(),
             durable: false,
             admitted: false,
+            notes: Vec::new(),
+            is_written_down: false,
+            unsaved: false,
         }
     }
 
@@ -217,11 +231,11 @@ impl Session {
     /// What this session's subscriptions make of a message read from the log; `None` when it does
     /// not want it. Overlapping subscriptions give one delivery at the highest QoS with all their
     /// identifiers (`[MQTT-3.3.4-2]` to `[MQTT-3.3.4-4]`).
-    pub fn delivery_of(&self, message: &Arc<Message>, seq: Seq) -> Option<outbound::Delivery> {
+    pub fn delivery_of(&self, message: &Arc<Message>, place: Place) -> Option<outbound::Delivery> {
         let own = message.publisher == Some(self.id);
         let wanted = self.subscriptions.iter().filter(|held| {
             held.group.is_none()
-                && held.start < seq
+                && held.start < place.seq
                 && !(own && held.subscription.no_local)
                 && held.subscription.filter.matches(&message.topic)
         });
@@ -232,7 +246,7 @@ impl Session {
                 qos: QoS::AtMostOnce,
                 retain: false,
                 subscription_ids: smallvec::SmallVec::new(),
-                seq: Some(seq),
+                place: Some(place),
                 group: None,
             });
             delivery.qos = delivery.qos.max(subscription.qos.min(message.qos));
