@@ -76,7 +76,7 @@ async fn serve_with(
     ready.extend(mqtt.addresses()?);
 
     let tasks = Tasks::new(shutdown.clone());
-    data_plane::start(&tasks, clock, &store, desired_state, orders, mqtt).await?;
+    data_plane::start(&tasks, clock, &store, &config.data_dir, desired_state, orders, mqtt).await?;
     let state = ApiState::new(
         store,
         commands,

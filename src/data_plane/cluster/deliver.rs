@@ -129,6 +129,19 @@ impl Cluster {
         true
     }
 
+    /// What was asked for could not be read: whoever asked tries again when there is a reason to.
+    pub fn reading_failed(&mut self, reader: Reader) {
+        match reader {
+            Reader::Session { attachment } | Reader::Exchanges { attachment } => {
+                let link = self.attached_session(attachment).and_then(|session| session.link.as_mut());
+                if let Some(link) = link {
+                    link.reading = false;
+                }
+            }
+            Reader::Group { group } => self.groups.stops_reading(group),
+        }
+    }
+
     /// Messages were read from disk for `reader`, in order. All there are up to `through` are among them.
     pub fn read_from_disk(&mut self, now: Now, reader: Reader, mut entries: Vec<LogEntry>, through: Seq) {
         let attachment = match reader {

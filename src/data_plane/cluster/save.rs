@@ -116,12 +116,13 @@ impl Cluster {
         }
     }
 
-    /// A session has lost its connection: writes its progress down.
+    /// A session has lost its connection: writes its progress down, and lets go of its messages.
     pub(super) fn fall_asleep(&mut self, slot: Slot) {
         self.write_down(slot);
         if self.sessions[slot.0 as usize].outbound.has_changed() {
             self.save(slot);
         }
+        self.sessions[slot.0 as usize].outbound.freeze();
     }
 
     /// An exchange whose message is gone is over.

@@ -60,6 +60,13 @@ impl Groups {
         Some((&group.share, group.reached(), group.missing()))
     }
 
+    /// What a group asked for could not be read.
+    pub(super) fn stops_reading(&mut self, id: GroupId) {
+        if let Some(group) = self.by_id.get_mut(&id) {
+            group.reading = false;
+        }
+    }
+
     fn begin(&mut self, share: &TopicFilter, index: &mut SubscriptionIndex, tail: Seq) -> GroupId {
         self.last_id += 1;
         let id = GroupId(self.last_id);

@@ -6,9 +6,11 @@
 //! never the number of sleeping sessions (PRODUCT S-3).
 //!
 //! What was said last is in memory too ([`RecentLog`]): whoever is awake reads it there. Older messages
-//! are on disk only and are asked for ([`Found::OnDisk`]). What goes to the disk are [`Entry`] values.
+//! are on disk only and are asked for ([`Found::OnDisk`]). What goes to the disk are [`Entry`] values;
+//! [`journal`] keeps them there.
 
 mod entry;
+pub mod journal;
 mod message_bytes;
 mod recent;
 
@@ -18,7 +20,7 @@ pub use entry::{Change, ClusterNo, Entry, Posted};
 pub use message_bytes::{get_message, put_message};
 pub use recent::{Found, RecentLog};
 
-use crate::model::{Message, Place};
+use crate::model::{FilterKey, Message, Place};
 
 /// A message as read from the log.
 #[derive(Clone, Debug)]

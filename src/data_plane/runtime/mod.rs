@@ -8,6 +8,7 @@
 //! - [`worker`] is the one task that owns every cluster: it alone decides; [`selection`] says which
 //!   cluster a CONNECT is for.
 //! - [`outbox`] holds a connection's bytes between the worker and the socket.
+//! - [`journal`] is the worker's end of the message log on disk.
 //! - [`records`] commits session records in groups and tells the worker.
 //!
 //! Everything that crosses between tasks has a bound: the worker's mailbox ([`MAILBOX_MAX`]
@@ -16,6 +17,7 @@
 pub mod arrival;
 pub mod connection;
 pub mod goodbye;
+pub mod journal;
 pub mod listener;
 pub mod outbox;
 pub mod proxy_protocol;
