@@ -19,6 +19,13 @@ pub struct ClusterNo(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilterKey(pub u64);
 
+impl FilterKey {
+    /// The key of a filter: CRC-64/NVME of its text.
+    pub fn of(filter_text: &str) -> Self {
+        Self(crc_fast::crc64_nvme(filter_text.as_bytes()))
+    }
+}
+
 /// One step. After a crash all of it is there, or nothing.
 #[derive(Clone, Debug)]
 pub struct Entry {

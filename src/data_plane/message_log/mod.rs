@@ -6,9 +6,11 @@
 //! never the number of sleeping sessions (PRODUCT S-3).
 //!
 //! [`InMemoryLog`] keeps everything in this process: it survives a client's absence, not a restart.
+//! [`journal`] keeps it on disk.
 
 mod entry;
 mod in_memory;
+pub mod journal;
 
 use std::sync::Arc;
 
