@@ -287,7 +287,7 @@ impl Sidecar {
             let middle = low + (high - low) / 2;
             if place(middle)?.seq <= after { low = middle + 1 } else { high = middle }
         }
-        let end = (first + count).min(low + limit as u64);
+        let end = (first + count).min(low.saturating_add(limit as u64));
         for posting in low..end {
             out.push(place(posting)?);
         }
@@ -340,7 +340,7 @@ impl Sidecar {
             Some(FilterKey(u64::MAX)) => return Ok(Vec::new()),
             Some(FilterKey(key)) => self.lower_bound(table, FilterKey(key + 1))?,
         };
-        let end = (table.filters.0 + table.filters.1).min(start + limit as u64);
+        let end = (table.filters.0 + table.filters.1).min(start.saturating_add(limit as u64));
         let mut filters = Records::new(self, self.filters, FILTER_BYTES);
         let mut found = Vec::new();
         for at in start..end {

@@ -55,6 +55,12 @@ fn what_is_reported_durable_survives_any_crash_and_nothing_else_appears() {
 impl World {
     /// Opens the journal, checks it, lives on until the power goes. Tells how many files were used again.
     fn live(&mut self) -> usize {
+        if self.chance.one_in(3) {
+            // The power goes while the journal is being opened.
+            self.disk.fail(Fault::StopAfter(self.chance.below(12)));
+            drop(ByHand::open(self.disk.as_disk()));
+            self.disk = self.disk.crash(&mut self.chance);
+        }
         let mut journal = self.recover();
         let until = 20 + self.chance.below(400);
         self.disk.fail(Fault::StopAfter(until));
