@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::listeners::MqttListeners;
 use crate::clock::Clock;
-use crate::config::DataDir;
+use crate::config::Config;
 use crate::data_plane::message_log::journal::{Events, Fatal, Journal, Options, OsDisk, Recovered};
 use crate::data_plane::runtime::journal::{Inherited, LogEvents, LogWriter};
 use crate::data_plane::runtime::records::{self, RecordQueue};
@@ -29,12 +29,12 @@ pub(super) async fn start(
     tasks: &Tasks,
     clock: &Clock,
     store: &Store,
-    data_dir: &DataDir,
+    log: Log,
     desired: DesiredReceiver,
     commands: mpsc::Receiver<Command>,
     mqtt: MqttListeners,
 ) -> anyhow::Result<()> {
-    let Log { journal, events, mut inherited, failure } = open_log(data_dir).await?;
+    let Log { journal, events, mut inherited, failure } = log;
     let log = LogWriter::new(Arc::clone(&journal), events, &inherited);
     let queue = Arc::new(RecordQueue::default());
     let state = Arc::clone(&desired.borrow());
@@ -74,7 +74,7 @@ pub(super) async fn start(
 }
 
 /// The message log, opened.
-struct Log {
+pub(super) struct Log {
     journal: Arc<Journal>,
     events: Arc<LogEvents>,
     inherited: Inherited,
@@ -82,8 +82,12 @@ struct Log {
     failure: oneshot::Receiver<Fatal>,
 }
 
-async fn open_log(data_dir: &DataDir) -> anyhow::Result<Log> {
-    let path = data_dir.message_log_path();
+/// Opens the message log.
+pub(super) async fn open_log(config: &Config) -> anyhow::Result<Log> {
+    let path = config.data_dir.message_log_path();
+    let segment_bytes = config.message_log.segment_bytes;
+    // In proportion: acknowledgements always find room, also with small segments.
+    let options = Options { segment_bytes, reserve_bytes: segment_bytes / 4, ..Options::default() };
     let opened = tokio::task::spawn_blocking({
         let path = path.clone();
         move || {
@@ -101,7 +105,7 @@ async fn open_log(data_dir: &DataDir) -> anyhow::Result<Log> {
                 }),
             };
             let disk = Arc::new(OsDisk::new(path)?);
-            let (journal, recovered) = Journal::open(disk, Options::default(), callbacks)?;
+            let (journal, recovered) = Journal::open(disk, options, callbacks)?;
             let Recovered { report, .. } = &recovered;
             tracing::info!(?report, "the message log is open");
             let inherited = Inherited::read(recovered)?;

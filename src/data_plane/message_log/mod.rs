@@ -20,7 +20,9 @@ pub use entry::{Change, ClusterNo, Entry, Posted};
 pub use message_bytes::{get_message, put_message};
 pub use recent::{Found, RecentLog};
 
-use crate::model::{FilterKey, Message, Place};
+pub use crate::model::FilterKey;
+
+use crate::model::{Message, Place};
 
 /// A message as read from the log.
 #[derive(Clone, Debug)]
