@@ -171,6 +171,8 @@ impl FilterEntry {
 pub struct SubscriptionIndex {
     trie: TopicTrie,
     filters: Slab<FilterEntry>,
+    /// Filters by what their messages are found by on disk.
+    by_key: HashMap<FilterKey, FilterId, foldhash::fast::RandomState>,
     /// Topic → matching filters. Emptied when a filter with a wildcard comes or goes.
     cache: HashMap<Box<str>, Arc<[FilterId]>, foldhash::fast::RandomState>,
     subscriptions: u32,
@@ -250,6 +252,10 @@ impl SubscriptionIndex {
         }
         let entry = self.filters.remove(id.0 as usize);
         self.trie.remove(entry.filter.pattern());
+        // Not if another filter with the same key came later.
+        if self.by_key.get(&entry.key) == Some(&id) {
+            self.by_key.remove(&entry.key);
+        }
         self.forget_matches(entry.filter.pattern());
         true
     }
@@ -269,14 +275,22 @@ impl SubscriptionIndex {
         found
     }
 
+    /// The filter whose messages are found by `key` on disk.
+    pub fn by_key(&self, key: FilterKey) -> Option<FilterId> {
+        self.by_key.get(&key).copied()
+    }
+
     /// The filter and its subscribers.
     pub fn filter(&self, id: FilterId) -> Option<&FilterEntry> {
         self.filters.get(id.0 as usize)
     }
 
     fn add_filter(&mut self, filter: &TopicFilter) -> FilterId {
-        let index = self.filters.insert(FilterEntry::new(filter.clone()));
+        let entry = FilterEntry::new(filter.clone());
+        let key = entry.key;
+        let index = self.filters.insert(entry);
         let id = FilterId(u32::try_from(index).expect("fewer than 2^32 filters fit in memory"));
+        self.by_key.insert(key, id);
         self.trie.insert(filter.pattern(), id);
         self.forget_matches(filter.pattern());
         id

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::retention::FiltersRead;
 use crate::data_plane::cluster::{ColdRead, Memory, Reader};
 use crate::data_plane::message_log::journal::{BatchNo, Facts, Journal, ReadBatch, ReadRequest, Recovered};
 use crate::data_plane::message_log::{Change, ClusterNo, Entry};
@@ -28,6 +29,8 @@ const READ_BYTES_MAX: usize = 256 * 1_024;
 pub struct LogEvents {
     happened: Notify,
     reads: Mutex<Vec<ReadDone>>,
+    /// At most one is asked for at a time.
+    filters: Mutex<Option<FiltersRead>>,
 }
 
 /// Something was read.
@@ -53,6 +56,11 @@ impl LogEvents {
     /// Nothing is lost when the future is dropped.
     pub async fn happened(&self) {
         self.happened.notified().await;
+    }
+
+    pub(super) fn filters_read(&self, read: FiltersRead) {
+        *self.filters.lock() = Some(read);
+        self.happened.notify_one();
     }
 
     fn read(&self, done: ReadDone) {
@@ -254,6 +262,20 @@ impl LogWriter {
     /// Whether messages must be refused for want of space.
     pub fn is_full(&self) -> bool {
         self.journal.room().is_full
+    }
+
+    /// Whether a table of filters was read.
+    pub fn has_filters(&self) -> bool {
+        self.events.filters.lock().is_some()
+    }
+
+    /// The table of filters that was read since the last call.
+    pub fn take_filters(&self) -> Option<FiltersRead> {
+        self.events.filters.lock().take()
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Where the journal's threads tell what happened.

@@ -9,6 +9,7 @@
 //!   cluster a CONNECT is for.
 //! - [`outbox`] holds a connection's bytes between the worker and the socket.
 //! - [`journal`] is the worker's end of the message log on disk.
+//! - [`retention`] lets go of what nobody needs any longer there.
 //! - [`records`] commits session records in groups and tells the worker.
 //!
 //! Everything that crosses between tasks has a bound: the worker's mailbox ([`MAILBOX_MAX`]
@@ -23,6 +24,7 @@ pub mod outbox;
 pub mod proxy_protocol;
 pub mod quic;
 pub mod records;
+pub mod retention;
 pub mod selection;
 pub mod tally;
 pub mod tls;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::journal::{Inherited, LogWriter, ReadDone};
 use super::outbox::Outbox;
 use super::records::{RecordQueue, Report};
+use super::retention::{Clusters, Retention};
 use super::selection::{self, Asked};
 use crate::clock::Clock;
 use crate::data_plane::broker::Slot;
@@ -88,9 +89,10 @@ struct Conn {
 #[derive(Debug)]
 pub struct Worker {
     clock: Clock,
-    clusters: HashMap<ClusterNo, Cluster, foldhash::fast::RandomState>,
+    clusters: Clusters,
     by_id: HashMap<ClusterId, (ClusterNo, Arc<DesiredCluster>)>,
     log: LogWriter,
+    retention: Retention,
     /// Whether the disk was full when the clusters were last told.
     disk_full: bool,
     conns: HashMap<ConnId, Conn, foldhash::fast::RandomState>,
@@ -131,6 +133,7 @@ impl Worker {
             clusters: HashMap::default(),
             by_id: HashMap::new(),
             log,
+            retention: Retention::default(),
             disk_full: false,
             conns: HashMap::default(),
             dirty: Vec::new(),
@@ -177,14 +180,22 @@ impl Worker {
                 _ = sources.inputs.recv_many(&mut inputs, INPUTS_PER_TURN), if takes_more => {
                     self.take_inputs(&mut inputs);
                 }
-                () = events.happened() => self.take_log_events(),
+                () = events.happened() => {
+                    self.take_log_events();
+                    if self.log.has_filters() {
+                        self.tidy_up();
+                    }
+                }
                 Some(report) = sources.reports.recv() => self.take_report(report),
                 Some(command) = sources.commands.recv() => self.take_command(command),
                 Ok(()) = sources.desired.changed() => {
                     let desired = Arc::clone(&sources.desired.borrow_and_update());
                     self.enforce(&desired, &Inherited::default());
                 }
-                _ = tick.tick() => self.tell_the_time(),
+                _ = tick.tick() => {
+                    self.tell_the_time();
+                    self.tidy_up();
+                }
                 () = stop.cancelled() => break,
             }
             self.finish_turn();
@@ -278,6 +289,16 @@ impl Worker {
                     cluster.reading_failed(reader);
                 }
             });
+        }
+    }
+
+    /// Lets go of what nobody needs any longer.
+    fn tidy_up(&mut self) {
+        let now = self.clock.now();
+        let Self { retention, log, clusters, .. } = self;
+        match log.take_filters() {
+            Some(read) => retention.take(now, read, log, clusters),
+            None => retention.look(now, log, clusters),
         }
     }
 
