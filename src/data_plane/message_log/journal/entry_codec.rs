@@ -204,8 +204,7 @@ impl<'a> MessageView<'a> {
         let published_at = timestamp(cursor)?;
         let expires_at = if flags & EXPIRES == 0 { None } else { Some(timestamp(cursor)?) };
         let publisher = if flags & PUBLISHER == 0 { None } else { Some(cursor.array()?) };
-        let [topic_len, properties_len, payload_len] =
-            [cursor.length()?, cursor.length()?, cursor.length()?];
+        let [topic_len, properties_len, payload_len] = [cursor.length()?, cursor.length()?, cursor.length()?];
         let content = cursor.take(topic_len + properties_len + payload_len)?;
         Ok(Self {
             seq,

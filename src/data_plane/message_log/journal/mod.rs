@@ -298,11 +298,15 @@ impl Parts {
         if !(64 << 10..=1 << 30).contains(&options.segment_bytes) {
             return Err(OpenError::SegmentBytes { bytes: options.segment_bytes });
         }
-        let locked = disk.lock().map_err(|source| OpenError::Io { doing: "locking the message log", source })?;
+        let locked =
+            disk.lock().map_err(|source| OpenError::Io { doing: "locking the message log", source })?;
         let lock = locked.ok_or(OpenError::Locked)?;
         let opened: Opened = recovery::open(&disk, options.segment_bytes)?;
-        let recovered =
-            Recovered { facts: opened.facts, last_seqs: opened.catalog.last_seqs.clone(), report: opened.report };
+        let recovered = Recovered {
+            facts: opened.facts,
+            last_seqs: opened.catalog.last_seqs.clone(),
+            report: opened.report,
+        };
         let gauges = Gauges::default();
         gauges.bytes.store(recovered.report.bytes, Ordering::Release);
         let core = Arc::new(Core {

@@ -47,7 +47,9 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Nothing says what sessions had consumed: going on would repeat and lose messages.
-    #[error("the message log has lost its state: there is no valid checkpoint, and segment {missing} is gone")]
+    #[error(
+        "the message log has lost its state: there is no valid checkpoint, and segment {missing} is gone"
+    )]
     StateLost {
         /// The segment that would have to be there.
         missing: u64,
@@ -122,9 +124,13 @@ pub(super) fn open(disk: &Arc<dyn Disk>, segment_bytes: u32) -> Result<Opened, O
     recovery.no_gap(recovery.report.checkpoint)?;
     recovery.open_covered().map_err(doing("reading sealed segments of the message log"))?;
     let filled = recovery.read_uncovered().map_err(doing("reading the message log"))?;
-    recovery.tidy(checkpoint.as_ref().map(|it| it.through), before).map_err(doing("removing old files of the message log"))?;
+    recovery
+        .tidy(checkpoint.as_ref().map(|it| it.through), before)
+        .map_err(doing("removing old files of the message log"))?;
     let mut last_seqs = checkpoint.as_ref().map(|it| it.last_seqs.clone()).unwrap_or_default();
-    filled.iter().for_each(|filled| last_seqs.extend(&filled.last_seqs));
+    for filled in &filled {
+        last_seqs.extend(&filled.last_seqs);
+    }
     let deltas: Vec<Arc<Delta>> = filled.iter().map(|filled| Arc::clone(&filled.delta)).collect();
     let newest = recovery.sealed.keys().last().copied().unwrap_or(0).max(recovery.report.checkpoint);
     let report = &mut recovery.report;
@@ -246,7 +252,8 @@ impl<'a> Recovery<'a> {
             let file = self.files.file(Name::Segment(*number).to_string());
             let header = SegmentHeader::read(&*file)?.filter(|header| header.number == *number);
             let sidecar = self.sidecar(*number)?;
-            let sidecar = sidecar.filter(|it| header.is_none_or(|header| header.incarnation == it.incarnation()));
+            let sidecar =
+                sidecar.filter(|it| header.is_none_or(|header| header.incarnation == it.incarnation()));
             if header.is_none() {
                 self.damaged(Damage::Header { segment: *number });
             }
@@ -289,20 +296,20 @@ impl<'a> Recovery<'a> {
         let mut read = Vec::new();
         for number in self.segments.clone().range(self.report.checkpoint + 1..).map(|(number, _)| *number) {
             let file = self.disk.open(&Name::Segment(number).to_string())?;
-            match SegmentHeader::read(&*file)?.filter(|header| header.number == number) {
-                Some(header) => {
-                    let scan = scan(&content(&*file)?, header.incarnation, FIRST_FRAME, false);
-                    read.push(Uncovered { number, header, file, scan });
-                }
-                None => {
-                    // A header is durable before its segment has a name: this is not the work of a crash.
-                    self.damaged(Damage::Header { segment: number });
-                    self.useless.push(Name::Segment(number));
-                }
+            let header = SegmentHeader::read(&*file)?.filter(|header| header.number == number);
+            if let Some(header) = header {
+                let scan = scan(&content(&*file)?, header.incarnation, FIRST_FRAME, false);
+                read.push(Uncovered { number, header, file, scan });
+            } else {
+                // A header is durable before its segment has a name: this is not the work of a crash.
+                self.damaged(Damage::Header { segment: number });
+                self.useless.push(Name::Segment(number));
             }
         }
         let mut is_followed = false;
-        while let Some(unused) = read.pop_if(|segment| segment.scan.entries.is_empty() && !segment.scan.sealed) {
+        while let Some(unused) =
+            read.pop_if(|segment| segment.scan.entries.is_empty() && !segment.scan.sealed)
+        {
             is_followed |= unused.scan.cut_bytes > 0;
             self.report.cut_bytes += u64::from(unused.scan.cut_bytes);
             self.return_unused(&unused)?;
@@ -411,6 +418,6 @@ fn end_segment(file: &dyn DiskFile, incarnation: u64, content: &[u8], scan: &Sca
     let mut seal = Vec::new();
     put_frame(&mut seal, incarnation, scan.end, scan.end, FrameKind::Seal, |_| {});
     write_all(file, &seal, u64::from(scan.end))?;
-    file.set_len(u64::from(scan.end) + SEAL_BYTES as u64)?;
+    file.set_len(u64::from(scan.end + SEAL_BYTES))?;
     file.sync_data()
 }

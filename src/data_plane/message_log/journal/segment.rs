@@ -49,11 +49,8 @@ impl SegmentHeader {
         let mut cursor = Cursor(header);
         let magic: [u8; 8] = cursor.array().ok()?;
         let version = cursor.u32().ok()?;
-        let found = Self {
-            number: cursor.u64().ok()?,
-            incarnation: cursor.u64().ok()?,
-            bytes: cursor.u32().ok()?,
-        };
+        let found =
+            Self { number: cursor.u64().ok()?, incarnation: cursor.u64().ok()?, bytes: cursor.u32().ok()? };
         let sum = crc32c(&[&header[..HEADER_BYTES - 4]]);
         (magic == *MAGIC && version == VERSION && cursor.u32() == Ok(sum)).then_some(found)
     }

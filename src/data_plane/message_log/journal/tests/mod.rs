@@ -24,12 +24,8 @@ use super::{Events, Fatal, OpenError, Options, Parts, Recovered, reader, stock};
 use crate::model::{Message, PropertyBytes, QoS, Seq, Timestamp, TopicName};
 
 /// The smallest there are.
-const OPTIONS: Options = Options {
-    segment_bytes: 64 << 10,
-    reserve_bytes: 8 << 10,
-    keep_free_bytes: 0,
-    queue_bytes_max: 1 << 20,
-};
+const OPTIONS: Options =
+    Options { segment_bytes: 64 << 10, reserve_bytes: 8 << 10, keep_free_bytes: 0, queue_bytes_max: 1 << 20 };
 
 /// A journal without threads: each of them is run by hand, so that a schedule can be repeated.
 struct ByHand {

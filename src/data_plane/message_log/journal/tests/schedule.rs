@@ -162,7 +162,11 @@ impl World {
             (key.1 == COUNTER).then(|| u64::from_le_bytes(value[..].try_into().expect("8 bytes")))
         };
         let there = usize::try_from(facts.iter().filter_map(counter).max().unwrap_or(0)).expect("small");
-        assert!(there >= self.durable, "seed {seed}: {there} entries are left, {} were durable", self.durable);
+        assert!(
+            there >= self.durable,
+            "seed {seed}: {there} entries are left, {} were durable",
+            self.durable
+        );
         assert!(there <= self.entries.len(), "seed {seed}");
         self.entries.truncate(there);
         assert_eq!(facts, fold(&self.entries), "seed {seed}: facts after {there} entries");
