@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_segment_has_a_size_within_reason() {
-        let bytes = |flag, file| resolve(flag, file).map(|log| log.segment_bytes >> 20).ok();
+        let bytes = |flag, file: &str| resolve(flag, file).map(|log| log.segment_bytes >> 20).ok();
         assert_eq!(bytes(None, ""), Some(64));
         assert_eq!(bytes(None, r#"log-segment-mib = "8""#), Some(8));
         assert_eq!(bytes(Some(16), r#"log-segment-mib = "8""#), Some(16));

@@ -91,7 +91,7 @@ impl Retention {
                 let whole = page.len() < FILTERS_AT_ONCE;
                 let last = page.last().map(|span| span.filter);
                 if let Some(span) = page.iter().find(needs) {
-                    self.needed_by.insert(at, span.clone());
+                    self.needed_by.insert(at, *span);
                 } else {
                     let through = last.filter(|_| !whole).map_or(Cleared::Whole, Cleared::Through);
                     self.cleared.insert(at, through);
@@ -181,13 +181,7 @@ impl LogWriter {
     }
 
     /// Asks for a page of a segment's filters; the answer is an event. Returns whether it was asked for.
-    fn read_filters(
-        &self,
-        segment: u64,
-        cluster: ClusterNo,
-        after: Option<FilterKey>,
-        limit: usize,
-    ) -> bool {
+    fn read_filters(&self, segment: u64, cluster: ClusterNo, after: Option<FilterKey>, limit: usize) -> bool {
         let events: Arc<LogEvents> = self.events();
         let reply = move |filters| events.filters_read(FiltersRead { segment, cluster, filters });
         self.journal().filters_of(segment, cluster, after, limit, reply).is_ok()

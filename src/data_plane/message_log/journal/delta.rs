@@ -76,11 +76,6 @@ impl Delta {
     pub(super) fn facts(&self) -> &BTreeMap<FactKey, Option<Bytes>> {
         &self.facts
     }
-
-    /// Whether nothing changed.
-    pub(super) fn is_empty(&self) -> bool {
-        self.facts.is_empty() && self.cleared.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -132,7 +127,9 @@ mod tests {
             second in proptest::collection::vec(change(), 0..20),
         ) {
             let mut facts = BTreeMap::new();
-            before.iter().for_each(|change| apply_to_map(&mut facts, change));
+            for change in &before {
+                apply_to_map(&mut facts, change);
+            }
             let older = facts.clone();
             let (mut folded, mut newer) = (Delta::default(), Delta::default());
             for change in &first {
