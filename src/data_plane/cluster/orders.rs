@@ -83,7 +83,7 @@ impl Cluster {
         }
     }
 
-    /// The cluster is no more: every session ends.
+    /// The cluster is no more: every session ends, nothing is waited for, and whoever waits is told.
     pub fn dissolve(&mut self, now: Now) {
         while let Some(slot) = self.online.last().copied() {
             self.detach_and_destroy(now, slot, &Ending::administrative());
@@ -93,6 +93,10 @@ impl Cluster {
         for slot in rest {
             self.destroy(now, slot);
         }
+        for id in self.pending.abandon() {
+            self.effects.answers.push((id, Err(CommandError::NoSuchCluster)));
+        }
+        self.journal.let_go();
     }
 
     /// A record write that something waited for has met its fate.
