@@ -7,6 +7,7 @@ mod api_problems;
 mod api_quota;
 mod api_session_changes;
 mod api_sessions;
+mod api_users;
 mod codec;
 mod command_line;
 mod conformance;
