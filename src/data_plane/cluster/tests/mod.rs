@@ -104,6 +104,7 @@ impl World {
             status: ClusterStatus::Active,
             allow_anonymous: true,
             quota,
+            users: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules.clone()), NO, RecentLog::new(Seq::ZERO, u64::MAX), 1),
@@ -160,7 +161,7 @@ impl World {
         };
         let fresh_id = Uuid::from_u128(self.last_id);
         self.cluster.time_passes(self.now);
-        let request = ConnectRequest { conn: peer, origin, connect: *connect, fresh_id };
+        let request = ConnectRequest { conn: peer, origin, connect: *connect, proven: None, fresh_id };
         let slot = self.cluster.connect(self.now, request);
         self.socket(peer).slot = slot;
         self.socket(peer).last_slot = slot;
