@@ -120,7 +120,9 @@ pub fn grant_expiry(quota: &Quota, asked_secs: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ClusterId, Plan, QuotaOverrides, SharedStrategy};
+    use crate::model::{
+        ClusterId, Plan, QuotaOverrides, ScramKeys, Secrets, SharedStrategy, Username, Users,
+    };
 
     fn cluster(connections: u32) -> DesiredCluster {
         let plan = Plan::by_name("basic").expect("a plan");
@@ -158,6 +160,38 @@ mod tests {
         assert_eq!(admit(&closed, none, named), Err(Refusal::BadCredentials));
         closed.status = ClusterStatus::Suspended;
         assert_eq!(admit(&closed, none, KNOWN), Err(Refusal::Suspended));
+    }
+
+    /// The user `ada` with the secrets number 1.
+    fn user_ada() -> Users {
+        let scram = ScramKeys::decoy(Uuid::nil(), "ada");
+        let secrets = Secrets { id: Uuid::from_u128(1), password_hash: "".into(), scram };
+        let by_name = [(Username::new("ada").expect("a name"), secrets.into())];
+        Users { by_name: by_name.into(), ..Users::default() }
+    }
+
+    #[test]
+    fn a_proof_holds_while_the_user_has_the_same_secrets() {
+        let none = SessionCounts::default();
+        for allow_anonymous in [false, true] {
+            let closed = DesiredCluster { allow_anonymous, users: user_ada().into(), ..cluster(3) };
+            let claim = |claim| admit(&closed, none, Applicant { claim, ..NEW });
+            assert_eq!(claim(Claim::Proven("ada", Uuid::from_u128(1))), Ok(()));
+            for void in [
+                Claim::Proven("ada", Uuid::from_u128(2)),
+                Claim::Proven("bob", Uuid::from_u128(1)),
+                Claim::Unproven,
+                Claim::Withheld,
+            ] {
+                assert_eq!(claim(void), Err(Refusal::BadCredentials), "{void:?}");
+            }
+            let nobody = if allow_anonymous { Ok(()) } else { Err(Refusal::AnonymousNotAllowed) };
+            assert_eq!(claim(Claim::Nobody), nobody);
+        }
+        // Without users an open cluster asks nobody for a proof, and a method is never let in without.
+        let claim = |claim| admit(&cluster(3), none, Applicant { claim, ..NEW });
+        assert_eq!(claim(Claim::Unproven), Ok(()));
+        assert_eq!(claim(Claim::Withheld), Err(Refusal::BadCredentials));
     }
 
     #[test]

@@ -216,7 +216,54 @@ impl std::fmt::Debug for Nonces {
 
 #[cfg(test)]
 mod tests {
+    use super::scram::testing::{client_final, client_first, users};
     use super::*;
+
+    fn begin(method: &str, data: &str) -> Result<(Exchange, Auth), AuthError> {
+        Exchange::begin(method, Some(data.as_bytes()), &users(&["ada"]), &mut Nonces::new([1; KEY_BYTES]))
+    }
+
+    /// The end of an exchange in which the client answers with `change` made to what it should.
+    fn end(named: Option<&str>, change: impl FnOnce(&mut Auth)) -> Result<Proven, AuthError> {
+        let (exchange, ask) = begin(SCRAM_SHA_256, &client_first("ada")).expect("a first message");
+        assert_eq!(ask.reason, ReasonCode::ContinueAuthentication); // [MQTT-4.12.0-2]
+        assert_eq!(ask.method.as_deref(), Some(SCRAM_SHA_256)); // [MQTT-4.12.0-5]
+        let answer = client_final("ada", "ada", &ask.data.expect("data"));
+        let mut answer = reply(ReasonCode::ContinueAuthentication, answer);
+        change(&mut answer);
+        exchange.admit(&answer, named, Nonces::new([1; KEY_BYTES]))
+    }
+
+    #[test]
+    fn an_exchange_proves_who_the_client_is() {
+        for named in [None, Some("ada")] {
+            let mut proven = end(named, |_| ()).expect("proven");
+            assert_eq!((&*proven.username, proven.secrets_id), ("ada", Uuid::from_u128(1)));
+            let server_final = proven.enhanced.as_mut().and_then(|enhanced| enhanced.take_server_final());
+            assert!(server_final.expect("data").starts_with(b"v="));
+        }
+        assert_eq!(end(Some("bob"), |_| ()).err(), Some(AuthError::OtherUser));
+    }
+
+    #[test]
+    fn whatever_does_not_fit_ends_it_with_its_reason() {
+        assert_eq!(begin("SCRAM-SHA-1", "").err(), Some(AuthError::Method));
+        assert_eq!(begin(SCRAM_SHA_256, "").err(), Some(AuthError::Scram(ScramError::Malformed)));
+        let other_method = end(None, |auth| auth.method = Some("SCRAM-SHA-1".into()));
+        assert_eq!(other_method.err(), Some(AuthError::Method));
+        let no_method = end(None, |auth| auth.method = None);
+        assert_eq!(no_method.err(), Some(AuthError::Method));
+        for reason in [ReasonCode::ReAuthenticate, ReasonCode::Success] {
+            assert_eq!(end(None, |auth| auth.reason = reason).err(), Some(AuthError::Step));
+        }
+        let no_data = end(None, |auth| auth.data = None);
+        assert_eq!(no_data.err(), Some(AuthError::Scram(ScramError::Malformed)));
+
+        let credentials = AuthError::Scram(ScramError::Credentials);
+        assert_eq!(credentials.in_connack(), ReasonCode::BadUserNameOrPassword);
+        assert_eq!(credentials.in_disconnect(), ReasonCode::NotAuthorized);
+        assert_eq!(AuthError::Method.in_connack(), ReasonCode::BadAuthenticationMethod);
+    }
 
     #[test]
     fn nonces_differ_and_have_no_comma() {

@@ -181,6 +181,55 @@ fn text(message: &[u8]) -> Result<&str, ScramError> {
 }
 
 #[cfg(test)]
+pub mod testing {
+    //! The client's part, for tests.
+
+    use super::*;
+    use crate::model::{Password, SALT_BYTES, Secrets, Username, hmac_sha256};
+
+    /// These users, each with the password that is its name.
+    pub fn users(names: &[&str]) -> Users {
+        let by_name = names.iter().zip(1..).map(|(name, n)| {
+            let password = Password::new(name).expect("a password");
+            let scram = ScramKeys::derive(&password, [n; SALT_BYTES], 4_096.try_into().expect("not 0"));
+            let secrets = Secrets { id: Uuid::from_u128(n.into()), password_hash: "".into(), scram };
+            (Username::new(name).expect("a name"), Arc::new(secrets))
+        });
+        Users { by_name: by_name.collect(), lineage: Uuid::from_u128(1), ..Users::default() }
+    }
+
+    /// The first message of a client that is this user.
+    pub fn client_first(username: &str) -> String {
+        format!("n,,n={username},r=client")
+    }
+
+    /// Its last one, in answer to the server's.
+    pub fn client_final(username: &str, password: &str, server_first: &[u8]) -> String {
+        let server_first = text(server_first).expect("a text");
+        let part =
+            |at: usize| server_first.split(',').nth(at).and_then(|part| part.get(2..)).expect("a part");
+        let salt: [u8; SALT_BYTES] = STANDARD.decode(part(1)).expect("base64").try_into().expect("16 bytes");
+        let password = Password::new(password).expect("a password");
+        let mut salted = [0; KEY_BYTES];
+        let iterations = part(2).parse().expect("a number");
+        aws_lc_rs::pbkdf2::derive(
+            aws_lc_rs::pbkdf2::PBKDF2_HMAC_SHA256,
+            iterations,
+            &salt,
+            password.expose_prepared().as_bytes(),
+            &mut salted,
+        );
+        let keys = ScramKeys::derive(&password, salt, iterations);
+        let without_proof = format!("c=biws,r={}", part(0));
+        let said = format!("n={username},r=client,{server_first},{without_proof}");
+        let mut proof = hmac_sha256(&salted, b"Client Key");
+        let signature = hmac_sha256(&keys.stored_key, said.as_bytes());
+        proof.iter_mut().zip(signature).for_each(|(byte, mask)| *byte ^= mask);
+        format!("{without_proof},p={}", STANDARD.encode(proof))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
 
