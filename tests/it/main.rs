@@ -8,6 +8,8 @@ mod api_quota;
 mod api_session_changes;
 mod api_sessions;
 mod api_users;
+mod authentication;
+mod authentication_scram;
 mod codec;
 mod command_line;
 mod conformance;
