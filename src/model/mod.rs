@@ -22,7 +22,7 @@ pub use log::{FilterId, FilterKey, GroupId, Place, Seq};
 pub use message::{Message, PropertyBytes};
 pub use qos::QoS;
 pub use quota::{Limit, Plan, Quota, QuotaOverrides, QuotaSource};
-pub use secrets::{KEY_BYTES, SALT_BYTES, SCRAM_ITERATIONS, ScramKeys, Secrets, hmac_sha256};
+pub use secrets::{KEY_BYTES, SALT_BYTES, ScramKeys, Secrets};
 pub use session::{
     DisconnectCause, EndedBy, ExpirySource, OperatorExpiry, ProtocolVersion, SessionExpiry, SessionState,
     Transport,

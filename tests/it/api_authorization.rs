@@ -31,14 +31,13 @@ fn row_of(operation_id: &str) -> Row {
             Row { least: Role::Admin, global: true, body: Some(json!({"id": "new"})), headers: &[] }
         }
         "patch_cluster" => Row { least: Role::Admin, body: Some(json!({"name": "x"})), ..read() },
-        "delete_cluster" => Row { least: Role::Admin, ..read() },
+        "delete_cluster" | "list_users" | "get_user" | "delete_user" => Row { least: Role::Admin, ..read() },
         "put_quota" => Row {
             least: Role::Admin,
             body: Some(json!({"connections": 3})),
             headers: &[("if-match", "\"1\"")],
             ..read()
         },
-        "list_users" | "get_user" | "delete_user" => Row { least: Role::Admin, ..read() },
         "put_user" => Row { least: Role::Admin, body: Some(json!({"password": "pencil"})), ..read() },
         "patch_session" => Row { least: Role::Operator, body: Some(json!({"expiry": null})), ..read() },
         "delete_session" | "disconnect_session" => Row { least: Role::Operator, ..read() },

@@ -22,7 +22,8 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::model::{ClusterId, KEY_BYTES, Monotonic, Secrets, Users, hmac_sha256};
+use crate::model::{ClusterId, KEY_BYTES, Monotonic, Secrets, Users};
+use crate::secrets::hmac_sha256;
 
 /// How many checks may wait for each that runs: together some 3 s of work, well within the time that a
 /// CONNECT may take.
@@ -94,6 +95,12 @@ impl Authenticator {
             queued: Mutex::default(),
             remembered: Mutex::default(),
         }
+    }
+
+    /// One that can check nothing.
+    #[cfg(test)]
+    pub(super) fn overrun(clock: Clock) -> Self {
+        Self { queued_max: 0, ..Self::new(clock, [0; KEY_BYTES]) }
     }
 
     /// Whether this is the password of that user.

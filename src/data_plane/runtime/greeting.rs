@@ -231,3 +231,140 @@ async fn say_and_close(to: &mut (impl AsyncRead + AsyncWrite + Unpin), bytes: &[
     let _ = tokio::time::timeout(FAREWELL_WITHIN, to.write_all(bytes)).await;
     goodbye::close(to).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+    use tokio::sync::mpsc;
+
+    use super::super::Input;
+    use super::super::authentication::Authenticator;
+    use super::super::selection::Asked;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::data_plane::protocol::Credentials;
+    use crate::data_plane::session::authentication::SCRAM_SHA_256;
+    use crate::data_plane::session::authentication::scram::testing::{client_final, client_first, users};
+    use crate::data_plane::session::link::Origin;
+    use crate::model::{
+        ClusterStatus, Plan, ProtocolVersion, Quota, QuotaOverrides, SharedStrategy, Transport,
+    };
+    use crate::seam::desired;
+
+    impl Carrier for DuplexStream {}
+
+    /// The cluster `default` with the user `ada`, and a check of passwords that has no place left.
+    fn context() -> (Context, mpsc::Receiver<Input>) {
+        let id = ClusterId::default_cluster();
+        let cluster = DesiredCluster {
+            id: id.clone(),
+            status: ClusterStatus::Active,
+            allow_anonymous: true,
+            quota: Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()),
+            shared_strategy: SharedStrategy::Random,
+            users: users(&["ada"]).into(),
+        };
+        let (sender, receiver) = desired::channel();
+        let clusters = [(id, Arc::new(cluster))].into();
+        sender.send_replace(Arc::new(DesiredState { revision: 1, clusters }));
+        let (mailbox, inputs) = mpsc::channel(1);
+        let clock = Clock::new();
+        let authenticator = Arc::new(Authenticator::overrun(clock.clone()));
+        (Context::new(mailbox, receiver, authenticator, clock), inputs)
+    }
+
+    /// Greets the client at the other end of a stream; gives that end, and what becomes of it.
+    fn greeted() -> (DuplexStream, tokio::task::JoinHandle<Option<Greeted<DuplexStream>>>) {
+        let (client, stream) = duplex(4_096);
+        let origin = Origin {
+            peer: "192.0.2.1:1".into(),
+            listener: "mqtt".into(),
+            transport: Transport::Tcp,
+            tls_subject: None,
+        };
+        let asked = Asked { by_host: None, listener: ClusterId::default_cluster() };
+        let opening: Opening<DuplexStream> = Box::pin(async { Ok(Opened { stream, origin, asked }) });
+        let greeting = tokio::spawn(async move {
+            let (context, _inputs) = context();
+            greet(&context, opening).await
+        });
+        (client, greeting)
+    }
+
+    fn hello(version: ProtocolVersion, method: bool) -> Connect {
+        let credentials = Credentials { username: Some("ada".into()), password: Some("ada".into()) };
+        Connect {
+            version,
+            clean_start: true,
+            keep_alive_secs: 0,
+            client_id: "c".into(),
+            will: None,
+            credentials: if method { Credentials::default() } else { credentials },
+            session_expiry_secs: None,
+            receive_maximum: None,
+            packet_bytes_max: None,
+            topic_alias_maximum: 0,
+            request_response_information: false,
+            request_problem_information: true,
+            user_properties: Vec::new(),
+            auth_method: method.then(|| SCRAM_SHA_256.into()),
+            auth_data: method.then(|| client_first("ada").into()),
+        }
+    }
+
+    async fn send(client: &mut DuplexStream, packet: &Packet, version: ProtocolVersion) {
+        let mut bytes = Vec::new();
+        encode(packet, version, &mut bytes);
+        client.write_all(&bytes).await.expect("an open stream");
+    }
+
+    #[tokio::test]
+    async fn a_client_is_told_when_too_many_passwords_wait() {
+        for (version, told) in
+            [(ProtocolVersion::V3_1, 3), (ProtocolVersion::V3_1_1, 3), (ProtocolVersion::V5, 0x89)]
+        {
+            let (mut client, greeting) = greeted();
+            send(&mut client, &Packet::Connect(Box::new(hello(version, false))), version).await;
+            let mut bytes = Vec::new();
+            client.read_to_end(&mut bytes).await.expect("the end");
+            assert_eq!((bytes[0], bytes[3]), (0x20, told), "{version}");
+            assert!(greeting.await.expect("no panic").is_none());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_answer_goes_when_its_time_is_over() {
+        let (mut client, greeting) = greeted();
+        send(&mut client, &Packet::Connect(Box::new(hello(ProtocolVersion::V5, true))), ProtocolVersion::V5)
+            .await;
+        let began = tokio::time::Instant::now();
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).await.expect("the end");
+        assert_eq!((bytes[0], bytes[2]), (0xf0, 0x18), "asked, and never answered");
+        assert!(greeting.await.expect("no panic").is_none());
+        assert_eq!(began.elapsed().as_secs(), CONNECT_WITHIN.as_secs());
+    }
+
+    #[tokio::test]
+    async fn a_client_that_proves_itself_is_known_by_its_name() {
+        let v5 = ProtocolVersion::V5;
+        let (mut client, greeting) = greeted();
+        send(&mut client, &Packet::Connect(Box::new(hello(v5, true))), v5).await;
+        let mut decoder = crate::data_plane::protocol::Decoder::client(v5, 4_096);
+        let mut buffer = bytes::BytesMut::new();
+        let ask = loop {
+            client.read_buf(&mut buffer).await.expect("an open stream");
+            if let Some(packet) = decoder.decode(&mut buffer).expect("packets") {
+                break packet;
+            }
+        };
+        let Packet::Auth(ask) = ask else { panic!("{ask:?} is no AUTH") };
+        let answer = client_final("ada", "ada", ask.data.as_deref().expect("data"));
+        let auth = Auth { data: Some(answer.into()), ..*ask };
+        send(&mut client, &Packet::Auth(Box::new(auth)), v5).await;
+        let greeted = greeting.await.expect("no panic").expect("known");
+        let proven = greeted.judged.proven.expect("proven");
+        assert_eq!((&*proven.username, greeted.judged.cluster.as_str()), ("ada", "default"));
+        assert_eq!(greeted.judged.by.revision, 1);
+    }
+}

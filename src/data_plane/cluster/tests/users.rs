@@ -158,6 +158,7 @@ fn a_client_authenticates_again_while_all_else_goes_on() {
 
 #[test]
 fn a_client_that_fails_to_authenticate_again_is_sent_away_and_nobody_else() {
+    use ReasonCode::{BadAuthenticationMethod, NotAuthorized, ProtocolError};
     let mut world = world(&["ada", "bob"]);
     let bystander = connect_enhanced(&mut world, "bob", &v5("b"));
     let mut refused = |why: &str, reason, act: &dyn Fn(&mut World, Peer)| {
@@ -171,7 +172,6 @@ fn a_client_that_fails_to_authenticate_again_is_sent_away_and_nobody_else() {
         let proof = client_final(username, password, &data(&ask));
         send(world, peer, step(ReasonCode::ContinueAuthentication, &proof));
     };
-    use ReasonCode::{BadAuthenticationMethod, NotAuthorized, ProtocolError};
     refused("another password", NotAuthorized, &|world, peer| prove(world, peer, "ada", "bob"));
     refused("another user", NotAuthorized, &|world, peer| prove(world, peer, "bob", "bob"));
     refused("nobody", NotAuthorized, &|world, peer| prove(world, peer, "eve", "eve"));

@@ -21,7 +21,8 @@ use uuid::Uuid;
 
 use super::link::Link;
 use crate::data_plane::protocol::{Auth, ReasonCode, UserProperties};
-use crate::model::{KEY_BYTES, Monotonic, Users, hmac_sha256};
+use crate::model::{KEY_BYTES, Monotonic, Users};
+use crate::secrets::hmac_sha256;
 
 /// The method that is offered, by its name in CONNECT and AUTH.
 pub const SCRAM_SHA_256: &str = "SCRAM-SHA-256";

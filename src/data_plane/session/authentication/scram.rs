@@ -181,14 +181,15 @@ fn text(message: &[u8]) -> Result<&str, ScramError> {
 }
 
 #[cfg(test)]
-pub mod testing {
+pub(crate) mod testing {
     //! The client's part, for tests.
 
     use super::*;
-    use crate::model::{Password, SALT_BYTES, Secrets, Username, hmac_sha256};
+    use crate::model::{Password, SALT_BYTES, Secrets, Username};
+    use crate::secrets::hmac_sha256;
 
     /// These users, each with the password that is its name.
-    pub fn users(names: &[&str]) -> Users {
+    pub(crate) fn users(names: &[&str]) -> Users {
         let by_name = names.iter().zip(1..).map(|(name, n)| {
             let password = Password::new(name).expect("a password");
             let scram = ScramKeys::derive(&password, [n; SALT_BYTES], 4_096.try_into().expect("not 0"));
@@ -199,12 +200,12 @@ pub mod testing {
     }
 
     /// The first message of a client that is this user.
-    pub fn client_first(username: &str) -> String {
+    pub(crate) fn client_first(username: &str) -> String {
         format!("n,,n={username},r=client")
     }
 
     /// Its last one, in answer to the server's.
-    pub fn client_final(username: &str, password: &str, server_first: &[u8]) -> String {
+    pub(crate) fn client_final(username: &str, password: &str, server_first: &[u8]) -> String {
         let server_first = text(server_first).expect("a text");
         let part =
             |at: usize| server_first.split(',').nth(at).and_then(|part| part.get(2..)).expect("a part");
