@@ -31,7 +31,8 @@ impl Given {
     }
 
     fn fields(self) -> String {
-        [self.0, self.1].into_iter().flatten().map(|text| format!(" s'{text}'")).collect()
+        let fields = [self.0, self.1].map(|field| field.map(|text| format!("s'{text}'")).unwrap_or_default());
+        fields.join(" ")
     }
 }
 
@@ -39,7 +40,7 @@ impl Given {
 async fn knock_v3(server: &Server, client_id: &str, given: Given) -> (RawClient, Vec<u8>) {
     let mut client = RawClient::open(server.mqtt).await;
     let (flags, fields) = (given.flags() | 0x02, given.fields());
-    client.send_hex(&format!("10 ~ s'MQTT' 04 {flags:02x} 003c s'{client_id}'{fields}")).await;
+    client.send_hex(&format!("10 ~ s'MQTT' 04 {flags:02x} 003c s'{client_id}' {fields}")).await;
     let connack = client.packet().await;
     (client, connack)
 }
@@ -49,7 +50,7 @@ async fn knock_v5(server: &Server, client_id: &str, given: Given) -> (RawClient,
     let mut client = RawClient::open(server.mqtt).await;
     let (flags, fields) = (given.flags(), given.fields());
     client
-        .send_hex(&format!("10 ~ s'MQTT' 05 {flags:02x} 003c {{ 11 00000e10 }} s'{client_id}'{fields}"))
+        .send_hex(&format!("10 ~ s'MQTT' 05 {flags:02x} 003c {{ 11 00000e10 }} s'{client_id}' {fields}"))
         .await;
     let connack = client.packet().await;
     (client, connack)
