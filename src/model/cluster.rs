@@ -1,10 +1,11 @@
 //! A cluster: one tenant's logical MQTT service.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp};
+use super::{ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp, Users};
 
 /// Whether a cluster serves clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,8 @@ pub struct DesiredCluster {
     pub quota: Quota,
     /// How its shared groups choose who gets a message.
     pub shared_strategy: SharedStrategy,
+    /// Whom its clients may prove to be.
+    pub users: Arc<Users>,
 }
 
 /// How many sessions a cluster has.

@@ -9,10 +9,12 @@ mod log;
 mod message;
 mod qos;
 mod quota;
+mod secrets;
 mod session;
 mod subscription;
 mod time;
 mod topic;
+mod user;
 
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, SessionCounts};
 pub use ids::{ClientId, ClusterId, Epoch, IdError, SessionId};
@@ -20,6 +22,7 @@ pub use log::{FilterId, FilterKey, GroupId, Place, Seq};
 pub use message::{Message, PropertyBytes};
 pub use qos::QoS;
 pub use quota::{Limit, Plan, Quota, QuotaOverrides, QuotaSource};
+pub use secrets::{KEY_BYTES, SALT_BYTES, ScramKeys, Secrets};
 pub use session::{
     DisconnectCause, EndedBy, ExpirySource, OperatorExpiry, ProtocolVersion, SessionExpiry, SessionState,
     Transport,
@@ -27,3 +30,4 @@ pub use session::{
 pub use subscription::{RetainHandling, SharedStrategy, Subscription};
 pub use time::{Monotonic, Now, Timestamp};
 pub use topic::{SharedFilter, TopicError, TopicFilter, TopicName};
+pub use user::{Password, User, UserError, Username, Users};

@@ -11,7 +11,7 @@
 //! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`share`], [`detach`], [`orders`], [`time_passes`], [`trim`],
+//! [`subscribe`], [`share`], [`detach`], [`orders`], [`users`], [`time_passes`], [`trim`],
 //! [`restore`].
 
 mod attach;
@@ -32,6 +32,7 @@ mod subscribe;
 mod tests;
 mod time_passes;
 mod trim;
+mod users;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -75,7 +75,11 @@ impl Cluster {
 
     /// The control plane wants something else enforced from now on.
     pub fn set_rules(&mut self, now: Now, rules: Arc<DesiredCluster>) {
+        let void = rules.users.lineage != self.rules.users.lineage;
         self.rules = rules;
+        if void {
+            self.end_voided_connections(now);
+        }
         if self.rules.status == ClusterStatus::Suspended {
             while let Some(slot) = self.online.last().copied() {
                 self.detach(now, slot, &Ending::suspended());
