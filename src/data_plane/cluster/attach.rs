@@ -14,6 +14,7 @@ use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::admission::{Applicant, Refusal, admit, grant_expiry};
 use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode_within};
+use crate::data_plane::session::aliases::AliasesOut;
 use crate::data_plane::session::handshake::{
     ClientIdAsked, client_id_asked, expiry_asked_secs, receive_maximum,
 };
@@ -178,6 +179,8 @@ impl<L: MessageLog> Cluster<L> {
             packet_bytes_max: connect.packet_bytes_max,
             problem_information: connect.request_problem_information,
             aliases_in: AliasesIn::default(),
+            topic_alias_maximum: connect.topic_alias_maximum,
+            aliases_out: AliasesOut::default(),
             ready: false,
             place: self.online.len(),
             caught_up: false,
@@ -192,6 +195,9 @@ impl<L: MessageLog> Cluster<L> {
         session.outbound.attached();
         session.link = Some(Box::new(link));
         let becomes_durable = !session.durable && session.is_persistent(now.wall);
+        for delivery in session.drop_oversized(now) {
+            self.consumed_by_group(&delivery);
+        }
         self.registry.attached();
         self.online.push(slot);
         self.show_online(slot, true);

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use super::aliases::AliasesOut;
 use super::inbound::AliasesIn;
 use super::output::Output;
 use crate::data_plane::protocol::{Packet, encode_within};
@@ -52,6 +53,10 @@ pub struct Link {
     pub problem_information: bool,
     /// Topic aliases the client has set.
     pub aliases_in: AliasesIn,
+    /// The highest topic alias that the client takes; 0 for none (`[MQTT-3.1.2-27]`).
+    pub topic_alias_maximum: u16,
+    /// Topic aliases the server has set.
+    pub aliases_out: AliasesOut,
     /// Whether CONNACK has been sent; nothing else may come before it (`[MQTT-3.2.0-1]`).
     pub ready: bool,
     /// Its place in the cluster's list of connections; the cluster keeps it.

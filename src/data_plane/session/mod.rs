@@ -5,9 +5,10 @@
 //! subscribing, ending. It never sees other sessions.
 //!
 //! Where to find what: CONNECT's questions in [`handshake`], the attached connection in [`link`],
-//! QoS 2 and topic aliases from the client in [`inbound`], packet ids and windows to the client in
+//! QoS 2 and topic aliases from the client in [`inbound`], aliases to it in [`aliases`], packet ids and windows to the client in
 //! [`outbound`], faults in [`fault`], bytes in [`output`].
 
+pub mod aliases;
 pub mod fault;
 pub mod handshake;
 pub mod inbound;

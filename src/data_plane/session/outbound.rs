@@ -219,6 +219,18 @@ impl Outbound {
         shared.into_iter().map(|entry| entry.delivery).collect()
     }
 
+    /// Takes out what was published and is not `fit` to be sent on the new connection, earliest first.
+    pub fn take_unfit(&mut self, fit: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+        let unfit = |entry: &InFlight| entry.phase == Phase::Published && !fit(&entry.delivery);
+        let taken = self.in_flight.iter().filter(|entry| unfit(entry)).map(|entry| entry.delivery.clone());
+        let taken: Vec<Delivery> = taken.collect();
+        if !taken.is_empty() {
+            self.in_flight.retain(|entry| !unfit(entry));
+            self.sent = 0;
+        }
+        taken
+    }
+
     fn end(&mut self, packet_id: PacketId, fits: impl Fn(&InFlight) -> bool) -> Option<Delivery> {
         let at = self.find(packet_id)?;
         if !fits(&self.in_flight[at]) {

@@ -1,5 +1,6 @@
 //! Packets to the client: messages, their repetition, and answers that had to wait.
 
+use super::aliases::Naming;
 use super::link::Link;
 use super::outbound::{Delivery, InFlight, Phase};
 use super::output::SHARE_FROM_BYTES;
@@ -67,6 +68,13 @@ impl Session {
             send_publish(link, now.wall, &delivery, Some(id), false);
         }
         Sent::Done
+    }
+
+    /// A connection has begun: lets go of the exchanges whose PUBLISH is larger than its client takes, as
+    /// if they were complete (`[MQTT-3.1.2-24]`, `[MQTT-3.1.2-25]`).
+    pub fn drop_oversized(&mut self, now: Now) -> Vec<Delivery> {
+        let Some(link) = self.link.as_ref() else { return Vec::new() };
+        self.outbound.take_unfit(|delivery| fits(link, now.wall, delivery))
     }
 
     /// Goes on, after a resume, with the exchanges that were under way: PUBLISH again with DUP, or
@@ -147,15 +155,39 @@ fn head(now: Timestamp, delivery: &Delivery, packet_id: Option<PacketId>, dup: b
     }
 }
 
+/// Whether a message is small enough for the client. Judged with its whole topic, whatever aliases there
+/// are: else what a client gets would hang on what it got before, and what was sent under an alias could
+/// not be sent again on the next connection.
 fn fits(link: &Link, now: Timestamp, delivery: &Delivery) -> bool {
-    let Some(max) = link.packet_bytes_max else { return true };
     let id = (delivery.qos > QoS::AtMostOnce).then_some(PacketId::MIN);
-    let len = publish_len(&head(now, delivery, id, false), &delivery.message, link.version);
+    head_fits(link, &head(now, delivery, id, false), delivery)
+}
+
+fn head_fits(link: &Link, head: &PublishHead<'_>, delivery: &Delivery) -> bool {
+    let Some(max) = link.packet_bytes_max else { return true };
+    let len = publish_len(head, &delivery.message, link.version);
     u32::try_from(len).is_ok_and(|len| len <= max.get())
 }
 
+/// Puts the topic's alias into `head`, or one that it gets now if the packet still fits with it.
+fn use_alias(link: &mut Link, head: &mut PublishHead<'_>, delivery: &Delivery) {
+    match link.aliases_out.name(&delivery.message.topic, link.topic_alias_maximum) {
+        Naming::Topic => {}
+        Naming::Alias(alias) => (head.topic_alias, head.omit_topic) = (Some(alias), true),
+        Naming::Setting(alias) => {
+            head.topic_alias = Some(alias);
+            if head_fits(link, head, delivery) {
+                link.aliases_out.set(&delivery.message.topic, alias);
+            } else {
+                head.topic_alias = None;
+            }
+        }
+    }
+}
+
 fn send_publish(link: &mut Link, now: Timestamp, delivery: &Delivery, id: Option<PacketId>, dup: bool) {
-    let head = head(now, delivery, id, dup);
+    let mut head = head(now, delivery, id, dup);
+    use_alias(link, &mut head, delivery);
     let message = &delivery.message;
     if message.payload.len() >= SHARE_FROM_BYTES {
         encode_publish_head(&head, message, link.version, link.out.buffer());
