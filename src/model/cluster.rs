@@ -1,6 +1,7 @@
 //! A cluster: one tenant's logical MQTT service.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,10 @@ pub struct Cluster {
     pub delete_protection: bool,
     /// Whether a CONNECT without credentials is let in.
     pub allow_anonymous: bool,
+    /// How its shared groups choose who gets a message.
+    pub shared_strategy: SharedStrategy,
+    /// The longest keep-alive, in seconds; `None` leaves each client its own (PRODUCT S-15).
+    pub server_keep_alive_secs: Option<NonZeroU16>,
     /// The name of its plan.
     pub plan: String,
     /// What it sets over its plan.
@@ -73,6 +78,8 @@ pub struct DesiredCluster {
     pub quota: Quota,
     /// How its shared groups choose who gets a message.
     pub shared_strategy: SharedStrategy,
+    /// The longest keep-alive, in seconds; `None` leaves each client its own (PRODUCT S-15).
+    pub server_keep_alive_secs: Option<NonZeroU16>,
 }
 
 /// How many sessions a cluster has.

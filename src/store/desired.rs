@@ -6,7 +6,7 @@ use sqlx::{FromRow, Row};
 
 use super::clusters::{ClusterColumns, cluster_columns};
 use super::{Error, Result, Store, Tx};
-use crate::model::{Cluster, Plan, Quota, SharedStrategy};
+use crate::model::{Cluster, Plan, Quota};
 use crate::seam::desired::{DesiredCluster, DesiredState};
 
 // One statement, so that revision and clusters are of the same moment. The outer join gives the
@@ -59,10 +59,11 @@ fn desired_cluster(cluster: &Cluster) -> Result<DesiredCluster> {
         Error::unreadable(format!("cluster {} has the unknown plan {:?}", cluster.id, cluster.plan))
     })?;
     Ok(DesiredCluster {
-        shared_strategy: SharedStrategy::default(),
         id: cluster.id.clone(),
         status: cluster.status,
         allow_anonymous: cluster.allow_anonymous,
         quota: Quota::resolve(plan, &cluster.overrides),
+        shared_strategy: cluster.shared_strategy,
+        server_keep_alive_secs: cluster.server_keep_alive_secs,
     })
 }

@@ -69,6 +69,7 @@ mod tests {
             allow_anonymous: true,
             quota: Quota::resolve(plan, &overrides),
             shared_strategy: SharedStrategy::Random,
+            server_keep_alive_secs: None,
         }
     }
 

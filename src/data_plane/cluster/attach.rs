@@ -16,7 +16,7 @@ use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode_within};
 use crate::data_plane::session::aliases::AliasesOut;
 use crate::data_plane::session::handshake::{
-    ClientIdAsked, client_id_asked, expiry_asked_secs, receive_maximum,
+    ClientIdAsked, client_id_asked, expiry_asked_secs, keep_alive_secs, receive_maximum, response_information,
 };
 use crate::data_plane::session::inbound::{AliasesIn, TOPIC_ALIAS_MAXIMUM};
 use crate::data_plane::session::link::{ConnId, Link, Origin};
@@ -172,12 +172,14 @@ impl<L: MessageLog> Cluster<L> {
             origin,
             username: connect.credentials.username.map(String::from),
             clean_start: connect.clean_start,
-            keep_alive_secs: connect.keep_alive_secs,
+            keep_alive_asked_secs: connect.keep_alive_secs,
+            keep_alive_secs: keep_alive_secs(connect.keep_alive_secs, self.rules.server_keep_alive_secs),
             connected_at: now.wall,
             last_seen: now.mono,
             receive_maximum,
             packet_bytes_max: connect.packet_bytes_max,
             problem_information: connect.request_problem_information,
+            response_information: connect.request_response_information,
             aliases_in: AliasesIn::default(),
             topic_alias_maximum: connect.topic_alias_maximum,
             aliases_out: AliasesOut::default(),
@@ -276,17 +278,28 @@ impl<L: MessageLog> Cluster<L> {
         session.admitted = true;
         let in_force_secs = session.expiry.interval_secs(now.wall);
         let assigned_client_id = assigned.then(|| ByteString::from(session.client_id.as_str()));
+        let response_information =
+            |link: &Link| link.response_information.then(|| response_information(&session.client_id));
         let Some(link) = session.link.as_mut() else { return };
-        let connack = Packet::ConnAck(Box::new(ConnAck {
+        let mut connack = Box::new(ConnAck {
             session_present,
             session_expiry_secs: (in_force_secs != expiry_asked_secs).then_some(in_force_secs),
             receive_maximum: Some(RECEIVE_MAXIMUM),
             packet_bytes_max: Some(PACKET_BYTES_MAX),
             assigned_client_id,
             topic_alias_maximum: Some(TOPIC_ALIAS_MAXIMUM),
+            // [MQTT-3.2.2-22]: where it is not told, the client's own is in force.
+            server_keep_alive_secs: (link.keep_alive_secs != link.keep_alive_asked_secs)
+                .then_some(link.keep_alive_secs),
+            response_information: response_information(link),
             ..ConnAck::default()
-        }));
-        if !link.send(&connack) {
+        });
+        let mut sent = link.send(&Packet::ConnAck(connack.clone()));
+        // What is only good to know gives way to the size that the client takes.
+        if !sent && connack.response_information.take().is_some() {
+            sent = link.send(&Packet::ConnAck(connack));
+        }
+        if !sent {
             // There is nothing that such a client could be told.
             let why = "CONNACK is larger than the client's Maximum Packet Size".to_owned();
             self.detach(now, slot, &Ending::broken("packet_too_large", ReasonCode::PacketTooLarge, why));

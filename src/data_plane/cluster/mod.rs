@@ -10,7 +10,7 @@
 //! reports the ticket ([`Cluster::record_committed`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`share`], [`detach`], [`orders`], [`time_passes`], [`trim`],
+//! [`subscribe`], [`share`], [`detach`], [`orders`], [`settings`], [`time_passes`], [`trim`],
 //! [`restore`].
 
 mod attach;
@@ -22,6 +22,7 @@ mod packets;
 mod pending;
 mod publish;
 mod restore;
+mod settings;
 mod share;
 mod subscribe;
 #[cfg(test)]

@@ -76,7 +76,15 @@ impl<L: MessageLog> Cluster<L> {
 
     /// The control plane wants something else enforced from now on.
     pub fn set_rules(&mut self, now: Now, rules: Arc<DesiredCluster>) {
+        let keep_alive_changes = rules.server_keep_alive_secs != self.rules.server_keep_alive_secs;
+        let strategy_changes = rules.shared_strategy != self.rules.shared_strategy;
         self.rules = rules;
+        if keep_alive_changes {
+            self.impose_keep_alive(now);
+        }
+        if strategy_changes {
+            self.serve_waiting_groups(now);
+        }
         if self.rules.status == ClusterStatus::Suspended {
             while let Some(slot) = self.online.last().copied() {
                 self.detach(now, slot, &Ending::suspended());

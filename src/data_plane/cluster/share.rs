@@ -213,6 +213,15 @@ impl<L: MessageLog> Cluster<L> {
         }
     }
 
+    /// The strategy is another one: what waited for one member may now go to any.
+    pub(super) fn serve_waiting_groups(&mut self, now: Now) {
+        let behind = self.groups.by_id.iter().filter(|(_, group)| group.behind);
+        let ids: Vec<GroupId> = behind.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.serve_group(now, id);
+        }
+    }
+
     /// Hands out what waits for a group until nothing does or nobody has room.
     fn serve_group(&mut self, now: Now, id: GroupId) {
         while let Some(waiting) = self.groups.by_id.get_mut(&id).and_then(SharedGroup::next_waiting) {

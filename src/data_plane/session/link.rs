@@ -39,6 +39,8 @@ pub struct Link {
     pub username: Option<String>,
     /// What it said of clean start.
     pub clean_start: bool,
+    /// The keep-alive that the client asked for, in seconds; 0 for none.
+    pub keep_alive_asked_secs: u16,
     /// The keep-alive in force, in seconds; 0 for none.
     pub keep_alive_secs: u16,
     /// When it was attached.
@@ -51,6 +53,8 @@ pub struct Link {
     pub packet_bytes_max: Option<NonZeroU32>,
     /// Whether reason strings may be sent on every packet (`[MQTT-3.1.2-29]`).
     pub problem_information: bool,
+    /// Whether CONNACK tells it what its response topics may begin with (`[MQTT-3.1.2-28]`).
+    pub response_information: bool,
     /// Topic aliases the client has set.
     pub aliases_in: AliasesIn,
     /// The highest topic alias that the client takes; 0 for none (`[MQTT-3.1.2-27]`).

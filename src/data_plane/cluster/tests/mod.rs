@@ -18,6 +18,8 @@ mod records;
 mod restarts;
 mod resume;
 mod retain;
+mod settings;
+mod shared_groups;
 mod subscriptions;
 mod wills;
 
@@ -96,6 +98,7 @@ impl World {
             status: ClusterStatus::Active,
             allow_anonymous: true,
             quota,
+            server_keep_alive_secs: None,
         };
         Self {
             cluster: Cluster::new(Arc::new(rules.clone()), InMemoryLog::new(u64::MAX), 1),
