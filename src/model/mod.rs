@@ -4,6 +4,7 @@
 //! (a topic filter, a client id, a cluster id) can only be made by a constructor that checks them.
 
 mod cluster;
+mod counters;
 mod ids;
 mod log;
 mod message;
@@ -15,6 +16,7 @@ mod time;
 mod topic;
 
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, SessionCounts};
+pub use counters::MessageCounters;
 pub use ids::{ClientId, ClusterId, Epoch, IdError, SessionId};
 pub use log::{FilterId, GroupId, Seq};
 pub use message::{Message, PropertyBytes};

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::detach::Ending;
 use super::effects::Farewell;
+use super::limits::connect_within_limits;
 use super::pending::{Attachment, Awaiting};
 use super::{Cluster, RecordOutcome};
 use crate::data_plane::PACKET_BYTES_MAX;
@@ -22,7 +23,7 @@ use crate::data_plane::session::inbound::{AliasesIn, TOPIC_ALIAS_MAXIMUM};
 use crate::data_plane::session::link::{ConnId, Link, Origin};
 use crate::data_plane::session::output::Output;
 use crate::data_plane::session::{HeldWill, Offline, RECEIVE_MAXIMUM, Session};
-use crate::model::{ClientId, Message, Now, ProtocolVersion, SessionExpiry, SessionId};
+use crate::model::{ClientId, Message, MessageCounters, Now, ProtocolVersion, SessionExpiry, SessionId};
 use crate::seam::ports::SessionWrite;
 
 /// A CONNECT as it arrives.
@@ -93,6 +94,7 @@ impl<L: MessageLog> Cluster<L> {
         if connect.auth_method.is_some() {
             return Err(unknown_auth_method());
         }
+        connect_within_limits(&connect).map_err(|why| (ReasonCode::QuotaExceeded, why))?;
         let (client_id, assigned) = match client_id_asked(&connect)? {
             ClientIdAsked::Given(id) => (id, false),
             ClientIdAsked::Assign => (assigned_client_id(fresh_id)?, true),
@@ -176,6 +178,7 @@ impl<L: MessageLog> Cluster<L> {
             keep_alive_secs: keep_alive_secs(connect.keep_alive_secs, self.rules.server_keep_alive_secs),
             connected_at: now.wall,
             last_seen: now.mono,
+            counters: MessageCounters::default(),
             receive_maximum,
             packet_bytes_max: connect.packet_bytes_max,
             problem_information: connect.request_problem_information,
@@ -308,6 +311,7 @@ impl<L: MessageLog> Cluster<L> {
         link.ready = true;
         link.last_seen = now.mono;
         self.effects.attached.push(conn);
+        self.tell_connected(now, slot, session_present);
         self.catch_up(now, slot);
         self.touch(slot);
     }

@@ -2,6 +2,7 @@
 
 use super::Cluster;
 use super::effects::Farewell;
+use super::limits::may_take;
 use super::pending::Attachment;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::message_log::MessageLog;
@@ -95,7 +96,9 @@ impl<L: MessageLog> Cluster<L> {
     /// Ends a session's connection. The session goes on offline, or ends with it.
     pub(super) fn detach(&mut self, now: Now, slot: Slot, ending: &Ending) {
         if let Some(link) = self.say_goodbye(slot, ending) {
+            let event = self.disconnected(now, slot, &link, ending);
             self.go_on_without(now, slot, &link, ending);
+            self.tell_disconnected(now, event);
         }
     }
 
@@ -124,8 +127,10 @@ impl<L: MessageLog> Cluster<L> {
 
     /// Ends a session's connection and the session.
     pub(super) fn detach_and_destroy(&mut self, now: Now, slot: Slot, ending: &Ending) {
-        self.say_goodbye(slot, ending);
+        let link = self.say_goodbye(slot, ending);
+        let event = link.and_then(|link| self.disconnected(now, slot, &link, ending));
         self.destroy(now, slot);
+        self.tell_disconnected(now, event);
     }
 
     /// Ends a session that has no connection: subscriptions, expiry, record, all of it. A will that
@@ -176,6 +181,8 @@ impl<L: MessageLog> Cluster<L> {
         if link.caught_up {
             session.outbound.position = tail;
         }
+        session.ended_counters.add(link.counters);
+        self.ended_counters.add(link.counters);
         self.registry.detached();
         self.show_online(slot, false);
         self.online.swap_remove(link.place);
@@ -219,7 +226,9 @@ impl<L: MessageLog> Cluster<L> {
         let mut message = will.message;
         message.published_at = now.wall;
         message.expires_at = will.message_expiry_secs.map(|secs| now.wall.plus_secs(secs));
-        self.publish(now, message);
+        if may_take(&message).is_ok() {
+            self.publish(now, message);
+        }
     }
 
     /// The record of a session that is attached by `link`.

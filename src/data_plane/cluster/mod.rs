@@ -11,12 +11,16 @@
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
 //! [`subscribe`], [`share`], [`detach`], [`orders`], [`settings`], [`time_passes`], [`trim`],
-//! [`restore`].
+//! [`restore`]. What it counts and tells of itself: [`counters`], [`events`], [`system_topics`]; what it does
+//! not take: [`limits`].
 
 mod attach;
+mod counters;
 mod deliver;
 mod detach;
 mod effects;
+mod events;
+mod limits;
 mod orders;
 mod packets;
 mod pending;
@@ -25,6 +29,7 @@ mod restore;
 mod settings;
 mod share;
 mod subscribe;
+mod system_topics;
 #[cfg(test)]
 mod tests;
 mod time_passes;
@@ -35,11 +40,13 @@ use std::sync::Arc;
 
 pub use attach::ConnectRequest;
 pub use effects::{CommandId, Effects, Farewell, RecordOutcome, WriteTicket};
+pub use limits::USER_PROPERTY_BYTES_MAX;
 pub use orders::Order;
 use pending::Pending;
 use publish::FanOut;
 use share::Groups;
 use slab::Slab;
+use system_topics::Told;
 use trim::Trimming;
 
 use super::broker::Slot;
@@ -50,7 +57,7 @@ use super::message_log::MessageLog;
 use super::session::Session;
 use super::session::link::ConnId;
 use super::session::output::Output;
-use crate::model::{DesiredCluster, Monotonic, SessionCounts, Timestamp};
+use crate::model::{DesiredCluster, MessageCounters, Monotonic, SessionCounts, Timestamp};
 
 /// How many levels a topic name or filter may have (PRODUCT Q-9).
 pub const TOPIC_LEVELS_MAX: usize = 16;
@@ -88,6 +95,10 @@ pub struct Cluster<L> {
     effects: Effects,
     fan_out: FanOut,
     trimming: Trimming,
+    /// What connections that have ended had counted, and shared groups.
+    ended_counters: MessageCounters,
+    /// What was last told of the cluster itself.
+    told: Told,
     /// Whether the last record could not be committed: new persistent sessions are then refused
     /// before anything is changed.
     store_away: bool,
@@ -112,6 +123,8 @@ impl<L: MessageLog> Cluster<L> {
             effects: Effects::default(),
             fan_out: FanOut::default(),
             trimming: Trimming::default(),
+            ended_counters: MessageCounters::default(),
+            told: Told::default(),
             store_away: false,
             swept_at: Monotonic::default(),
         }

@@ -63,7 +63,7 @@ impl<L: MessageLog> Cluster<L> {
         let kept = message.retain || message.qos > QoS::AtMostOnce;
         let message = Arc::new(if kept { message.detached() } else { message });
         if message.retain {
-            self.retained.put(&message);
+            self.retain(&message);
         }
         let filters = self.index.matches(message.topic.as_str());
         if filters.is_empty() {
@@ -120,9 +120,9 @@ impl<L: MessageLog> Cluster<L> {
         } else if delivery.qos == QoS::AtMostOnce {
             session.send_at_most_once(now, &delivery);
         } else if session.outbound.has_queued() {
-            session.outbound.enqueue(delivery);
+            session.enqueue(delivery);
         } else if let Sent::NoRoom(delivery) = session.send_assured(now, delivery) {
-            session.outbound.enqueue(delivery);
+            session.enqueue(delivery);
         }
         self.effects.touch(slot, &mut self.sessions[slot.0 as usize]);
     }

@@ -132,7 +132,12 @@ impl<L: MessageLog> Cluster<L> {
             let (behind, durable) = (group.behind, group.durable);
             match (assured, durable) {
                 // Lost when nobody has room, as QoS 0 may be.
-                (false, _) => drop(self.offer(now, *id, Waiting { seq: None, message: Arc::clone(message) })),
+                (false, _) => {
+                    let waiting = Waiting { seq: None, message: Arc::clone(message) };
+                    if let Offered::NobodyHasRoom(_) = self.offer(now, *id, waiting) {
+                        self.ended_counters.dropped_slow += 1;
+                    }
+                }
                 (true, true) if behind => {}
                 (true, true) => {
                     if let Offered::Taken =
@@ -152,8 +157,9 @@ impl<L: MessageLog> Cluster<L> {
     fn offer_or_queue(&mut self, now: Now, id: GroupId, behind: bool, message: &Arc<Message>) {
         let waiting = Waiting { seq: None, message: Arc::clone(message) };
         let taken = !behind && matches!(self.offer(now, id, waiting), Offered::Taken);
-        if !taken && let Some(group) = self.groups.by_id.get_mut(&id) {
-            group.enqueue(Arc::clone(message));
+        let Some(group) = self.groups.by_id.get_mut(&id).filter(|_| !taken) else { return };
+        if !group.enqueue(Arc::clone(message)) {
+            self.ended_counters.dropped_queue_full += 1;
         }
     }
 

@@ -19,11 +19,13 @@ impl<L: MessageLog> Cluster<L> {
     pub fn time_passes(&mut self, now: Now) {
         self.expire_due(now);
         self.publish_due_wills(now);
+        while self.retained.remove_expired(now.wall).is_some() {}
         if now.mono.since(self.swept_at).as_millis() >= u128::from(SWEEP_MILLIS) {
             self.swept_at = now.mono;
             self.end_silent_connections(now);
             self.repeat_unanswered(now);
             self.trim_log();
+            self.tell_of_itself(now);
         }
     }
 

@@ -6,7 +6,7 @@ use super::aliases::AliasesOut;
 use super::inbound::AliasesIn;
 use super::output::Output;
 use crate::data_plane::protocol::{Packet, encode_within};
-use crate::model::{Monotonic, ProtocolVersion, Timestamp, Transport};
+use crate::model::{MessageCounters, Monotonic, ProtocolVersion, Timestamp, Transport};
 
 /// Names one connection for the life of the process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +45,8 @@ pub struct Link {
     pub keep_alive_secs: u16,
     /// When it was attached.
     pub connected_at: Timestamp,
+    /// What was counted on this connection.
+    pub counters: MessageCounters,
     /// When the last packet came.
     pub last_seen: Monotonic,
     /// How many QoS 1 and 2 messages may be under way to the client.

@@ -29,8 +29,8 @@ pub use receive::RECEIVE_MAXIMUM;
 
 use super::protocol::{PacketId, Subscribe, Unsubscribe};
 use crate::model::{
-    ClientId, Epoch, FilterId, GroupId, Message, QoS, Seq, SessionExpiry, SessionId, Subscription, Timestamp,
-    TopicFilter,
+    ClientId, Epoch, FilterId, GroupId, Message, MessageCounters, QoS, Seq, SessionExpiry, SessionId,
+    Subscription, Timestamp, TopicFilter,
 };
 
 /// Everything kept for one client between its CONNECT and the end of its session.
@@ -67,6 +67,8 @@ pub struct Session {
     /// Whether a CONNACK was ever sent for it. Until then its client cannot have it
     /// (`[MQTT-3.2.2-3]`): it is not there for the next CONNECT, and ends with its connection.
     pub admitted: bool,
+    /// What its earlier connections counted. Gone with a restart.
+    pub ended_counters: MessageCounters,
 }
 
 /// A subscription with its place in the cluster's index and log.
@@ -197,7 +199,17 @@ impl Session {
             replays: VecDeque::new(),
             durable: false,
             admitted: false,
+            ended_counters: MessageCounters::default(),
         }
+    }
+
+    /// What its connections counted, the present one too.
+    pub fn counters(&self) -> MessageCounters {
+        let mut counters = self.ended_counters;
+        if let Some(link) = &self.link {
+            counters.add(link.counters);
+        }
+        counters
     }
 
     /// Whether the session is meant to outlive its connection.

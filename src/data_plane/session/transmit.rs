@@ -23,9 +23,23 @@ pub enum Sent {
 impl Session {
     /// Sends a message at QoS 0 if the connection takes it; else it is lost, as QoS 0 may be.
     pub fn send_at_most_once(&mut self, now: Now, delivery: &Delivery) {
-        let Some(link) = self.link.as_mut().filter(|link| link.takes_messages()) else { return };
+        let Some(link) = self.link.as_mut() else { return };
+        if !link.takes_messages() {
+            // Before CONNACK it is not slow.
+            link.counters.dropped_slow += u64::from(link.ready);
+            return;
+        }
         if !delivery.message.is_expired(now.wall) && fits(link, now.wall, delivery) {
             send_publish(link, now.wall, delivery, None, false);
+        }
+    }
+
+    /// Puts a message in the queue of a session that ends with its connection; when that is full it is lost.
+    pub fn enqueue(&mut self, delivery: Delivery) {
+        if !self.outbound.enqueue(delivery)
+            && let Some(link) = self.link.as_mut()
+        {
+            link.counters.dropped_queue_full += 1;
         }
     }
 
@@ -117,6 +131,20 @@ impl Session {
         self.send(&packet);
     }
 
+    /// Answers a PUBLISH whose message was not taken, and says why.
+    pub fn refuse_publish(&mut self, ack: PublishAck, reason: ReasonCode, why: &str) {
+        let reason_string = self.wants_reasons().then(|| why.into());
+        let said = |id| Ack { reason_string, ..Ack::new(id, reason) };
+        match ack {
+            PublishAck::Nothing => {}
+            PublishAck::PubAck(id) => self.send(&Packet::PubAck(said(id))),
+            PublishAck::PubRec(id) => {
+                self.inbound.release(id);
+                self.send(&Packet::PubRec(said(id)));
+            }
+        }
+    }
+
     /// Answers a SUBSCRIBE, a reason for each filter in order (`[MQTT-3.8.4-5]`, `[MQTT-3.9.3-1]`).
     pub fn answer_subscribe(&mut self, packet_id: PacketId, reasons: Vec<ReasonCode>, why: Option<&str>) {
         let reason_string = why.filter(|_| self.wants_reasons()).map(Into::into);
@@ -188,6 +216,7 @@ fn use_alias(link: &mut Link, head: &mut PublishHead<'_>, delivery: &Delivery) {
 fn send_publish(link: &mut Link, now: Timestamp, delivery: &Delivery, id: Option<PacketId>, dup: bool) {
     let mut head = head(now, delivery, id, dup);
     use_alias(link, &mut head, delivery);
+    link.counters.sent += 1;
     let message = &delivery.message;
     if message.payload.len() >= SHARE_FROM_BYTES {
         encode_publish_head(&head, message, link.version, link.out.buffer());

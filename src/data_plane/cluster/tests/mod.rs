@@ -7,8 +7,10 @@
 
 mod aliases;
 mod connecting;
+mod events;
 mod exactly_once;
 mod flow;
+mod limits;
 mod orders;
 mod packets;
 mod problem_information;

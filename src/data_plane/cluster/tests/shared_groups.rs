@@ -89,7 +89,7 @@ fn qos_2_stays_with_its_member_until_that_returns() {
     // [MQTT-4.8.2-4]
     let mut world = World::new();
     let hello = v5("a").expiry(100);
-    let first = members(&mut world, &[hello.clone()], Q2)[0];
+    let first = members(&mut world, std::slice::from_ref(&hello), Q2)[0];
     let publisher = world.connect(&v5("p"));
     world.publish_numbers(publisher, "t/1", Q2, 0..3);
     let other = members(&mut world, &[v5("b").expiry(100)], Q2)[0];

@@ -1,0 +1,27 @@
+//! How many messages came, went and were lost, for each session and for the cluster.
+//!
+//! A connection counts for itself; when it ends, its session and the cluster take over what it counted.
+
+use super::Cluster;
+use crate::data_plane::message_log::MessageLog;
+use crate::data_plane::session::Session;
+use crate::model::MessageCounters;
+
+impl<L: MessageLog> Cluster<L> {
+    /// What the cluster counted since the process started. Looks at each connection.
+    pub fn message_counters(&self) -> MessageCounters {
+        let mut counters = self.ended_counters;
+        for slot in &self.online {
+            if let Some(link) = &self.sessions[slot.0 as usize].link {
+                counters.add(link.counters);
+            }
+        }
+        counters
+    }
+
+    /// What the session of a client counted since the process started, if there is one.
+    pub fn session_counters(&self, client_id: &str) -> Option<MessageCounters> {
+        let slot = self.registry.get(client_id)?;
+        self.sessions.get(slot.0 as usize).map(Session::counters)
+    }
+}
