@@ -15,6 +15,7 @@ mod orders;
 mod packets;
 mod problem_information;
 mod quotas;
+mod random;
 mod recorded;
 mod records;
 mod restarts;
