@@ -230,6 +230,9 @@ impl Session {
     /// What this session's subscriptions make of a message read from the log; `None` when it does
     /// not want it. Overlapping subscriptions give one delivery at the highest QoS with all their
     /// identifiers (`[MQTT-3.3.4-2]` to `[MQTT-3.3.4-4]`).
+    ///
+    /// What none but subscriptions want that do not read the log was sent to them as it came, or lost: the
+    /// log may hold it for the sake of a filter that the session has with no local.
     pub fn delivery_of(&self, message: &Arc<Message>, seq: Seq) -> Option<outbound::Delivery> {
         let own = message.publisher == Some(self.id);
         let wanted = self.subscriptions.iter().filter(|held| {
@@ -239,7 +242,9 @@ impl Session {
                 && held.subscription.filter.matches(&message.topic)
         });
         let mut found: Option<outbound::Delivery> = None;
-        for HeldSubscription { subscription, .. } in wanted {
+        let mut reads_log = false;
+        for HeldSubscription { subscription, assured, .. } in wanted {
+            reads_log |= assured;
             let delivery = found.get_or_insert_with(|| outbound::Delivery {
                 message: Arc::clone(message),
                 qos: QoS::AtMostOnce,
@@ -252,7 +257,7 @@ impl Session {
             delivery.retain |= subscription.retain_as_published && message.retain;
             delivery.subscription_ids.extend(subscription.identifier);
         }
-        found
+        found.filter(|_| reads_log)
     }
 
     /// The filters to read the log by, each with the position after which to read.
