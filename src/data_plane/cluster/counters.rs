@@ -1,4 +1,4 @@
-//! How many messages came, went and were lost, for each session and for the cluster.
+//! How many messages came, went, were lost and are kept, for each session and for the cluster.
 //!
 //! A connection counts for itself; when it ends, its session and the cluster take over what it counted.
 
@@ -17,6 +17,16 @@ impl<L: MessageLog> Cluster<L> {
             }
         }
         counters
+    }
+
+    /// How many messages are retained, and their bytes.
+    pub fn retained_usage(&self) -> (usize, u64) {
+        (self.retained.len(), self.retained.bytes())
+    }
+
+    /// How many bytes of messages the log keeps.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.kept_bytes()
     }
 
     /// What the session of a client counted since the process started, if there is one.
