@@ -205,7 +205,9 @@ impl Run {
             }
         }
         if let Some(reader) = &mut peer.reader {
-            packets.iter().for_each(|packet| reader.answered(packet));
+            for packet in &packets {
+                reader.answered(packet);
+            }
         }
         let conn = peer.conn;
         self.cluster.receive(self.now, conn, slot, packets.into_iter());
@@ -244,7 +246,7 @@ impl Run {
     fn flow(&mut self, at: usize, argument: u8) {
         let Some(peer) = self.peers[at].as_ref().filter(|peer| peer.is_ready) else { return };
         let Some(slot) = peer.slot else { return };
-        if argument % 2 == 0 {
+        if argument.is_multiple_of(2) {
             self.cluster.congested(peer.conn, slot);
         } else {
             self.cluster.writable(self.now, peer.conn, slot);
@@ -277,7 +279,9 @@ impl Run {
             let mut attached = Vec::new();
             for conn in effects.attached {
                 if let Some(at) = self.place(conn) {
-                    self.peers[at].iter_mut().for_each(|peer| peer.is_ready = true);
+                    if let Some(peer) = &mut self.peers[at] {
+                        peer.is_ready = true;
+                    }
                     attached.push(at);
                 }
             }
@@ -302,7 +306,9 @@ impl Run {
         assert!(output.len() <= OUTPUT_BYTES_MAX, "{} bytes in one turn", output.len());
         let reader = self.place(conn).and_then(|at| self.peers[at].as_mut()?.reader.as_mut());
         if let Some(reader) = reader {
-            output.pieces().for_each(|piece| reader.bytes.extend_from_slice(piece));
+            for piece in output.pieces() {
+                reader.bytes.extend_from_slice(piece);
+            }
             reader.read();
         }
     }

@@ -47,7 +47,7 @@ fn said(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The flags of the client that speaks over this listener, for all of whose transports the site has one.
+/// Each transport with each version, and a client id for it.
 fn cells(row: &Row) -> impl Iterator<Item = (&'static str, &'static str, String)> {
     let both = |transport: &'static str| row.versions.iter().map(move |version| (transport, *version));
     let cells: Vec<_> = row.transports.iter().copied().flat_map(both).collect();
@@ -179,9 +179,10 @@ async fn rumqttc_over_every_transport_in_its_versions() {
     let site = Site::start(&[]).await;
     for (transport, version, id) in cells(&RUMQTTC) {
         let address = plain_way_to(&site, transport).await;
-        let seen = match version {
-            "5" => echo!(rumqttc::v5, rumqttc::v5::mqttbytes::QoS, address, &id),
-            _ => echo!(rumqttc, rumqttc::QoS, address, &id),
+        let seen = if version == "5" {
+            echo!(rumqttc::v5, rumqttc::v5::mqttbytes::QoS, address, &id)
+        } else {
+            echo!(rumqttc, rumqttc::QoS, address, &id)
         };
         assert_eq!(seen, PAYLOADS, "{id}");
     }

@@ -20,6 +20,7 @@ struct Held {
     certain: bool,
 }
 
+#[allow(clippy::struct_excessive_bools)] // independent facts
 #[derive(Debug)]
 struct Owed {
     topic: usize,

@@ -27,6 +27,7 @@ struct Asked {
     option: Option<(QoS, bool)>,
 }
 
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub(super) struct Client {
     pub(super) id: String,
     make: fn(&str) -> Hello,
