@@ -76,7 +76,8 @@ async fn serve_with(
     ready.extend(mqtt.addresses()?);
 
     let tasks = Tasks::new(shutdown.clone());
-    data_plane::start(&tasks, clock, &store, desired_state, orders, mqtt).await?;
+    let log = data_plane::open_log(config).await?;
+    data_plane::start(&tasks, clock, &store, log, desired_state, orders, mqtt).await?;
     let state = ApiState::new(
         store,
         commands,

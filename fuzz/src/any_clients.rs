@@ -16,12 +16,13 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use holdfast::data_plane::broker::Slot;
 use holdfast::data_plane::cluster::{Cluster, ConnectRequest, RecordOutcome, WriteTicket};
-use holdfast::data_plane::message_log::InMemoryLog;
+use holdfast::data_plane::message_log::{ClusterNo, RecentLog};
 use holdfast::data_plane::protocol::{Connect, Decoder, Packet, PacketId};
 use holdfast::data_plane::session::link::{ConnId, Origin};
+use holdfast::data_plane::session::outgoing::Turn;
 use holdfast::data_plane::session::output::Output;
 use holdfast::model::{
-    ClusterId, ClusterStatus, DesiredCluster, Monotonic, Now, Plan, Quota, QuotaOverrides, SharedStrategy,
+    ClusterId, ClusterStatus, DesiredCluster, Monotonic, Now, Plan, Quota, QuotaOverrides, Seq, SharedStrategy,
     Timestamp, Transport,
 };
 
@@ -75,11 +76,15 @@ struct Reader {
 }
 
 struct Run {
-    cluster: Cluster<InMemoryLog>,
+    cluster: Cluster,
     now: Now,
     peers: [Option<Peer>; PEERS],
     last_conn: u64,
     tickets: Vec<WriteTicket>,
+    /// The last turn that was written down and is not on disk yet.
+    unsynced: Option<Turn>,
+    /// Whether what is written down is on disk at once.
+    disk_is_prompt: bool,
 }
 
 /// Plays one input: steps of a byte that says what is done and by whom, and what that needs.
@@ -114,11 +119,13 @@ impl Run {
             server_keep_alive_secs: None,
         };
         Self {
-            cluster: Cluster::new(Arc::new(rules), InMemoryLog::new(1 << 20), 1),
+            cluster: Cluster::new(Arc::new(rules), ClusterNo(1), RecentLog::new(Seq::ZERO, u64::MAX), 1),
             now: Now { wall: Timestamp::from_millis(1_800_000_000_000), mono: Monotonic::from_millis(0) },
             peers: [const { None }; PEERS],
             last_conn: 0,
             tickets: Vec::new(),
+            unsynced: None,
+            disk_is_prompt: true,
         }
     }
 
@@ -148,6 +155,9 @@ impl Run {
                 let outcomes = [RecordOutcome::Committed, RecordOutcome::StoreAway, RecordOutcome::Refused];
                 self.decide(outcomes[usize::from(argument) % 3]);
                 self.cluster.set_store_away(argument % 3 == 1);
+                self.disk_is_prompt = argument < 128;
+                self.cluster.set_room(argument & 64 == 0);
+                self.sync();
                 after
             }
             _ => {
@@ -259,6 +269,13 @@ impl Run {
         }
     }
 
+    /// What was written down is on disk.
+    fn sync(&mut self) {
+        if let Some(turn) = self.unsynced.take() {
+            self.cluster.durable(turn);
+        }
+    }
+
     /// Carries out what the cluster wants, until it wants nothing.
     fn settle(&mut self) {
         loop {
@@ -266,11 +283,15 @@ impl Run {
             let is_quiet = effects.touched.is_empty()
                 && effects.attached.is_empty()
                 && effects.farewells.is_empty()
-                && effects.writes.is_empty();
+                && effects.writes.is_empty()
+                && effects.entries.is_empty();
             if is_quiet {
                 return;
             }
             self.tickets.extend(effects.writes.into_iter().filter_map(|(_, ticket)| ticket));
+            if !effects.entries.is_empty() {
+                self.unsynced = Some(effects.turn);
+            }
             for slot in effects.touched {
                 let Some((conn, output)) = self.cluster.output(slot) else { continue };
                 let output = std::mem::take(output);
@@ -294,6 +315,9 @@ impl Run {
             }
             for at in attached {
                 self.read(at);
+            }
+            if self.disk_is_prompt {
+                self.sync();
             }
         }
     }
@@ -323,6 +347,9 @@ impl Run {
     /// Everybody goes; after the longest expiry nothing is left.
     fn end(mut self) {
         self.cluster.set_store_away(false);
+        self.cluster.set_room(true);
+        self.disk_is_prompt = true;
+        self.sync();
         self.decide(RecordOutcome::Committed);
         self.settle();
         for at in 0..PEERS {

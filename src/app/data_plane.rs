@@ -1,13 +1,17 @@
-//! The data plane's tasks: the worker with its stored sessions, the records' committer, listeners.
+//! The data plane's tasks: the message log, the worker with its stored sessions, the records' committer,
+//! listeners.
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::listeners::MqttListeners;
 use crate::clock::Clock;
+use crate::config::Config;
+use crate::data_plane::message_log::journal::{Events, Fatal, Journal, Options, OsDisk, Recovered};
+use crate::data_plane::runtime::journal::{Inherited, LogEvents, LogWriter};
 use crate::data_plane::runtime::records::{self, RecordQueue};
 use crate::data_plane::runtime::worker::Sources;
 use crate::data_plane::runtime::{Context, MAILBOX_MAX, Worker};
@@ -25,14 +29,18 @@ pub(super) async fn start(
     tasks: &Tasks,
     clock: &Clock,
     store: &Store,
+    log: Log,
     desired: DesiredReceiver,
     commands: mpsc::Receiver<Command>,
     mqtt: MqttListeners,
 ) -> anyhow::Result<()> {
+    let Log { journal, events, mut inherited, failure } = log;
+    let log = LogWriter::new(Arc::clone(&journal), events, &inherited);
     let queue = Arc::new(RecordQueue::default());
     let state = Arc::clone(&desired.borrow());
-    let mut worker = Worker::new(clock.clone(), Arc::clone(&queue), &state);
-    load(&mut worker, store).await.context("cannot load the stored sessions")?;
+    let mut worker = Worker::new(clock.clone(), Arc::clone(&queue), log, &state, &inherited);
+    load(&mut worker, store, &mut inherited).await.context("cannot load the stored sessions")?;
+    worker.restored_all(inherited);
 
     let (mailbox, inputs) = mpsc::channel(MAILBOX_MAX);
     let (reporter, reports) = mpsc::channel(records::REPORTS_MAX);
@@ -50,20 +58,71 @@ pub(super) async fn start(
     tasks.spawn_essential("worker", async move {
         let _ends_committer = worker_ended.drop_guard();
         run.await;
-        Ok::<_, TaskFailure>(())
+        // What the worker wrote down last reaches the disk before anything else ends.
+        tokio::task::spawn_blocking(move || journal.close()).await??;
+        Ok::<_, anyhow::Error>(())
+    });
+    tasks.spawn_essential("message log", async move {
+        tokio::select! {
+            // Nobody knows what is on the disk: stop at once rather than promise anything more.
+            Ok(fatal) = failure => Err(fatal),
+            () = stop.cancelled() => Ok(()),
+        }
     });
 
     mqtt.start(tasks, &Context::new(mailbox, clock.clone()))
 }
 
-async fn load(worker: &mut Worker, store: &Store) -> anyhow::Result<()> {
+/// The message log, opened.
+pub(super) struct Log {
+    journal: Arc<Journal>,
+    events: Arc<LogEvents>,
+    inherited: Inherited,
+    /// Tells why it cannot go on, should that happen.
+    failure: oneshot::Receiver<Fatal>,
+}
+
+/// Opens the message log.
+pub(super) async fn open_log(config: &Config) -> anyhow::Result<Log> {
+    let path = config.data_dir.message_log_path();
+    let segment_bytes = config.message_log.segment_bytes;
+    // In proportion: acknowledgements always find room, also with small segments.
+    let options = Options { segment_bytes, reserve_bytes: segment_bytes / 4, ..Options::default() };
+    let opened = tokio::task::spawn_blocking({
+        let path = path.clone();
+        move || {
+            let (fails, failure) = oneshot::channel();
+            let fails = parking_lot::Mutex::new(Some(fails));
+            let events = Arc::new(LogEvents::default());
+            let told = Arc::clone(&events);
+            let callbacks = Events {
+                durable: Box::new(move |_| told.durable()),
+                fatal: Box::new(move |fatal| {
+                    if let Some(fails) = fails.lock().take() {
+                        // Nobody listens any longer once the service stops.
+                        let _ = fails.send(fatal);
+                    }
+                }),
+            };
+            let disk = Arc::new(OsDisk::new(path)?);
+            let (journal, recovered) = Journal::open(disk, options, callbacks)?;
+            let Recovered { report, .. } = &recovered;
+            tracing::info!(?report, "the message log is open");
+            let inherited = Inherited::read(recovered)?;
+            anyhow::Ok(Log { journal: Arc::new(journal), events, inherited, failure })
+        }
+    });
+    opened.await?.with_context(|| format!("cannot open the message log in {}", path.display()))
+}
+
+async fn load(worker: &mut Worker, store: &Store, inherited: &mut Inherited) -> anyhow::Result<()> {
     let mut after = None;
     loop {
         let page = store.load(after, LOAD_AT_ONCE).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.row.session_id);
         for stored in page {
-            worker.restore(stored);
+            worker.restore(stored, inherited);
         }
     }
 }

@@ -71,6 +71,11 @@ impl DataDir {
         self.0.join("postgres")
     }
 
+    /// The message log.
+    pub fn message_log_path(&self) -> PathBuf {
+        self.0.join("log")
+    }
+
     fn secret_path(&self) -> PathBuf {
         self.0.join("jwt.secret")
     }

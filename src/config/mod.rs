@@ -14,6 +14,7 @@ mod environment;
 mod error;
 mod file;
 mod listeners;
+mod message_log;
 mod mode;
 mod tls;
 
@@ -24,6 +25,7 @@ pub use environment::{log_filter, search_path};
 pub use error::ConfigError;
 pub use file::{FileFlags, SettingsFile};
 pub use listeners::{ListenerFlags, Listeners};
+pub use message_log::{MessageLog, MessageLogFlags};
 pub use mode::ModeFlags;
 pub use tls::{ClientCertificates, Need, Tls, TlsFlags};
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub arrivals: Arrivals,
     /// What the encrypted listeners show their clients; present when one of them is set.
     pub tls: Option<Tls>,
+    /// How messages are kept.
+    pub message_log: MessageLog,
     /// Which Postgres it uses.
     pub database: Database,
     /// Whether anonymous clients are let into `default`, without its quotas.
@@ -65,6 +69,9 @@ pub struct Flags {
     /// The database.
     #[command(flatten)]
     pub database: DatabaseFlags,
+    /// The message log.
+    #[command(flatten)]
+    pub message_log: MessageLogFlags,
     /// The mode.
     #[command(flatten)]
     pub mode: ModeFlags,
@@ -86,9 +93,10 @@ impl Config {
         let arrivals = flags.arrivals.resolve(&mut file, &listeners)?;
         let tls = flags.tls.resolve(&mut file, &listeners)?;
         let database = flags.database.resolve(&mut file)?;
+        let message_log = flags.message_log.resolve(&mut file)?;
         let dev = flags.mode.resolve(&mut file)?;
         file.finish()?;
-        Ok(Self { data_dir, listeners, arrivals, tls, database, dev })
+        Ok(Self { data_dir, listeners, arrivals, tls, message_log, database, dev })
     }
 }
 

@@ -60,6 +60,20 @@ impl Message {
         }
     }
 
+    /// Stands for a message that its receiver has and that is needed no longer: nothing is left of it.
+    pub fn spent() -> Self {
+        Self {
+            topic: TopicName::spent(),
+            payload: Bytes::new(),
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            properties: PropertyBytes::default(),
+            expires_at: None,
+            published_at: Timestamp::EPOCH,
+            publisher: None,
+        }
+    }
+
     /// Whether the message may no longer be delivered (`[MQTT-3.3.2-5]`).
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires_at.is_some_and(|at| at <= now)

@@ -18,7 +18,7 @@ mod topic;
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, SessionCounts};
 pub use counters::MessageCounters;
 pub use ids::{ClientId, ClusterId, Epoch, IdError, SessionId};
-pub use log::{FilterId, GroupId, Seq};
+pub use log::{FilterId, FilterKey, GroupId, Place, Seq};
 pub use message::{Message, PropertyBytes};
 pub use qos::QoS;
 pub use quota::{Limit, Plan, Quota, QuotaOverrides, QuotaSource};

@@ -69,6 +69,11 @@ impl TopicName {
         Ok(Self(text))
     }
 
+    /// The topic of a message of which nothing is left.
+    pub(super) const fn spent() -> Self {
+        Self(ByteString::from_static("-"))
+    }
+
     /// The topic as text.
     pub fn as_str(&self) -> &str {
         &self.0

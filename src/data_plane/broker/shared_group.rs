@@ -5,13 +5,13 @@
 //! acknowledged, and what members gave back. A group without a member that outlives its connection
 //! is not worth the disk: its messages wait in a bounded queue instead.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::Slot;
-use crate::model::{FilterId, Message, QoS, Seq, SharedStrategy, Subscription, TopicFilter};
+use crate::model::{FilterId, Message, Place, QoS, Seq, SharedStrategy, Subscription, TopicFilter};
 
 /// One session's membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Member {
 #[derive(Clone, Debug)]
 pub struct Waiting {
     /// Where it lies in the log; `None` when it does not.
-    pub seq: Option<Seq>,
+    pub place: Option<Place>,
     /// What was said.
     pub message: Arc<Message>,
 }
@@ -61,9 +61,14 @@ pub struct SharedGroup {
     pub durable: bool,
     /// Whether something waits that could not be handed out.
     pub behind: bool,
+    /// Whether the log is being read for it from disk.
+    pub reading: bool,
     members: Vec<Member>,
-    /// Positions handed out at QoS 1 or 2 and not yet acknowledged.
-    outstanding: BTreeSet<Seq>,
+    /// Positions handed out at QoS 1 or 2 and not yet acknowledged, each with whether it is bound to the
+    /// session that has it, as QoS 2 is.
+    outstanding: BTreeMap<Seq, bool>,
+    /// Before a restart everything up to here was handed out, and what of it must be again.
+    resumed: Option<(Seq, BTreeSet<Seq>)>,
     /// Given back by members that left, earliest first. At most what their windows held.
     returned: VecDeque<Waiting>,
     /// Messages of a group that is not durable. At most [`QUEUED_MAX`].
@@ -82,8 +87,10 @@ impl SharedGroup {
             position: tail,
             durable: false,
             behind: false,
+            reading: false,
             members: Vec::new(),
-            outstanding: BTreeSet::new(),
+            outstanding: BTreeMap::new(),
+            resumed: None,
             returned: VecDeque::new(),
             queue: VecDeque::new(),
         }
@@ -158,22 +165,60 @@ impl SharedGroup {
         has_room(chosen.slot).then_some(*chosen)
     }
 
-    /// A message was handed out and will be acknowledged.
-    pub fn handed_out(&mut self, seq: Option<Seq>) {
-        self.outstanding.extend(seq);
+    /// A message was handed out at this QoS and will be acknowledged.
+    pub fn handed_out(&mut self, place: Option<Place>, qos: QoS) {
+        self.outstanding.extend(place.map(|place| (place.seq, qos == QoS::ExactlyOnce)));
+    }
+
+    /// After a restart: everything up to `position` was handed out, and `missing` of it must be again.
+    pub fn resume(&mut self, position: Seq, missing: Vec<Seq>) {
+        self.durable = true;
+        self.behind = true;
+        self.position = missing.iter().min().map_or(position, |first| Seq(first.0 - 1).min(position));
+        self.resumed = Some((position, missing.into_iter().collect()));
+    }
+
+    /// After a restart: a session goes on with this one at QoS 2.
+    pub fn bind(&mut self, seq: Seq) {
+        self.outstanding.insert(seq, true);
+        let (done, missing) = self.resumed.get_or_insert_with(|| (self.position, BTreeSet::new()));
+        // What lies between was handed out before it, or will be.
+        missing.extend((done.0 + 1..seq.0).map(Seq));
+        missing.remove(&seq);
+        *done = seq.max(*done);
+    }
+
+    /// Whether a message read from the log is still to be handed out.
+    pub fn wants(&self, seq: Seq) -> bool {
+        !self.resumed.as_ref().is_some_and(|(done, missing)| seq <= *done && !missing.contains(&seq))
+    }
+
+    /// What must be handed out again should nobody acknowledge it, up to the position.
+    pub fn missing(&self) -> Vec<Seq> {
+        let loose = self.outstanding.iter().filter(|(_, bound)| !**bound).map(|(seq, _)| *seq);
+        let returned = self.returned.iter().filter_map(|waiting| waiting.place).map(|place| place.seq);
+        let again = self.resumed.iter().flat_map(|(_, missing)| missing.iter().copied());
+        let again = again.filter(|seq| *seq > self.position);
+        loose.chain(returned).chain(again).collect()
+    }
+
+    /// How far it has come: everything up to there was handed out at least once.
+    pub fn reached(&self) -> Seq {
+        self.resumed.as_ref().map_or(self.position, |(done, _)| self.position.max(*done))
     }
 
     /// A message that was handed out is consumed.
-    pub fn consumed(&mut self, seq: Option<Seq>) {
-        if let Some(seq) = seq {
-            self.outstanding.remove(&seq);
+    pub fn consumed(&mut self, place: Option<Place>) {
+        if let Some(place) = place {
+            self.outstanding.remove(&place.seq);
         }
     }
 
     /// A member that leaves gives a message back.
     pub fn give_back(&mut self, waiting: Waiting) {
-        self.consumed(waiting.seq);
-        let at = self.returned.partition_point(|earlier| earlier.seq <= waiting.seq);
+        self.consumed(waiting.place);
+        let seq = |waiting: &Waiting| waiting.place.map(|place| place.seq);
+        let at = self.returned.partition_point(|earlier| seq(earlier) <= seq(&waiting));
         self.returned.insert(at, waiting);
         self.behind = true;
     }
@@ -191,14 +236,14 @@ impl SharedGroup {
 
     /// The earliest message that waits outside the log.
     pub fn next_waiting(&mut self) -> Option<Waiting> {
-        let queued = |message| Waiting { seq: None, message };
+        let queued = |message| Waiting { place: None, message };
         self.returned.pop_front().or_else(|| self.queue.pop_front().map(queued))
     }
 
     /// Puts the message that was just taken back.
     pub fn keep_waiting(&mut self, waiting: Waiting) {
         self.behind = true;
-        if waiting.seq.is_some() {
+        if waiting.place.is_some() {
             self.returned.push_front(waiting);
         } else {
             self.queue.push_front(waiting.message);
@@ -207,8 +252,8 @@ impl SharedGroup {
 
     /// Everything up to here was consumed by the group.
     pub fn floor(&self) -> Seq {
-        let returned = self.returned.iter().filter_map(|waiting| waiting.seq);
-        let earliest = self.outstanding.first().copied().into_iter().chain(returned).min();
+        let returned = self.returned.iter().filter_map(|waiting| waiting.place).map(|place| place.seq);
+        let earliest = self.outstanding.keys().next().copied().into_iter().chain(returned).min();
         earliest.map_or(self.position, |seq| Seq(seq.0 - 1).min(self.position))
     }
 }
@@ -218,7 +263,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::{PropertyBytes, Timestamp, TopicName};
+    use crate::model::{FilterKey, PropertyBytes, Timestamp, TopicName};
 
     fn message(topic: &str) -> Message {
         Message {
@@ -231,6 +276,11 @@ mod tests {
             published_at: Timestamp::EPOCH,
             publisher: None,
         }
+    }
+
+    #[allow(clippy::unnecessary_wraps)] // as it is handed around
+    fn place(seq: u64) -> Option<Place> {
+        Some(Place { seq: Seq(seq), filter: FilterKey(0), durable: true })
     }
 
     fn group(members: u32) -> SharedGroup {
@@ -282,18 +332,18 @@ mod tests {
     fn the_floor_follows_what_is_out_and_what_came_back() {
         let mut group = group(1);
         for seq in 1..=3 {
-            group.handed_out(Some(Seq(seq)));
+            group.handed_out(place(seq), QoS::AtLeastOnce);
             group.position = Seq(seq);
         }
         assert_eq!(group.floor(), Seq(0));
-        group.consumed(Some(Seq(1)));
+        group.consumed(place(1));
         assert_eq!(group.floor(), Seq(1));
-        let back = |seq| Waiting { seq: Some(Seq(seq)), message: Arc::new(message("t")) };
+        let back = |seq| Waiting { place: place(seq), message: Arc::new(message("t")) };
         group.give_back(back(3));
         group.give_back(back(2));
         assert_eq!(group.floor(), Seq(1));
-        assert_eq!(group.next_waiting().and_then(|w| w.seq), Some(Seq(2)));
-        assert_eq!(group.next_waiting().and_then(|w| w.seq), Some(Seq(3)));
+        assert_eq!(group.next_waiting().and_then(|w| w.place), place(2));
+        assert_eq!(group.next_waiting().and_then(|w| w.place), place(3));
         assert_eq!(group.floor(), Seq(3));
     }
 }

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::Slot;
 use super::topic_trie::TopicTrie;
-use crate::model::{FilterId, GroupId, QoS, Subscription, TopicFilter};
+use crate::model::{FilterId, FilterKey, GroupId, QoS, Subscription, TopicFilter};
 
 /// One session's subscription to one filter, as publishing needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ impl Subscriber {
 pub struct FilterEntry {
     /// A filter with this pattern; `$share/{group}/` before it means nothing here.
     pub filter: TopicFilter,
+    /// What its messages are found by on disk.
+    pub key: FilterKey,
     /// Those with a connection first, so that a publish never looks at the others.
     subscribers: Vec<Subscriber>,
     /// How many have a connection.
@@ -65,6 +67,7 @@ const INDEXED_FROM: usize = 32;
 impl FilterEntry {
     fn new(filter: TopicFilter) -> Self {
         Self {
+            key: FilterKey::of(filter.pattern()),
             filter,
             subscribers: Vec::new(),
             online: 0,
@@ -168,6 +171,8 @@ impl FilterEntry {
 pub struct SubscriptionIndex {
     trie: TopicTrie,
     filters: Slab<FilterEntry>,
+    /// Filters by what their messages are found by on disk.
+    by_key: HashMap<FilterKey, FilterId, foldhash::fast::RandomState>,
     /// Topic → matching filters. Emptied when a filter with a wildcard comes or goes.
     cache: HashMap<Box<str>, Arc<[FilterId]>, foldhash::fast::RandomState>,
     subscriptions: u32,
@@ -247,6 +252,10 @@ impl SubscriptionIndex {
         }
         let entry = self.filters.remove(id.0 as usize);
         self.trie.remove(entry.filter.pattern());
+        // Not if another filter with the same key came later.
+        if self.by_key.get(&entry.key) == Some(&id) {
+            self.by_key.remove(&entry.key);
+        }
         self.forget_matches(entry.filter.pattern());
         true
     }
@@ -266,14 +275,22 @@ impl SubscriptionIndex {
         found
     }
 
+    /// The filter whose messages are found by `key` on disk.
+    pub fn by_key(&self, key: FilterKey) -> Option<FilterId> {
+        self.by_key.get(&key).copied()
+    }
+
     /// The filter and its subscribers.
     pub fn filter(&self, id: FilterId) -> Option<&FilterEntry> {
         self.filters.get(id.0 as usize)
     }
 
     fn add_filter(&mut self, filter: &TopicFilter) -> FilterId {
-        let index = self.filters.insert(FilterEntry::new(filter.clone()));
+        let entry = FilterEntry::new(filter.clone());
+        let key = entry.key;
+        let index = self.filters.insert(entry);
         let id = FilterId(u32::try_from(index).expect("fewer than 2^32 filters fit in memory"));
+        self.by_key.insert(key, id);
         self.trie.insert(filter.pattern(), id);
         self.forget_matches(filter.pattern());
         id

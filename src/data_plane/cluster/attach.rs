@@ -9,18 +9,18 @@ use super::detach::Ending;
 use super::effects::Farewell;
 use super::limits::connect_within_limits;
 use super::pending::{Attachment, Awaiting};
-use super::{Cluster, RecordOutcome};
+use super::{Cluster, RecordOutcome, facts};
 use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::admission::{Applicant, Refusal, admit, grant_expiry};
-use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode_within};
 use crate::data_plane::session::aliases::AliasesOut;
 use crate::data_plane::session::handshake::{
     ClientIdAsked, client_id_asked, expiry_asked_secs, keep_alive_secs, receive_maximum, response_information,
 };
 use crate::data_plane::session::inbound::{AliasesIn, TOPIC_ALIAS_MAXIMUM};
-use crate::data_plane::session::link::{ConnId, Link, Origin};
+use crate::data_plane::session::link::{ConnId, Fetched, Link, Origin};
+use crate::data_plane::session::outgoing::Outgoing;
 use crate::data_plane::session::output::Output;
 use crate::data_plane::session::{HeldWill, Offline, RECEIVE_MAXIMUM, Session};
 use crate::model::{ClientId, Message, MessageCounters, Now, ProtocolVersion, SessionExpiry, SessionId};
@@ -70,7 +70,7 @@ impl From<Refusal> for Refused {
     }
 }
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// Takes a CONNECT: attaches the connection to a session, or refuses it.
     ///
     /// A new persistent session's record is committed before its CONNACK; a resume's as well, unless
@@ -191,18 +191,22 @@ impl<L: MessageLog> Cluster<L> {
             caught_up: false,
             congested: false,
             touched: false,
-            out: Output::default(),
+            listed_as_held: false,
+            reading: false,
+            fetched: Fetched::default(),
+            out: Outgoing::default(),
         };
-        let session = self.session(slot);
+        let session = &mut self.sessions[slot.0 as usize];
         session.epoch = session.epoch.next();
+        if let Some(will) = &will {
+            session.is_written_down = true;
+            self.journal.change(vec![facts::will(session.id, will)]);
+        }
         session.will = will;
         session.inbound.attached();
         session.outbound.attached();
         session.link = Some(Box::new(link));
         let becomes_durable = !session.durable && session.is_persistent(now.wall);
-        for delivery in session.drop_oversized(now) {
-            self.consumed_by_group(&delivery);
-        }
         self.registry.attached();
         self.online.push(slot);
         self.show_online(slot, true);

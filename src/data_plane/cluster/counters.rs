@@ -3,11 +3,10 @@
 //! A connection counts for itself; when it ends, its session and the cluster take over what it counted.
 
 use super::Cluster;
-use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::session::Session;
 use crate::model::MessageCounters;
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// What the cluster counted since the process started. Looks at each connection.
     pub fn message_counters(&self) -> MessageCounters {
         let mut counters = self.ended_counters;
@@ -24,9 +23,9 @@ impl<L: MessageLog> Cluster<L> {
         (self.retained.len(), self.retained.bytes())
     }
 
-    /// How many bytes of messages the log keeps.
+    /// How many bytes of messages the log keeps in memory.
     pub fn log_bytes(&self) -> u64 {
-        self.log.kept_bytes()
+        self.log.bytes()
     }
 
     /// What the session of a client counted since the process started, if there is one.

@@ -1,11 +1,10 @@
 //! The end of a connection, and of a session (MQTT 5.0, 4.1, 4.13; PRODUCT S-5, S-7, S-10).
 
-use super::Cluster;
-use super::effects::Farewell;
 use super::limits::may_take;
 use super::pending::Attachment;
+use super::publish::Along;
+use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
-use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{Disconnect, Packet, ReasonCode};
 use crate::data_plane::session::link::{ConnId, Link};
 use crate::data_plane::session::{HeldWill, Offline};
@@ -73,8 +72,8 @@ impl Ending {
     }
 }
 
-impl<L: MessageLog> Cluster<L> {
-    /// A connection has closed: by itself, or because a [`Farewell`] was carried out.
+impl Cluster {
+    /// A connection has closed: by itself, or because a [`Farewell`](super::Farewell) was carried out.
     pub fn connection_closed(&mut self, now: Now, conn: ConnId, slot: Option<Slot>) {
         if let Some(slot) = slot
             && self.attached_session(Attachment { slot, conn }).is_some()
@@ -105,8 +104,8 @@ impl<L: MessageLog> Cluster<L> {
     /// What becomes of a session whose `link` was taken off.
     pub(super) fn go_on_without(&mut self, now: Now, slot: Slot, link: &Link, ending: &Ending) {
         let session = &mut self.sessions[slot.0 as usize];
-        if !ending.with_will {
-            session.will = None;
+        if !ending.with_will && session.will.take().is_some() {
+            self.journal.change(vec![facts::no_will(session.id)]);
         }
         if !session.outlives_connection(now.wall) {
             self.destroy(now, slot);
@@ -117,8 +116,8 @@ impl<L: MessageLog> Cluster<L> {
         let expires_at = session.expiry.expires_at(now.wall);
         session.offline = Some(Offline { since: now.wall, expires_at, conn: Some(link.conn) });
         self.registry.expires(expires_at, slot);
-        self.give_back_shared(now, slot, false);
         self.schedule_will(now, slot);
+        self.fall_asleep(slot);
         let mut row = self.online_row(slot, link);
         row.disconnected_at = Some(now.wall);
         row.disconnect = Some(DisconnectCause { reason: ending.reason.to_owned(), by: ending.by });
@@ -142,15 +141,19 @@ impl<L: MessageLog> Cluster<L> {
             self.release(slot, &subscription);
         }
         self.give_back_shared(now, slot, true);
-        let will = self.cancel_will(slot).filter(|_| self.session(slot).admitted);
+        let will = self.take_will(slot).filter(|_| self.session(slot).admitted);
         if let Some(Offline { expires_at, .. }) = self.session(slot).offline {
             self.registry.expires_no_more(expires_at, slot);
         }
         let session = self.sessions.remove(slot.0 as usize);
         self.registry.remove(&session.client_id);
         self.effects.writes.push((SessionWrite::Remove(session.id), None));
-        if let Some(will) = will {
-            self.publish_will(now, *will);
+        // The will goes in one piece with the rest: after a crash it is there, or was published.
+        let along = Along::Always(facts::session_ends(session.id));
+        match will {
+            Some(will) => self.publish_will(now, *will, along),
+            None if session.is_written_down => self.journal.change(vec![facts::session_ends(session.id)]),
+            None => {}
         }
     }
 
@@ -169,7 +172,7 @@ impl<L: MessageLog> Cluster<L> {
         }
         let output = std::mem::take(&mut link.out);
         self.pending.closing(link.conn);
-        self.effects.farewells.push(Farewell { conn: link.conn, output });
+        self.journal.part(link.conn, output);
         Some(link)
     }
 
@@ -204,17 +207,26 @@ impl<L: MessageLog> Cluster<L> {
                 let due_at = now.wall.plus_secs(will.delay_secs).min(session_end);
                 will.due_at = Some(due_at);
                 self.wills.insert((due_at, slot));
+                self.journal.change(vec![facts::will(session.id, will)]);
             }
             Some(_) => {
+                let gone = Along::Always(facts::no_will(session.id));
                 if let Some(will) = session.will.take() {
-                    self.publish_will(now, *will);
+                    self.publish_will(now, *will, gone);
                 }
             }
         }
     }
 
-    /// Takes a session's will back.
-    pub(super) fn cancel_will(&mut self, slot: Slot) -> Option<Box<HeldWill>> {
+    /// A session's will is not to be published.
+    pub(super) fn cancel_will(&mut self, slot: Slot) {
+        if self.take_will(slot).is_some() {
+            let id = self.session(slot).id;
+            self.journal.change(vec![facts::no_will(id)]);
+        }
+    }
+
+    fn take_will(&mut self, slot: Slot) -> Option<Box<HeldWill>> {
         let will = self.session(slot).will.take()?;
         if let Some(due_at) = will.due_at {
             self.wills.remove(&(due_at, slot));
@@ -222,12 +234,16 @@ impl<L: MessageLog> Cluster<L> {
         Some(will)
     }
 
-    pub(super) fn publish_will(&mut self, now: Now, will: HeldWill) {
+    /// Publishes a will. `along` says that it is no more.
+    pub(super) fn publish_will(&mut self, now: Now, will: HeldWill, along: Along) {
         let mut message = will.message;
         message.published_at = now.wall;
         message.expires_at = will.message_expiry_secs.map(|secs| now.wall.plus_secs(secs));
         if may_take(&message).is_ok() {
-            self.publish(now, message);
+            // When the disk is full a will is lost: there is nobody to be told to try again.
+            let _ = self.publish(now, message, along);
+        } else if let Along::Always(change) = along {
+            self.journal.change(vec![change]);
         }
     }
 

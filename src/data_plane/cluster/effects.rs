@@ -1,8 +1,11 @@
 //! What a cluster wants done outside.
 
+use super::deliver::ColdRead;
 use crate::data_plane::broker::Slot;
+use crate::data_plane::message_log::Entry;
 use crate::data_plane::session::Session;
 use crate::data_plane::session::link::ConnId;
+use crate::data_plane::session::outgoing::Turn;
 use crate::data_plane::session::output::Output;
 use crate::seam::command::{CommandError, SessionRef};
 use crate::seam::ports::SessionWrite;
@@ -38,6 +41,12 @@ pub struct Farewell {
 /// Everything to be done, in the order of its making within each list.
 #[derive(Debug, Default)]
 pub struct Effects {
+    /// What this turn writes to disk, in order.
+    pub entries: Vec<Entry>,
+    /// The turn that these make durable; to be reported by [`Cluster::durable`](super::Cluster::durable).
+    pub turn: Turn,
+    /// What is to be read from disk.
+    pub reads: Vec<ColdRead>,
     /// Records to keep, in order. Tickets are to be reported in order.
     pub writes: Vec<(SessionWrite, Option<WriteTicket>)>,
     /// Sessions with output; see [`Cluster::output`](super::Cluster::output).
@@ -52,7 +61,10 @@ pub struct Effects {
 
 impl Effects {
     pub(super) fn touch(&mut self, slot: Slot, session: &mut Session) {
-        if let Some(link) = session.link.as_mut().filter(|link| !link.touched && !link.out.is_empty()) {
+        let unsaved = session.durable && session.outbound.has_changed() && !session.unsaved;
+        let unsaved = unsaved || !session.notes.is_empty();
+        let Some(link) = session.link.as_mut().filter(|link| !link.touched) else { return };
+        if unsaved || !link.out.is_empty() {
             link.touched = true;
             self.touched.push(slot);
         }

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::Cluster;
 use super::detach::Ending;
+use super::publish::Along;
 use crate::data_plane::broker::Slot;
-use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::ForwardedValues;
 use crate::data_plane::session::link::Link;
 use crate::model::{Message, Now, PropertyBytes, QoS, Subscription, TopicFilter, TopicName};
@@ -47,7 +47,7 @@ pub(super) fn is_servers_own(topic: &str) -> bool {
         .any(|own| topic.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// CONNACK was sent.
     pub(super) fn tell_connected(&mut self, now: Now, slot: Slot, session_present: bool) {
         if !self.is_heard(Event::Connected) {
@@ -154,7 +154,8 @@ impl<L: MessageLog> Cluster<L> {
         content_type: &'static str,
     ) {
         if let Some(message) = own_message(now, topic, qos, text, content_type) {
-            self.publish(now, message);
+            // When the disk is full it is lost.
+            let _ = self.publish(now, message, Along::Nothing);
         }
     }
 }

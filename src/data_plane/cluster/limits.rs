@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::events::is_servers_own;
-use super::{Cluster, topic_within_limits};
-use crate::data_plane::message_log::MessageLog;
+use super::{Cluster, facts, topic_within_limits};
+use crate::data_plane::message_log::Change;
 use crate::data_plane::protocol::{
     Connect, Packet, ReasonCode, UserProperties, forwarded_user_property_bytes, user_property_bytes,
 };
-use crate::model::{Message, PropertyBytes};
+use crate::model::{Message, Now, PropertyBytes};
 
 /// How many bytes of user properties a packet may have, a will's counted for themselves (PRODUCT Q-9).
 pub const USER_PROPERTY_BYTES_MAX: usize = 8 * 1_024;
@@ -25,7 +25,7 @@ pub(super) struct NotTaken {
     pub(super) silently: bool,
 }
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// Why a message could be passed on and not be retained.
     pub(super) fn may_retain(&self, message: &Message) -> Result<(), String> {
         if !message.retain {
@@ -35,13 +35,24 @@ impl<L: MessageLog> Cluster<L> {
         room.map_err(|full| format!("quota {}: limit {}, in use {}", full.limit, full.allowed, full.in_use))
     }
 
-    /// Retains a message, if there is room. If not its topic has none any longer: what came before is not
-    /// the last one.
-    pub(super) fn retain(&mut self, message: &Arc<Message>) {
+    /// Retains a message that asks for it, if there is room. If not its topic has none any longer: what came
+    /// before is not the last one. Gives what is to be written down.
+    pub(super) fn retain(&mut self, message: &Arc<Message>) -> Option<Change> {
+        if !message.retain {
+            return None;
+        }
         if self.may_retain(message).is_ok() {
             self.retained.put(message);
-        } else {
-            self.retained.remove(message.topic.as_str());
+            return Some(facts::retained(message));
+        }
+        let topic = message.topic.as_str();
+        self.retained.remove(topic).then(|| facts::not_retained(topic))
+    }
+
+    /// Retained messages that have expired are no more (PRODUCT S-13).
+    pub(super) fn forget_expired_retained(&mut self, now: Now) {
+        while let Some(topic) = self.retained.remove_expired(now.wall) {
+            self.journal.change(vec![facts::not_retained(&topic)]);
         }
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! It never waits. What must not be answered before a record is committed (CONNACK of a persistent
 //! session, SUBACK, an order from the API) is put aside under a ticket and answered when the runtime
-//! reports the ticket ([`Cluster::record_committed`]).
+//! reports the ticket ([`Cluster::record_committed`]). What must not be seen before it is on disk is held
+//! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
 //! [`subscribe`], [`share`], [`detach`], [`orders`], [`settings`], [`time_passes`], [`trim`],
@@ -20,12 +21,15 @@ mod deliver;
 mod detach;
 mod effects;
 mod events;
+mod facts;
+mod journal;
 mod limits;
 mod orders;
 mod packets;
 mod pending;
 mod publish;
 mod restore;
+mod save;
 mod settings;
 mod share;
 mod subscribe;
@@ -39,11 +43,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use attach::ConnectRequest;
+pub use deliver::{ColdRead, Reader};
 pub use effects::{CommandId, Effects, Farewell, RecordOutcome, WriteTicket};
+use journal::Journal;
 pub use limits::USER_PROPERTY_BYTES_MAX;
 pub use orders::Order;
+pub use pending::Attachment;
 use pending::Pending;
 use publish::FanOut;
+pub use restore::Memory;
 use share::Groups;
 use slab::Slab;
 use system_topics::Told;
@@ -53,7 +61,7 @@ use super::broker::Slot;
 use super::broker::registry::Registry;
 use super::broker::retained::Retained;
 use super::broker::subscription_index::SubscriptionIndex;
-use super::message_log::MessageLog;
+use super::message_log::{ClusterNo, RecentLog};
 use super::session::Session;
 use super::session::link::ConnId;
 use super::session::output::Output;
@@ -78,7 +86,7 @@ fn topic_within_limits(text: &str, levels: usize) -> Result<(), String> {
 
 /// One cluster's sessions and what they share.
 #[derive(Debug)]
-pub struct Cluster<L> {
+pub struct Cluster {
     groups: Groups,
     /// What the control plane wants enforced.
     rules: Arc<DesiredCluster>,
@@ -86,7 +94,10 @@ pub struct Cluster<L> {
     registry: Registry,
     index: SubscriptionIndex,
     retained: Retained,
-    log: L,
+    log: RecentLog,
+    journal: Journal,
+    /// Sessions whose progress is to be written down.
+    unsaved: Vec<Slot>,
     /// Sessions with a connection, for what is looked at in turn.
     online: Vec<Slot>,
     /// Delayed wills in the order in which they fall due.
@@ -104,12 +115,17 @@ pub struct Cluster<L> {
     store_away: bool,
     /// When the connections were last looked at.
     swept_at: Monotonic,
+    /// When progress was last written down.
+    saved_at: Monotonic,
 }
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// A cluster without sessions. `seed` decides which members of shared groups get what.
-    pub fn new(rules: Arc<DesiredCluster>, log: L, seed: u64) -> Self {
+    pub fn new(rules: Arc<DesiredCluster>, no: ClusterNo, log: RecentLog, seed: u64) -> Self {
         Self {
+            journal: Journal::new(no),
+            unsaved: Vec::new(),
+            saved_at: Monotonic::default(),
             groups: Groups::new(seed),
             rules,
             sessions: Slab::new(),
@@ -140,16 +156,16 @@ impl<L: MessageLog> Cluster<L> {
         self.index.len()
     }
 
-    /// What is to be done outside since the last call.
+    /// Ends the turn: what is to be done outside since the last call.
     pub fn take_effects(&mut self) -> Effects {
+        self.end_turn();
         std::mem::take(&mut self.effects)
     }
 
-    /// The output that a session made since the last call, for its connection.
+    /// The output of a session that may leave since the last call, for its connection.
     pub fn output(&mut self, slot: Slot) -> Option<(ConnId, &mut Output)> {
-        let link = self.sessions.get_mut(slot.0 as usize)?.link.as_mut()?;
-        link.touched = false;
-        Some((link.conn, &mut link.out))
+        let (conn, outgoing) = self.settled(slot)?;
+        Some((conn, outgoing.free()))
     }
 
     /// The session in a slot that is known to be taken.

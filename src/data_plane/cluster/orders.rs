@@ -9,7 +9,6 @@ use super::detach::Ending;
 use super::effects::{CommandId, RecordOutcome, WriteTicket};
 use super::pending::Awaiting;
 use crate::data_plane::broker::Slot;
-use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::session::Offline;
 use crate::data_plane::session::link::ConnId;
 use crate::model::{
@@ -32,7 +31,7 @@ pub enum Order {
 /// Removing it changes nothing; once that is committed, so is every write before it.
 const NO_SESSION: SessionId = SessionId(Uuid::nil());
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// Carries out an order on the session of `client_id`, if the fence holds. The answer comes in
     /// [`Effects::answers`](super::Effects) once the socket is closed and the record committed.
     pub fn order(

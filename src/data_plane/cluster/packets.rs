@@ -1,18 +1,18 @@
 //! Packets of attached clients: what their sessions make of them, and what that asks of the cluster.
 
-use super::Cluster;
 use super::detach::Ending;
 use super::limits::{NotTaken, may_take, packet_within_limits};
 use super::pending::Attachment;
+use super::publish::{Along, DiskFull, Published};
+use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::admission::grant_expiry;
-use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{Packet, ReasonCode, Violation};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::{PublishAck, Request};
 use crate::model::{Message, Now};
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// Takes what a connection has sent, in order. Packets from a connection that is no longer the
     /// session's are passed over (PRODUCT S-9).
     pub fn receive(&mut self, now: Now, conn: ConnId, slot: Slot, packets: impl Iterator<Item = Packet>) {
@@ -79,7 +79,7 @@ impl<L: MessageLog> Cluster<L> {
         if v5 && ack != PublishAck::Nothing {
             session.refuse_publish(ack, reason, &why);
         } else if silently {
-            session.answer_publish(ack, ReasonCode::Success);
+            session.answer_publish(ack, ReasonCode::Success, false);
         } else {
             self.detach(now, slot, &Ending::broken(word, reason, why));
         }
@@ -115,11 +115,11 @@ impl<L: MessageLog> Cluster<L> {
             self.session(slot).refuse_publish(ack, ReasonCode::QuotaExceeded, &why);
             return;
         }
-        let heard = self.publish(now, message);
-        // [MQTT-3.4.2-1], 3.5.2: the server may tell that nobody listens.
-        let unheard = v5 && !heard;
-        let reason = if unheard { ReasonCode::NoMatchingSubscribers } else { ReasonCode::Success };
-        self.session(slot).answer_publish(ack, reason);
+        let along = self.arrival(slot, ack);
+        match self.publish(now, message, along) {
+            Ok(published) => self.accept_publish(slot, ack, published, v5),
+            Err(DiskFull) => self.refuse_for_want_of_room(now, slot, ack),
+        }
     }
 
     fn carry_out(&mut self, now: Now, attachment: Attachment, request: Request) {
@@ -135,6 +135,50 @@ impl<L: MessageLog> Cluster<L> {
                     self.grant_expiry(slot, asked_secs);
                 }
                 self.detach(now, slot, &Ending::goodbye(with_will));
+            }
+        }
+    }
+
+    /// What is written down with a QoS 2 message of a session that may return: that its packet id is
+    /// taken, so that the message is passed on once (`[MQTT-4.3.3-10]`).
+    fn arrival(&mut self, slot: Slot, ack: PublishAck) -> Along {
+        let session = self.session(slot);
+        match ack {
+            PublishAck::PubRec(packet_id) if session.durable => {
+                Along::IfWritten(facts::received(session.id, packet_id))
+            }
+            _ => Along::Nothing,
+        }
+    }
+
+    fn accept_publish(&mut self, slot: Slot, ack: PublishAck, published: Published, v5: bool) {
+        // [MQTT-3.4.2-1], 3.5.2: the server may tell that nobody listens.
+        let unheard = v5 && !published.heard;
+        let reason = if unheard { ReasonCode::NoMatchingSubscribers } else { ReasonCode::Success };
+        let session = self.session(slot);
+        if let PublishAck::PubRec(packet_id) = ack
+            && published.written
+            && session.durable
+        {
+            session.inbound.written_down(packet_id);
+        }
+        session.answer_publish(ack, reason, published.written);
+    }
+
+    /// The disk is full: the message is not taken (DESIGN 3). A v3 client cannot be told so by an
+    /// acknowledgement: it loses its connection, and sends again on the next.
+    fn refuse_for_want_of_room(&mut self, now: Now, slot: Slot, ack: PublishAck) {
+        let session = self.session(slot);
+        let v5 = session.link.as_ref().is_some_and(|link| link.version.is_v5());
+        match ack {
+            PublishAck::Nothing => {}
+            _ if v5 => session.answer_publish(ack, ReasonCode::QuotaExceeded, false),
+            _ => {
+                if let PublishAck::PubRec(packet_id) = ack {
+                    session.inbound.release(packet_id);
+                }
+                let why = "the disk is full".to_owned();
+                self.detach(now, slot, &Ending::broken("disk_full", ReasonCode::QuotaExceeded, why));
             }
         }
     }

@@ -43,7 +43,7 @@ pub(super) struct Undo {
 /// The session and connection that something was begun for. Connection ids are never reused, so that
 /// what was begun under an old attachment is recognised (PRODUCT S-9).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Attachment {
+pub struct Attachment {
     pub(super) slot: Slot,
     pub(super) conn: ConnId,
 }

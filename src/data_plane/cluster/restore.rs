@@ -1,15 +1,68 @@
-//! Sessions read back when the service starts.
+//! Sessions, retained messages and groups read back when the service starts (PRODUCT S-1, S-7, S-12).
+//!
+//! Records and subscriptions come from the store, the rest is what was [`written down`](super::facts). What
+//! is about a session that the store does not know is over; its will is published.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::Cluster;
-use crate::data_plane::message_log::MessageLog;
-use crate::data_plane::session::Offline;
-use crate::model::{Now, SessionExpiry};
+use super::facts::{self, Subject};
+use super::publish::Along;
+use crate::data_plane::broker::Slot;
+use crate::data_plane::protocol::PacketId;
+use crate::data_plane::session::progress::{Frozen, Progress};
+use crate::data_plane::session::{HeldSubscription, HeldWill, Offline};
+use crate::model::{FilterKey, Message, Now, Seq, SessionExpiry, SessionId};
 use crate::seam::ports::StoredSession;
 
-impl<L: MessageLog> Cluster<L> {
-    /// Takes a stored session as an offline one. One that has expired meanwhile, or was to end with
-    /// its connection, ends with the next [`Cluster::time_passes`].
-    pub fn restore(&mut self, now: Now, stored: StoredSession) {
+/// What was written down of one cluster.
+#[derive(Debug, Default)]
+pub struct Memory {
+    sessions: BTreeMap<SessionId, Remembered>,
+    retained: Vec<Message>,
+    groups: HashMap<String, (Seq, Vec<Seq>)>,
+}
+
+/// What was written down of one session.
+#[derive(Debug, Default)]
+struct Remembered {
+    progress: Option<(Progress, Vec<(FilterKey, Seq)>)>,
+    /// Exchanges at QoS 2, each with the whole filter of its shared group.
+    exchanges: Vec<(Frozen, Option<String>)>,
+    received: Vec<PacketId>,
+    will: Option<HeldWill>,
+}
+
+impl Memory {
+    /// Takes one fact. Returns whether it could be read.
+    pub fn take(&mut self, key: &[u8], mut value: Bytes) -> bool {
+        self.try_take(key, &mut value).is_some()
+    }
+
+    fn try_take(&mut self, key: &[u8], value: &mut Bytes) -> Option<()> {
+        match facts::subject(key)? {
+            Subject::Progress(id) => self.of(id).progress = Some(facts::get_progress(value)?),
+            Subject::Exchange(id) => self.of(id).exchanges.push(facts::get_exchange(value)?),
+            Subject::Received(id, packet_id) => self.of(id).received.push(packet_id),
+            Subject::Will(id) => self.of(id).will = Some(facts::get_will(value)?),
+            Subject::Retained => self.retained.push(facts::get_retained(value)?),
+            Subject::Group(share) => _ = self.groups.insert(share, facts::get_group(value)?),
+        }
+        Some(())
+    }
+
+    fn of(&mut self, id: SessionId) -> &mut Remembered {
+        self.sessions.entry(id).or_default()
+    }
+}
+
+impl Cluster {
+    /// Takes a stored session, and what is remembered of it, as an offline one. One that has expired
+    /// meanwhile, or was to end with its connection, ends with the next [`Cluster::time_passes`].
+    pub fn restore(&mut self, now: Now, stored: StoredSession, memory: &mut Memory) {
         let StoredSession { row, operator_expiry, subscriptions } = stored;
         let expiry = SessionExpiry {
             client_secs: row.expiry_client_secs,
@@ -27,9 +80,81 @@ impl<L: MessageLog> Cluster<L> {
         session.durable = true;
         session.admitted = true;
         session.subscriptions.reserve_exact(subscriptions.len());
+        let remembered = memory.sessions.remove(&row.session_id);
+        let starts = remembered.as_ref().and_then(|remembered| Some(&remembered.progress.as_ref()?.1));
         for subscription in subscriptions {
             let held = self.enlist(slot, subscription, None);
+            let held = self.restored(held, starts, memory);
             self.session(slot).subscriptions.push(held);
         }
+        if let Some(remembered) = remembered {
+            self.remember(slot, remembered);
+        }
+    }
+
+    /// Everything was restored: what is remembered and belongs to no session comes last.
+    pub fn restored_all(&mut self, now: Now, memory: Memory) {
+        for message in memory.retained {
+            self.retained.put(&Arc::new(message));
+        }
+        for (id, Remembered { will, .. }) in memory.sessions {
+            let over = facts::session_ends(id);
+            match will {
+                Some(will) => self.publish_will(now, will, Along::Always(over)),
+                None => self.journal.change(vec![over]),
+            }
+        }
+    }
+
+    /// Where a restored subscription begins: where it was written that it does, or else before what
+    /// the session still has to read.
+    fn restored(
+        &mut self,
+        held: HeldSubscription,
+        starts: Option<&Vec<(FilterKey, Seq)>>,
+        memory: &mut Memory,
+    ) -> HeldSubscription {
+        if let Some(group) = held.group {
+            let share = held.subscription.filter.as_str();
+            if let Some((position, missing)) = memory.groups.remove(share) {
+                self.resume_group(group, position, missing);
+            }
+            return held;
+        }
+        let key = self.index.filter(held.filter).map(|entry| entry.key);
+        let Some(starts) = starts else { return held };
+        let start = starts.iter().find(|(filter, _)| Some(*filter) == key).map(|(_, start)| *start);
+        HeldSubscription { start: start.unwrap_or(Seq::ZERO).min(self.log.tail()), ..held }
+    }
+
+    fn remember(&mut self, slot: Slot, remembered: Remembered) {
+        let Remembered { progress, exchanges, received, will } = remembered;
+        let tail = self.log.tail();
+        let exchanges =
+            exchanges.into_iter().map(|(exchange, share)| self.rebound(exchange, share)).collect();
+        let session = &mut self.sessions[slot.0 as usize];
+        session.is_written_down = true;
+        let progress =
+            progress.map_or_else(|| Progress { position: tail, ..Progress::default() }, |(p, _)| p);
+        session.outbound.restore(progress, exchanges, tail);
+        for packet_id in received {
+            session.inbound.written_down(packet_id);
+        }
+        if let (Some(mut will), Some(offline)) = (will, session.offline) {
+            let due_at = will.due_at.unwrap_or_else(|| offline.since.plus_secs(will.delay_secs));
+            let due_at = due_at.min(offline.expires_at);
+            will.due_at = Some(due_at);
+            session.will = Some(Box::new(will));
+            self.wills.insert((due_at, slot));
+        }
+    }
+
+    /// An exchange at QoS 2 stays bound to its session: its group does not hand the message out again.
+    fn rebound(&mut self, mut exchange: Frozen, share: Option<String>) -> Frozen {
+        exchange.group = share.and_then(|share| self.group_of(&share));
+        if let (Some(group), Some(place)) = (exchange.group, exchange.place()) {
+            self.bind_to_member(group, place.seq);
+        }
+        exchange
     }
 }

@@ -1,12 +1,11 @@
 //! Settings of the cluster that hold for live connections as soon as they change.
 
 use super::Cluster;
-use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::session::handshake::keep_alive_secs;
 use crate::model::Now;
 use crate::seam::ports::SessionWrite;
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// The keep-alive that the cluster imposes is another one (PRODUCT S-15). A client cannot be told
     /// before its next CONNECT, so its silence is counted from now.
     pub(super) fn impose_keep_alive(&mut self, now: Now) {

@@ -1,19 +1,20 @@
 //! Shared subscriptions: messages handed to one member of a group (MQTT 5.0, 4.8.2; PRODUCT S-4).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::Cluster;
+use super::deliver::{ColdRead, READ_FROM_DISK_AT_ONCE, Reader, keys_of};
+use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::shared_group::{Member, SharedGroup, Waiting};
 use crate::data_plane::broker::subscription_index::{FilterEntry, SubscriptionIndex};
-use crate::data_plane::message_log::MessageLog;
+use crate::data_plane::message_log::{Found, LogEntry};
 use crate::data_plane::session::Session;
 use crate::data_plane::session::outbound::Delivery;
 use crate::data_plane::session::transmit::Sent;
-use crate::model::{FilterId, GroupId, Message, Now, QoS, Seq, Subscription, TopicFilter};
+use crate::model::{FilterId, GroupId, Message, Now, Place, QoS, Seq, Subscription, TopicFilter};
 
 /// How many messages are read from the log at a time.
 const READ_AT_ONCE: usize = 64;
@@ -25,18 +26,45 @@ pub(super) struct Groups {
     /// By the whole filter, `$share/{name}/…`.
     by_filter: HashMap<TopicFilter, GroupId, foldhash::fast::RandomState>,
     last_id: u64,
+    /// Groups whose progress is to be written down.
+    unsaved: HashSet<GroupId, foldhash::fast::RandomState>,
     /// State of the generator that picks members; not for secrets.
     random: u64,
 }
 
 impl Groups {
     pub(super) fn new(seed: u64) -> Self {
-        Self { by_id: HashMap::default(), by_filter: HashMap::default(), last_id: 0, random: seed | 1 }
+        Self {
+            by_id: HashMap::default(),
+            by_filter: HashMap::default(),
+            last_id: 0,
+            unsaved: HashSet::default(),
+            random: seed | 1,
+        }
     }
 
     /// The groups among `ids` that read the log.
     pub(super) fn reading(&self, ids: &[GroupId]) -> impl Iterator<Item = &SharedGroup> {
         ids.iter().filter_map(|id| self.by_id.get(id)).filter(|group| group.durable)
+    }
+
+    /// The groups whose progress has changed since the last call.
+    pub(super) fn take_unsaved(&mut self) -> HashSet<GroupId, foldhash::fast::RandomState> {
+        std::mem::take(&mut self.unsaved)
+    }
+
+    /// How far a group that reads the log has come: its whole filter, its position, and what up to
+    /// there must be handed out again should nobody acknowledge it.
+    pub(super) fn progress(&self, id: GroupId) -> Option<(&TopicFilter, Seq, Vec<Seq>)> {
+        let group = self.by_id.get(&id).filter(|group| group.durable)?;
+        Some((&group.share, group.reached(), group.missing()))
+    }
+
+    /// What a group asked for could not be read.
+    pub(super) fn stops_reading(&mut self, id: GroupId) {
+        if let Some(group) = self.by_id.get_mut(&id) {
+            group.reading = false;
+        }
     }
 
     fn begin(&mut self, share: &TopicFilter, index: &mut SubscriptionIndex, tail: Seq) -> GroupId {
@@ -71,7 +99,7 @@ enum Offered {
     NobodyHasRoom(Waiting),
 }
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// A session joins the group of its shared subscription, or changes its options there. The first
     /// member begins the group, at the end of the log.
     pub(super) fn join_group(
@@ -95,10 +123,32 @@ impl<L: MessageLog> Cluster<L> {
         (group.filter, id)
     }
 
+    /// A group goes on where it was written that it had come to.
+    pub(super) fn resume_group(&mut self, id: GroupId, position: Seq, mut missing: Vec<Seq>) {
+        let tail = self.log.tail();
+        missing.retain(|seq| *seq <= tail);
+        if let Some(group) = self.groups.by_id.get_mut(&id) {
+            group.resume(position.min(tail), missing);
+        }
+    }
+
+    /// The group with this whole filter.
+    pub(super) fn group_of(&self, share: &str) -> Option<GroupId> {
+        let share = TopicFilter::new(share).ok()?;
+        self.groups.by_filter.get(&share).copied()
+    }
+
+    /// A session goes on with a group's message at QoS 2.
+    pub(super) fn bind_to_member(&mut self, id: GroupId, seq: Seq) {
+        if let Some(group) = self.groups.by_id.get_mut(&id) {
+            group.bind(seq);
+        }
+    }
+
     /// A session leaves a group for good; the last one ends it. Returns whether nobody subscribes to
     /// the group's filter any longer.
     pub(super) fn leave_group(&mut self, slot: Slot, id: GroupId) -> bool {
-        let Self { groups, index, .. } = self;
+        let Self { groups, index, journal, .. } = self;
         let Some(group) = groups.by_id.get_mut(&id) else { return false };
         group.leave(slot);
         index.member_left();
@@ -106,6 +156,9 @@ impl<L: MessageLog> Cluster<L> {
             return false;
         }
         let (filter, durable) = (group.filter, group.durable);
+        if durable {
+            journal.change(vec![facts::no_group(&group.share)]);
+        }
         groups.by_filter.remove(&group.share);
         groups.by_id.remove(&id);
         index.remove_group(filter, id, durable)
@@ -118,7 +171,7 @@ impl<L: MessageLog> Cluster<L> {
         now: Now,
         filters: &[FilterId],
         message: &Arc<Message>,
-        seq: Option<Seq>,
+        place: Option<Place>,
     ) -> usize {
         let ids: SmallVec<[GroupId; 4]> = filters
             .iter()
@@ -133,7 +186,7 @@ impl<L: MessageLog> Cluster<L> {
             match (assured, durable) {
                 // Lost when nobody has room, as QoS 0 may be.
                 (false, _) => {
-                    let waiting = Waiting { seq: None, message: Arc::clone(message) };
+                    let waiting = Waiting { place: None, message: Arc::clone(message) };
                     if let Offered::NobodyHasRoom(_) = self.offer(now, *id, waiting) {
                         self.ended_counters.dropped_slow += 1;
                     }
@@ -141,9 +194,9 @@ impl<L: MessageLog> Cluster<L> {
                 (true, true) if behind => {}
                 (true, true) => {
                     if let Offered::Taken =
-                        self.offer(now, *id, Waiting { seq, message: Arc::clone(message) })
+                        self.offer(now, *id, Waiting { place, message: Arc::clone(message) })
                     {
-                        self.advance_group(*id, seq);
+                        self.advance_group(*id, place);
                     } else if let Some(group) = self.groups.by_id.get_mut(id) {
                         group.behind = true;
                     }
@@ -155,7 +208,7 @@ impl<L: MessageLog> Cluster<L> {
     }
 
     fn offer_or_queue(&mut self, now: Now, id: GroupId, behind: bool, message: &Arc<Message>) {
-        let waiting = Waiting { seq: None, message: Arc::clone(message) };
+        let waiting = Waiting { place: None, message: Arc::clone(message) };
         let taken = !behind && matches!(self.offer(now, id, waiting), Offered::Taken);
         let Some(group) = self.groups.by_id.get_mut(&id).filter(|_| !taken) else { return };
         if !group.enqueue(Arc::clone(message)) {
@@ -163,9 +216,10 @@ impl<L: MessageLog> Cluster<L> {
         }
     }
 
-    fn advance_group(&mut self, id: GroupId, seq: Option<Seq>) {
-        if let (Some(group), Some(seq)) = (self.groups.by_id.get_mut(&id), seq) {
-            group.position = seq;
+    fn advance_group(&mut self, id: GroupId, place: Option<Place>) {
+        if let (Some(group), Some(place)) = (self.groups.by_id.get_mut(&id), place) {
+            group.position = place.seq;
+            self.groups.unsaved.insert(id);
         }
     }
 
@@ -183,25 +237,26 @@ impl<L: MessageLog> Cluster<L> {
         );
         let Some(member) = member else { return Offered::NobodyHasRoom(waiting) };
         let session = &mut sessions[member.slot.0 as usize];
-        let Waiting { seq, message } = waiting;
+        let Waiting { place, message } = waiting;
         let delivery = Delivery {
             qos: member.qos.min(message.qos),
             retain: member.retain_as_published && message.retain,
             subscription_ids: member.identifier.into_iter().collect(),
-            seq,
+            place,
             group: Some(id),
             message,
         };
-        if delivery.qos == QoS::AtMostOnce {
+        let qos = delivery.qos;
+        if qos == QoS::AtMostOnce {
             session.send_at_most_once(now, &delivery);
         } else {
             let before = session.outbound.in_flight();
             if let Sent::NoRoom(Delivery { message, .. }) = session.send_assured(now, delivery) {
-                return Offered::NobodyHasRoom(Waiting { seq, message });
+                return Offered::NobodyHasRoom(Waiting { place, message });
             }
             // Skipped when it expired or is too large: then nothing will be acknowledged.
             if session.outbound.in_flight() > before {
-                group.handed_out(seq);
+                group.handed_out(place, qos);
             }
         }
         effects.touch(member.slot, session);
@@ -253,27 +308,71 @@ impl<L: MessageLog> Cluster<L> {
                 return true;
             };
             entries.clear();
-            self.log.read(&[(group.filter, group.position)], READ_AT_ONCE, &mut entries);
+            let cursor = [(group.filter, group.position)];
+            if let Found::OnDisk(through) = self.log.read(&cursor, READ_AT_ONCE, &mut entries) {
+                if !group.reading {
+                    group.reading = true;
+                    let after = keys_of(&cursor, &self.index);
+                    let reader = Reader::Group { group: id };
+                    let messages_max = READ_FROM_DISK_AT_ONCE;
+                    self.effects.reads.push(ColdRead { reader, after, through, messages_max });
+                }
+                return false;
+            }
             if entries.is_empty() {
                 group.position = self.log.tail();
                 return true;
             }
-            for entry in entries.drain(..) {
-                let seq = Some(entry.seq);
-                if let Offered::NobodyHasRoom(_) =
-                    self.offer(now, id, Waiting { seq, message: entry.message })
-                {
-                    return false;
-                }
-                self.advance_group(id, seq);
+            if !self.offer_entries(now, id, &mut entries) {
+                return false;
             }
         }
     }
 
+    /// Messages were read from disk for a group; all there are up to `through`.
+    pub(super) fn read_for_group(
+        &mut self,
+        now: Now,
+        id: GroupId,
+        entries: &mut Vec<LogEntry>,
+        through: Seq,
+    ) {
+        let Some(group) = self.groups.by_id.get_mut(&id) else { return };
+        group.reading = false;
+        if self.offer_entries(now, id, entries)
+            && let Some(group) = self.groups.by_id.get_mut(&id)
+        {
+            group.position = group.position.max(through);
+            self.serve_group(now, id);
+        }
+    }
+
+    /// Hands out messages read from the log. Returns whether all found a member.
+    fn offer_entries(&mut self, now: Now, id: GroupId, entries: &mut Vec<LogEntry>) -> bool {
+        for LogEntry { place, message } in entries.drain(..) {
+            if !self.groups.by_id.get(&id).is_some_and(|group| group.wants(place.seq)) {
+                self.advance_group(id, Some(place));
+                continue;
+            }
+            let place = Some(place);
+            if let Offered::NobodyHasRoom(_) = self.offer(now, id, Waiting { place, message }) {
+                return false;
+            }
+            self.advance_group(id, place);
+        }
+        true
+    }
+
     /// A member has acknowledged a group's message.
     pub(super) fn consumed_by_group(&mut self, delivery: &Delivery) {
-        if let Some(group) = delivery.group.and_then(|id| self.groups.by_id.get_mut(&id)) {
-            group.consumed(delivery.seq);
+        let Some(id) = delivery.group else { return };
+        if let Some(group) = self.groups.by_id.get_mut(&id) {
+            group.consumed(delivery.place);
+            self.groups.unsaved.insert(id);
+            // QoS 2 is not to be handed out again, whatever happens.
+            if delivery.qos == QoS::ExactlyOnce && delivery.place.is_some() {
+                self.save_group(id);
+            }
         }
     }
 
@@ -291,10 +390,10 @@ impl<L: MessageLog> Cluster<L> {
             }
         }
         let mut groups: SmallVec<[GroupId; 4]> = SmallVec::new();
-        for Delivery { group, seq, message, .. } in returned {
+        for Delivery { group, place, message, .. } in returned {
             let Some(id) = group else { continue };
             if let Some(group) = self.groups.by_id.get_mut(&id) {
-                group.give_back(Waiting { seq, message });
+                group.give_back(Waiting { place, message });
                 if !groups.contains(&id) {
                     groups.push(id);
                 }

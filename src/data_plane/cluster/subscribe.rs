@@ -4,7 +4,6 @@ use super::pending::{Attachment, Awaiting, Undo};
 use super::{Cluster, RecordOutcome, topic_within_limits};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::Subscriber;
-use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::{PacketId, ReasonCode, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::data_plane::session::{HeldSubscription, Replay};
 use crate::model::{Now, QoS, RetainHandling, Subscription, TopicFilter};
@@ -17,7 +16,7 @@ struct Granted {
     replay: Option<Replay>,
 }
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// Subscribes to each filter as if alone (`[MQTT-3.8.4-5]`). SUBACK of a persistent session
     /// follows the commit of its subscriptions; messages may come before it (3.8.4).
     pub(super) fn subscribe(&mut self, now: Now, attachment: Attachment, subscribe: Subscribe) {
@@ -54,6 +53,11 @@ impl<L: MessageLog> Cluster<L> {
                     why = Some(text);
                 }
             }
+        }
+        if durable && !undo.is_empty() {
+            // Where its filters begin must outlive the SUBACK.
+            self.save(attachment.slot);
+            self.save_groups_of(attachment.slot);
         }
         let awaiting = Awaiting::SubAck { attachment, packet_id, reasons, why, undo, replays };
         self.answer_when_recorded(now, durable, awaiting);
@@ -293,6 +297,8 @@ impl<L: MessageLog> Cluster<L> {
         if let Some(link) = session.link.as_mut() {
             link.caught_up = false;
         }
+        self.save(slot);
+        self.save_groups_of(slot);
     }
 }
 

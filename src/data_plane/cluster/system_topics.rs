@@ -17,7 +17,6 @@ use std::sync::Arc;
 
 use super::Cluster;
 use super::events::own_message;
-use crate::data_plane::message_log::MessageLog;
 use crate::model::{Message, Monotonic, Now, QoS};
 
 /// How often changes are told.
@@ -45,7 +44,7 @@ pub(super) struct Told {
     values: [Option<String>; TOPICS.len()],
 }
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// Tells what has changed to who subscribes, when it is time.
     pub(super) fn tell_of_itself(&mut self, now: Now) {
         if now.mono.since(self.told.at).as_millis() < u128::from(INTERVAL_MILLIS) {

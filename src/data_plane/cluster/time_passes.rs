@@ -1,9 +1,9 @@
 //! What happens because time passes: expiry, delayed wills, silent clients, repetition.
 
-use super::Cluster;
 use super::detach::Ending;
+use super::publish::Along;
+use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
-use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::protocol::ReasonCode;
 use crate::model::{Monotonic, Now};
 
@@ -13,13 +13,14 @@ const SWEEP_MILLIS: u64 = 1_000;
 /// After how long a v3 client gets again what it has not answered (PRODUCT S-11).
 const REPEAT_AFTER_MILLIS: u64 = 120_000;
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// Does what has fallen due. Called at the start of each turn, before anything is decided or
     /// counted, so that expiry is a matter of the clock and not of a sweeper (PRODUCT S-7).
     pub fn time_passes(&mut self, now: Now) {
         self.expire_due(now);
         self.publish_due_wills(now);
-        while self.retained.remove_expired(now.wall).is_some() {}
+        self.forget_expired_retained(now);
+        self.save_progress(now);
         if now.mono.since(self.swept_at).as_millis() >= u128::from(SWEEP_MILLIS) {
             self.swept_at = now.mono;
             self.end_silent_connections(now);
@@ -40,8 +41,10 @@ impl<L: MessageLog> Cluster<L> {
             && due_at <= now.wall
         {
             self.wills.pop_first();
-            if let Some(will) = self.session(slot).will.take() {
-                self.publish_will(now, *will);
+            let session = self.session(slot);
+            let gone = Along::Always(facts::no_will(session.id));
+            if let Some(will) = session.will.take() {
+                self.publish_will(now, *will, gone);
             }
         }
     }

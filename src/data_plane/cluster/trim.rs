@@ -8,9 +8,8 @@ use std::collections::HashMap;
 
 use super::Cluster;
 use crate::data_plane::broker::shared_group::SharedGroup;
-use crate::data_plane::message_log::MessageLog;
 use crate::data_plane::session::Session;
-use crate::model::{FilterId, Seq};
+use crate::model::{FilterId, FilterKey, Seq};
 
 /// How many readers are looked at in one go; the last filter's are looked at to the end.
 const LOOKS_AT_ONCE: usize = 20_000;
@@ -31,7 +30,7 @@ impl Trimming {
     }
 }
 
-impl<L: MessageLog> Cluster<L> {
+impl Cluster {
     /// Lets go of what every reader of a filter has consumed.
     pub(super) fn trim_log(&mut self) {
         if self.trimming.todo.is_empty() {
@@ -43,6 +42,29 @@ impl<L: MessageLog> Cluster<L> {
         {
             looks += self.trim_filter(filter, earliest);
         }
+    }
+
+    /// Whether somebody still has to read a message at or before `last` under the filter that is found by
+    /// `key` on disk.
+    pub fn needs(&mut self, key: FilterKey, last: Seq) -> bool {
+        let Self { sessions, index, log, groups, trimming, .. } = self;
+        let Some(filter) = index.by_key(key) else { return false };
+        let Some(entry) = index.filter(filter) else { return false };
+        if groups.reading(entry.groups()).any(|group| group.floor() < last) {
+            return true;
+        }
+        let tail = log.tail();
+        let subscribers = entry.subscribers();
+        let first = trimming.holders.get(&filter).map_or(0, |at| (*at).min(subscribers.len()));
+        let mut places = (first..subscribers.len()).chain(0..first).filter(|at| subscribers[*at].reads_log);
+        let holder = places.find(|at| {
+            let session = &mut sessions[subscribers[*at].slot.0 as usize];
+            consumed_through(session, filter, last, tail) < last
+        });
+        if let Some(at) = holder {
+            trimming.holders.insert(filter, at);
+        }
+        holder.is_some()
     }
 
     /// Returns how many readers were looked at.

@@ -5,19 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::model::{Message, Seq};
+use crate::model::{FilterKey, Message, Seq};
 
 /// The number of a cluster in the files of this process: small, never given twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterNo(pub u32);
-
-/// Names a distinct topic filter within its cluster, the same in every process: a checksum of its
-/// text.
-///
-/// Two filters may share a key. Then a reader of the one also finds the messages of the other, and
-/// passes over them, because at delivery a session's own filters are matched again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FilterKey(pub u64);
 
 /// One step. After a crash all of it is there, or nothing.
 #[derive(Clone, Debug)]

@@ -8,6 +8,8 @@
 //! - [`worker`] is the one task that owns every cluster: it alone decides; [`selection`] says which
 //!   cluster a CONNECT is for.
 //! - [`outbox`] holds a connection's bytes between the worker and the socket.
+//! - [`journal`] is the worker's end of the message log on disk.
+//! - [`retention`] lets go of what nobody needs any longer there.
 //! - [`records`] commits session records in groups and tells the worker.
 //!
 //! Everything that crosses between tasks has a bound: the worker's mailbox ([`MAILBOX_MAX`]
@@ -16,11 +18,13 @@
 pub mod arrival;
 pub mod connection;
 pub mod goodbye;
+pub mod journal;
 pub mod listener;
 pub mod outbox;
 pub mod proxy_protocol;
 pub mod quic;
 pub mod records;
+pub mod retention;
 pub mod selection;
 pub mod tally;
 pub mod tls;

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::data_plane::cluster::{RecordOutcome, WriteTicket};
+use crate::data_plane::message_log::ClusterNo;
 use crate::model::{SessionId, TopicFilter};
 use crate::seam::ports::{SessionStore, SessionWrite, StoreError};
 
@@ -28,13 +29,13 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 pub const REPORTS_MAX: usize = 64;
 
 /// A write and who waits for it: which of the worker's clusters, under which ticket.
-pub type Record = (SessionWrite, Option<(usize, WriteTicket)>);
+pub type Record = (SessionWrite, Option<(ClusterNo, WriteTicket)>);
 
 /// What the worker is told.
 #[derive(Debug)]
 pub struct Report {
     /// Fates, in order of submission.
-    pub outcomes: Vec<(usize, WriteTicket, RecordOutcome)>,
+    pub outcomes: Vec<(ClusterNo, WriteTicket, RecordOutcome)>,
     /// Whether the database is away.
     pub store_away: bool,
 }
@@ -66,7 +67,7 @@ impl RecordQueue {
 
     /// Puts a batch back in front, drops what later writes have made superfluous, and gives every
     /// ticket that waits.
-    fn put_back(&self, batch: Vec<Record>) -> Vec<(usize, WriteTicket)> {
+    fn put_back(&self, batch: Vec<Record>) -> Vec<(ClusterNo, WriteTicket)> {
         let mut waiting = self.waiting.lock();
         let all: Vec<Record> = batch.into_iter().chain(waiting.drain(..)).collect();
         let tickets = all.iter().filter_map(|(_, ticket)| *ticket).collect();
@@ -125,7 +126,7 @@ pub async fn commit_until<S: SessionStore>(
     }
 }
 
-type Outcomes = Vec<(usize, WriteTicket, RecordOutcome)>;
+type Outcomes = Vec<(ClusterNo, WriteTicket, RecordOutcome)>;
 
 /// Commits a batch. One that the database refuses is committed write by write, so that a single bad
 /// record cannot hold up the rest.

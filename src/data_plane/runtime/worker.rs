@@ -8,18 +8,20 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
-use slab::Slab;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::journal::{Inherited, LogWriter, ReadDone};
 use super::outbox::Outbox;
 use super::records::{RecordQueue, Report};
+use super::retention::{Clusters, Retention};
 use super::selection::{self, Asked};
 use crate::clock::Clock;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::cluster::{Cluster, CommandId, ConnectRequest, Effects, Order};
-use crate::data_plane::message_log::InMemoryLog;
+use crate::data_plane::message_log::journal::ReadBatch;
+use crate::data_plane::message_log::{ClusterNo, RecentLog};
 use crate::data_plane::protocol::{ConnAck, Packet, Violation, encode};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::output::Output;
@@ -34,8 +36,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How many batches are taken in one turn.
 const INPUTS_PER_TURN: usize = 256;
 
-/// How many bytes of messages a cluster keeps in memory.
-const LOG_BYTES_MAX: u64 = 1_024 * 1_024 * 1_024;
+/// How many bytes of messages a cluster keeps in memory of those that are on disk.
+const RECENT_BYTES_MAX: u64 = 64 * 1_024 * 1_024;
 
 /// How long connections have to close when the service stops.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
@@ -77,7 +79,7 @@ pub enum Input {
 #[derive(Debug)]
 struct Conn {
     /// Which of the worker's clusters.
-    home: usize,
+    home: ClusterNo,
     /// The session it is attached to, or about to be.
     slot: Option<Slot>,
     outbox: Arc<Outbox>,
@@ -87,11 +89,15 @@ struct Conn {
 #[derive(Debug)]
 pub struct Worker {
     clock: Clock,
-    clusters: Slab<Cluster<InMemoryLog>>,
-    by_id: HashMap<ClusterId, (usize, Arc<DesiredCluster>)>,
+    clusters: Clusters,
+    by_id: HashMap<ClusterId, (ClusterNo, Arc<DesiredCluster>)>,
+    log: LogWriter,
+    retention: Retention,
+    /// Whether the disk was full when the clusters were last told.
+    disk_full: bool,
     conns: HashMap<ConnId, Conn, foldhash::fast::RandomState>,
     /// Clusters that may have effects.
-    dirty: Vec<usize>,
+    dirty: Vec<ClusterNo>,
     records: Arc<RecordQueue>,
     replies: HashMap<CommandId, Reply<SessionRef>>,
     last_command: u64,
@@ -114,12 +120,21 @@ pub struct Sources {
 }
 
 impl Worker {
-    /// A worker that enforces `desired`.
-    pub fn new(clock: Clock, records: Arc<RecordQueue>, desired: &DesiredState) -> Self {
+    /// A worker that enforces `desired` and goes on from what was `inherited`.
+    pub fn new(
+        clock: Clock,
+        records: Arc<RecordQueue>,
+        log: LogWriter,
+        desired: &DesiredState,
+        inherited: &Inherited,
+    ) -> Self {
         let mut worker = Self {
             clock,
-            clusters: Slab::new(),
+            clusters: HashMap::default(),
             by_id: HashMap::new(),
+            log,
+            retention: Retention::default(),
+            disk_full: false,
             conns: HashMap::default(),
             dirty: Vec::new(),
             records,
@@ -128,16 +143,27 @@ impl Worker {
             revision: 0,
             awaiting_revision: Vec::new(),
         };
-        worker.enforce(desired);
+        worker.enforce(desired, inherited);
         worker
     }
 
     /// Takes a stored session. One whose cluster no longer exists is passed over.
-    pub fn restore(&mut self, stored: StoredSession) {
+    pub fn restore(&mut self, stored: StoredSession, inherited: &mut Inherited) {
         let now = self.clock.now();
-        if let Some((home, _)) = self.by_id.get(&stored.row.cluster) {
-            self.clusters[*home].restore(now, stored);
+        let home = self.by_id.get(&stored.row.cluster).map(|(home, _)| *home);
+        if let Some((home, cluster)) = home.and_then(|home| Some((home, self.clusters.get_mut(&home)?))) {
+            cluster.restore(now, stored, inherited.memory(home));
         }
+    }
+
+    /// Every stored session was taken.
+    pub fn restored_all(&mut self, mut inherited: Inherited) {
+        let now = self.clock.now();
+        for (home, cluster) in &mut self.clusters {
+            cluster.restored_all(now, inherited.take_memory(*home));
+            self.dirty.push(*home);
+        }
+        self.finish_turn();
     }
 
     /// Serves until `stop`, then says goodbye to everybody.
@@ -145,18 +171,31 @@ impl Worker {
         let mut inputs = Vec::with_capacity(INPUTS_PER_TURN);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let events = self.log.events();
         loop {
+            self.look_at_the_disk();
+            // Publishers that are faster than the disk wait, by TCP.
+            let takes_more = !self.log.is_behind();
             tokio::select! {
-                _ = sources.inputs.recv_many(&mut inputs, INPUTS_PER_TURN) => {
+                _ = sources.inputs.recv_many(&mut inputs, INPUTS_PER_TURN), if takes_more => {
                     self.take_inputs(&mut inputs);
+                }
+                () = events.happened() => {
+                    self.take_log_events();
+                    if self.log.has_filters() {
+                        self.tidy_up();
+                    }
                 }
                 Some(report) = sources.reports.recv() => self.take_report(report),
                 Some(command) = sources.commands.recv() => self.take_command(command),
                 Ok(()) = sources.desired.changed() => {
                     let desired = Arc::clone(&sources.desired.borrow_and_update());
-                    self.enforce(&desired);
+                    self.enforce(&desired, &Inherited::default());
                 }
-                _ = tick.tick() => self.tell_the_time(),
+                _ = tick.tick() => {
+                    self.tell_the_time();
+                    self.tidy_up();
+                }
                 () = stop.cancelled() => break,
             }
             self.finish_turn();
@@ -214,7 +253,7 @@ impl Worker {
         });
     }
 
-    fn attached(&self, conn: ConnId) -> Option<(usize, Slot)> {
+    fn attached(&self, conn: ConnId) -> Option<(ClusterNo, Slot)> {
         let conn = self.conns.get(&conn)?;
         Some((conn.home, conn.slot?))
     }
@@ -222,12 +261,60 @@ impl Worker {
     fn take_report(&mut self, report: Report) {
         let now = self.clock.now();
         for (home, ticket, outcome) in report.outcomes {
-            if self.clusters.contains(home) {
+            if self.clusters.contains_key(&home) {
                 self.act(home, |cluster| cluster.record_committed(now, ticket, outcome));
             }
         }
-        for (_, cluster) in &mut self.clusters {
+        for cluster in self.clusters.values_mut() {
             cluster.set_store_away(report.store_away);
+        }
+    }
+
+    /// Something became durable, or was read.
+    fn take_log_events(&mut self) {
+        let now = self.clock.now();
+        for (home, turn) in self.log.take_durable() {
+            self.act(home, |cluster| cluster.durable(turn));
+        }
+        for ReadDone { cluster: home, reader, result } in self.log.take_reads() {
+            self.act(home, |cluster| match result {
+                Ok(ReadBatch { messages, through, damaged }) => {
+                    if damaged > 0 {
+                        tracing::error!(damaged, "messages in the log cannot be read and are passed over");
+                    }
+                    cluster.read_from_disk(now, reader, messages, through);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the message log cannot be read");
+                    cluster.reading_failed(reader);
+                }
+            });
+        }
+    }
+
+    /// Lets go of what nobody needs any longer.
+    fn tidy_up(&mut self) {
+        let now = self.clock.now();
+        let Self { retention, log, clusters, .. } = self;
+        match log.take_filters() {
+            Some(read) => retention.take(now, read, log, clusters),
+            None => retention.look(now, log, clusters),
+        }
+    }
+
+    /// Tells the clusters when the disk is full, and when it is no longer.
+    fn look_at_the_disk(&mut self) {
+        let is_full = self.log.is_full();
+        if is_full != self.disk_full {
+            self.disk_full = is_full;
+            for cluster in self.clusters.values_mut() {
+                cluster.set_room(!is_full);
+            }
+            if is_full {
+                tracing::error!("the disk is full: messages that would have to be kept are refused");
+            } else {
+                tracing::info!("the disk has room again");
+            }
         }
     }
 
@@ -240,9 +327,12 @@ impl Worker {
             }
             Command::Count { cluster, reply } => {
                 let now = self.clock.now();
-                let counts = self.by_id.get(&cluster).map(|(home, _)| *home).map(|home| {
-                    self.act(home, |cluster| cluster.time_passes(now));
-                    self.clusters[home].counts()
+                let home = self.by_id.get(&cluster).map(|(home, _)| *home);
+                let counts = home.and_then(|home| {
+                    self.act(home, |cluster| {
+                        cluster.time_passes(now);
+                        cluster.counts()
+                    })
                 });
                 // The caller may have given up; then nobody wants the answer.
                 let _ = reply.send(counts.ok_or(CommandError::NoSuchCluster));
@@ -271,7 +361,7 @@ impl Worker {
     }
 
     /// Makes the clusters what they should be.
-    fn enforce(&mut self, desired: &DesiredState) {
+    fn enforce(&mut self, desired: &DesiredState, inherited: &Inherited) {
         let now = self.clock.now();
         let gone: Vec<ClusterId> =
             self.by_id.keys().filter(|id| !desired.clusters.contains_key(*id)).cloned().collect();
@@ -279,7 +369,8 @@ impl Worker {
             if let Some((home, _)) = self.by_id.remove(&id) {
                 self.act(home, |cluster| cluster.dissolve(now));
                 self.finish_turn();
-                self.clusters.remove(home);
+                self.clusters.remove(&home);
+                self.log.forget(&id);
                 self.conns.retain(|_, conn| conn.home != home);
             }
         }
@@ -292,8 +383,11 @@ impl Worker {
                     self.act(home, |cluster| cluster.set_rules(now, Arc::clone(rules)));
                 }
                 None => {
-                    let cluster = Cluster::new(Arc::clone(rules), InMemoryLog::new(LOG_BYTES_MAX), seed());
-                    let home = self.clusters.insert(cluster);
+                    let home = self.log.number(id);
+                    let log = RecentLog::new(inherited.tail(home), RECENT_BYTES_MAX);
+                    let mut cluster = Cluster::new(Arc::clone(rules), home, log, seed());
+                    cluster.set_room(!self.disk_full);
+                    self.clusters.insert(home, cluster);
                     self.by_id.insert(id.clone(), (home, Arc::clone(rules)));
                 }
             }
@@ -318,29 +412,36 @@ impl Worker {
         let now = self.clock.now();
         for (home, cluster) in &mut self.clusters {
             cluster.time_passes(now);
-            self.dirty.push(home);
+            self.dirty.push(*home);
         }
     }
 
-    fn act(&mut self, home: usize, deed: impl FnOnce(&mut Cluster<InMemoryLog>)) {
-        deed(&mut self.clusters[home]);
+    /// Lets a cluster act; `None` when it is no more.
+    fn act<T>(&mut self, home: ClusterNo, deed: impl FnOnce(&mut Cluster) -> T) -> Option<T> {
+        let done = deed(self.clusters.get_mut(&home)?);
         if self.dirty.last() != Some(&home) {
             self.dirty.push(home);
         }
+        Some(done)
     }
 
     /// Carries out what the clusters want.
     fn finish_turn(&mut self) {
         while let Some(home) = self.dirty.pop() {
-            if let Some(cluster) = self.clusters.get_mut(home) {
+            if let Some(cluster) = self.clusters.get_mut(&home) {
                 let effects = cluster.take_effects();
                 self.carry_out(home, effects);
             }
         }
+        self.log.submit();
     }
 
-    fn carry_out(&mut self, home: usize, effects: Effects) {
-        let cluster = &mut self.clusters[home];
+    fn carry_out(&mut self, home: ClusterNo, effects: Effects) {
+        let Some(cluster) = self.clusters.get_mut(&home) else { return };
+        self.log.gather(home, effects.turn, effects.entries);
+        for read in effects.reads {
+            self.log.read(home, read);
+        }
         for conn in effects.attached {
             if let Some(conn) = self.conns.get(&conn) {
                 conn.outbox.open();
@@ -375,13 +476,21 @@ impl Worker {
         let now = self.clock.now();
         for (home, cluster) in &mut self.clusters {
             cluster.shut_down(now);
-            self.dirty.push(home);
+            self.dirty.push(*home);
         }
         self.finish_turn();
+        let events = self.log.events();
         let all_closed = async {
-            while !self.conns.is_empty() && sources.inputs.recv_many(inputs, INPUTS_PER_TURN).await > 0 {
-                inputs.retain(|input| matches!(input, Input::Closed { .. }));
-                self.take_inputs(inputs);
+            while !self.conns.is_empty() {
+                tokio::select! {
+                    _ = sources.inputs.recv_many(inputs, INPUTS_PER_TURN) => {
+                        inputs.retain(|input| matches!(input, Input::Closed { .. }));
+                        self.take_inputs(inputs);
+                    }
+                    // What was held back leaves before the connection does.
+                    () = events.happened() => self.take_log_events(),
+                }
+                self.finish_turn();
             }
         };
         if tokio::time::timeout(CLOSE_WITHIN, all_closed).await.is_err() {

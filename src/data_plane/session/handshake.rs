@@ -77,10 +77,16 @@ pub fn response_information(client_id: &ClientId) -> ByteString {
     text.into()
 }
 
+/// At most so many messages are under way to a client, however many it would take: they are written down
+/// together with its progress, which must not grow without bound.
+const RECEIVE_MAXIMUM_USED: u16 = 4_096;
+
 /// How many QoS 1 and 2 messages the client takes at once (PRODUCT S-11).
 pub fn receive_maximum(connect: &Connect) -> u16 {
     match connect.version {
-        ProtocolVersion::V5 => connect.receive_maximum.map_or(u16::MAX, std::num::NonZeroU16::get),
+        ProtocolVersion::V5 => connect
+            .receive_maximum
+            .map_or(RECEIVE_MAXIMUM_USED, |asked| asked.get().min(RECEIVE_MAXIMUM_USED)),
         _ => V3_RECEIVE_MAXIMUM,
     }
 }

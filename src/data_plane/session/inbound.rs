@@ -1,6 +1,6 @@
 //! What comes from the client: QoS 2 packet ids received and not yet released, and topic aliases.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::num::NonZeroU16;
 
 use super::fault::Fault;
@@ -10,7 +10,8 @@ use crate::model::TopicName;
 /// QoS 2 publishes that were taken and whose PUBREL has not come. Lives with the session.
 #[derive(Debug, Default)]
 pub struct Inbound {
-    received: HashSet<PacketId, foldhash::fast::RandomState>,
+    /// Each with whether it was written down.
+    received: HashMap<PacketId, bool, foldhash::fast::RandomState>,
     /// How many of them were there when the present connection began: a client's quota begins anew
     /// with each connection (4.9), so they do not count against it.
     carried_over: usize,
@@ -33,19 +34,25 @@ impl Inbound {
 
     /// A QoS 2 PUBLISH arrives. `at_once_max` is the Receive Maximum that the server has told.
     pub fn arrive(&mut self, packet_id: PacketId, at_once_max: usize) -> Result<Arrival, Fault> {
-        if self.received.contains(&packet_id) {
+        if self.received.contains_key(&packet_id) {
             return Ok(Arrival::Duplicate);
         }
         if self.received.len() >= at_once_max.saturating_add(self.carried_over) {
             return Err(Fault::ReceiveMaximumExceeded);
         }
-        self.received.insert(packet_id);
+        self.received.insert(packet_id, false);
         Ok(Arrival::New)
     }
 
-    /// PUBREL, or a PUBREC that refused: the packet id is free. Returns whether it was taken.
-    pub fn release(&mut self, packet_id: PacketId) -> bool {
+    /// PUBREL, or a PUBREC that refused: the packet id is free. Returns, if it was taken, whether that
+    /// was written down.
+    pub fn release(&mut self, packet_id: PacketId) -> Option<bool> {
         self.received.remove(&packet_id)
+    }
+
+    /// That this packet id is taken outlives the process.
+    pub fn written_down(&mut self, packet_id: PacketId) {
+        self.received.insert(packet_id, true);
     }
 }
 
@@ -98,8 +105,8 @@ mod tests {
         assert_eq!(inbound.arrive(id(7), 2), Ok(Arrival::Duplicate));
         assert_eq!(inbound.arrive(id(8), 2), Ok(Arrival::New));
         assert_eq!(inbound.arrive(id(9), 2), Err(Fault::ReceiveMaximumExceeded));
-        assert!(inbound.release(id(7)));
-        assert!(!inbound.release(id(7)));
+        assert_eq!(inbound.release(id(7)), Some(false));
+        assert_eq!(inbound.release(id(7)), None);
         assert_eq!(inbound.arrive(id(7), 2), Ok(Arrival::New));
     }
 

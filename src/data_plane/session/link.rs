@@ -1,12 +1,14 @@
 //! The connection that a session is attached to at the moment.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use super::aliases::AliasesOut;
 use super::inbound::AliasesIn;
-use super::output::Output;
+use super::outgoing::Outgoing;
 use crate::data_plane::protocol::{Packet, encode_within};
-use crate::model::{MessageCounters, Monotonic, ProtocolVersion, Timestamp, Transport};
+use crate::model::{Message, MessageCounters, Monotonic, ProtocolVersion, Seq, Timestamp, Transport};
 
 /// Names one connection for the life of the process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,8 +77,23 @@ pub struct Link {
     pub congested: bool,
     /// Whether `out` is listed for the end of the turn.
     pub touched: bool,
+    /// Whether the cluster has it on its list of connections with held output.
+    pub listed_as_held: bool,
+    /// Whether the log is being read for it from disk.
+    pub reading: bool,
+    /// Messages of its exchanges that were read from disk, and up to where all were.
+    pub fetched: Fetched,
     /// What goes out at the end of the turn.
-    pub out: Output,
+    pub out: Outgoing,
+}
+
+/// What a returning session has got back from disk so far.
+#[derive(Debug, Default)]
+pub struct Fetched {
+    /// The messages of its exchanges.
+    pub messages: HashMap<Seq, Arc<Message>>,
+    /// What is not among them up to here is gone.
+    pub through: Seq,
 }
 
 /// Past this many bytes made in one turn, what can wait waits for the next.

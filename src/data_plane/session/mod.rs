@@ -5,8 +5,9 @@
 //! subscribing, ending. It never sees other sessions.
 //!
 //! Where to find what: CONNECT's questions in [`handshake`], the attached connection in [`link`],
-//! QoS 2 and topic aliases from the client in [`inbound`], aliases to it in [`aliases`], packet ids and windows to the client in
-//! [`outbound`], faults in [`fault`], bytes in [`output`].
+//! QoS 2 and topic aliases from the client in [`inbound`], aliases to it in [`aliases`], packet ids and
+//! windows to the client in [`outbound`], what of both outlives the process in [`progress`], faults in
+//! [`fault`], bytes in [`output`] and [`outgoing`].
 
 pub mod aliases;
 pub mod fault;
@@ -14,7 +15,9 @@ pub mod handshake;
 pub mod inbound;
 pub mod link;
 pub mod outbound;
+pub mod outgoing;
 pub mod output;
+pub mod progress;
 mod receive;
 pub mod transmit;
 
@@ -25,15 +28,17 @@ use std::sync::Arc;
 use inbound::Inbound;
 use link::{ConnId, Link};
 use outbound::Outbound;
+use progress::Note;
 pub use receive::RECEIVE_MAXIMUM;
 
 use super::protocol::{PacketId, Subscribe, Unsubscribe};
 use crate::model::{
-    ClientId, Epoch, FilterId, GroupId, Message, MessageCounters, QoS, Seq, SessionExpiry, SessionId,
+    ClientId, Epoch, FilterId, GroupId, Message, MessageCounters, Place, QoS, Seq, SessionExpiry, SessionId,
     Subscription, Timestamp, TopicFilter,
 };
 
 /// Everything kept for one client between its CONNECT and the end of its session.
+#[allow(clippy::struct_excessive_bools)] // independent facts, each for a reader of its own
 #[derive(Debug)]
 pub struct Session {
     /// New for each session. Survives a restart.
@@ -69,6 +74,12 @@ pub struct Session {
     pub admitted: bool,
     /// What its earlier connections counted. Gone with a restart.
     pub ended_counters: MessageCounters,
+    /// What must be written down before the output of this turn leaves. Empty between turns.
+    pub notes: Vec<Note>,
+    /// Whether anything of it is on disk besides messages.
+    pub is_written_down: bool,
+    /// Whether the cluster has it on its list of sessions whose progress is to be written down.
+    pub unsaved: bool,
 }
 
 /// A subscription with its place in the cluster's index and log.
@@ -113,7 +124,7 @@ impl Replay {
             qos: self.qos.min(message.qos),
             retain: true, // [MQTT-3.3.1-8]
             subscription_ids: self.identifier.into_iter().collect(),
-            seq: None,
+            place: None,
             group: None,
         }
     }
@@ -200,6 +211,9 @@ impl Session {
             durable: false,
             admitted: false,
             ended_counters: MessageCounters::default(),
+            notes: Vec::new(),
+            is_written_down: false,
+            unsaved: false,
         }
     }
 
@@ -233,11 +247,11 @@ impl Session {
     ///
     /// What none but subscriptions want that do not read the log was sent to them as it came, or lost: the
     /// log may hold it for the sake of a filter that the session has with no local.
-    pub fn delivery_of(&self, message: &Arc<Message>, seq: Seq) -> Option<outbound::Delivery> {
+    pub fn delivery_of(&self, message: &Arc<Message>, place: Place) -> Option<outbound::Delivery> {
         let own = message.publisher == Some(self.id);
         let wanted = self.subscriptions.iter().filter(|held| {
             held.group.is_none()
-                && held.start < seq
+                && held.start < place.seq
                 && !(own && held.subscription.no_local)
                 && held.subscription.filter.matches(&message.topic)
         });
@@ -250,7 +264,7 @@ impl Session {
                 qos: QoS::AtMostOnce,
                 retain: false,
                 subscription_ids: smallvec::SmallVec::new(),
-                seq: Some(seq),
+                place: Some(place),
                 group: None,
             });
             delivery.qos = delivery.qos.max(subscription.qos.min(message.qos));

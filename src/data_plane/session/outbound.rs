@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::progress::Frozen;
 use crate::data_plane::protocol::PacketId;
-use crate::model::{GroupId, Message, Monotonic, QoS, Seq};
+use crate::model::{GroupId, Message, Monotonic, Place, QoS, Seq};
 
 /// One message for one subscriber, with what its subscriptions make of it. Frozen when it is first
 /// sent: what changes in the subscriptions afterwards does not change a re-delivery.
@@ -25,7 +26,7 @@ pub struct Delivery {
     /// Identifiers of all its subscriptions that matched.
     pub subscription_ids: SmallVec<[NonZeroU32; 1]>,
     /// Where the message lies in the log; `None` when it does not.
-    pub seq: Option<Seq>,
+    pub place: Option<Place>,
     /// The shared group whose message it is: then the group's progress counts, not the session's.
     pub group: Option<GroupId>,
 }
@@ -60,12 +61,17 @@ pub struct Outbound {
     pub position: Seq,
     /// Exchanges under way, in the order in which they began; so their packet ids ascend (modulo
     /// wrap-around) and an acknowledgement is found by search.
-    in_flight: VecDeque<InFlight>,
+    pub(super) in_flight: VecDeque<InFlight>,
     /// How many of these, the earliest, were sent on the present connection. The others go again, as
     /// its window allows, before anything new does.
-    sent: usize,
-    /// The packet id given last; 0 before the first.
-    last_packet_id: u16,
+    pub(super) sent: usize,
+    /// Exchanges whose messages were left in the log while there is no connection, in the same order.
+    /// While there are any, `in_flight` is empty.
+    pub(super) frozen: Vec<Frozen>,
+    /// How many exchanges have begun. Their packet ids follow from it.
+    pub(super) begun: u64,
+    /// Whether what [`Outbound::progress`] tells has changed since it was last asked.
+    pub(super) changed: bool,
     /// Messages that wait for room and are not in the log: those of sessions that end with their
     /// connection. At most [`QUEUED_MAX`].
     queue: VecDeque<Delivery>,
@@ -119,11 +125,12 @@ impl Outbound {
     /// Ids are given in ascending order and a run of them is never longer than the id space, so that
     /// one exchange that never ends stops the session only after 65,534 more.
     pub fn begin(&mut self, delivery: Delivery, now: Monotonic) -> Option<PacketId> {
-        let packet_id = following(self.last_packet_id);
+        let packet_id = packet_id_of(self.begun + 1);
         if self.in_flight.front().is_some_and(|oldest| oldest.packet_id == packet_id) {
             return None;
         }
-        self.last_packet_id = packet_id.get();
+        self.begun += 1;
+        self.changed = true;
         self.sent += 1;
         self.in_flight.push_back(InFlight { packet_id, phase: Phase::Published, delivery, sent_at: now });
         Some(packet_id)
@@ -131,7 +138,7 @@ impl Outbound {
 
     /// Whether an exchange could begin, with `window` as the client's Receive Maximum.
     pub fn has_room(&self, window: u16) -> bool {
-        let free = following(self.last_packet_id);
+        let free = packet_id_of(self.begun + 1);
         self.is_repeated()
             && self.in_flight.len() < usize::from(window)
             && self.in_flight.front().is_none_or(|oldest| oldest.packet_id != free)
@@ -201,8 +208,15 @@ impl Outbound {
     /// Everything up to here may be trimmed from the log: it was consumed, in order or not.
     pub fn floor(&self) -> Seq {
         let own = self.in_flight.iter().filter(|entry| entry.delivery.group.is_none());
-        let earliest = own.filter_map(|entry| entry.delivery.seq).min();
+        let own = own.filter_map(|entry| entry.delivery.place);
+        let frozen = self.frozen.iter().filter(|entry| entry.group.is_none()).filter_map(Frozen::place);
+        let earliest = own.chain(frozen).map(|place| place.seq).min();
         earliest.map_or(self.position, |seq| Seq(seq.0 - 1).min(self.position))
+    }
+
+    /// An exchange that is under way.
+    pub fn exchange(&self, packet_id: PacketId) -> Option<&InFlight> {
+        self.find(packet_id).map(|at| &self.in_flight[at])
     }
 
     /// Takes out the shared groups' QoS 1 messages that the client has not acknowledged, earliest
@@ -218,13 +232,13 @@ impl Outbound {
     }
 
     /// Takes out what was published and is not `fit` to be sent on the new connection, earliest first.
-    pub fn take_unfit(&mut self, fit: impl Fn(&Delivery) -> bool) -> Vec<Delivery> {
+    pub fn take_unfit(&mut self, fit: impl Fn(&Delivery) -> bool) -> Vec<InFlight> {
         let unfit = |entry: &InFlight| entry.phase == Phase::Published && !fit(&entry.delivery);
-        let taken = self.in_flight.iter().filter(|entry| unfit(entry)).map(|entry| entry.delivery.clone());
-        let taken: Vec<Delivery> = taken.collect();
+        let taken: Vec<InFlight> = self.in_flight.iter().filter(|entry| unfit(entry)).cloned().collect();
         if !taken.is_empty() {
             self.in_flight.retain(|entry| !unfit(entry));
             self.sent = 0;
+            self.changed = true;
         }
         taken
     }
@@ -235,6 +249,7 @@ impl Outbound {
             return None;
         }
         self.sent -= usize::from(at < self.sent);
+        self.changed = true;
         self.in_flight.remove(at).map(|entry| entry.delivery)
     }
 
@@ -250,13 +265,14 @@ impl Outbound {
     }
 }
 
-/// The packet id after `id`; 0 is skipped.
-fn following(id: u16) -> PacketId {
-    PacketId::new(id.wrapping_add(1)).unwrap_or(PacketId::MIN)
+/// The packet id of a session's exchange number `number`, from 1 on: 1 to 65,535 and again.
+pub(super) fn packet_id_of(number: u64) -> PacketId {
+    let id = u16::try_from(number.wrapping_sub(1) % u64::from(u16::MAX) + 1);
+    id.ok().and_then(PacketId::new).unwrap_or(PacketId::MIN)
 }
 
 /// How many ids later than `from` the id `to` was given.
-fn distance(from: PacketId, to: PacketId) -> u16 {
+pub(super) fn distance(from: PacketId, to: PacketId) -> u16 {
     let ahead = to.get().wrapping_sub(from.get());
     // Going past 65,535 skips 0.
     if to < from { ahead - 1 } else { ahead }
@@ -267,7 +283,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::model::{PropertyBytes, Timestamp, TopicName};
+    use crate::model::{FilterKey, PropertyBytes, Timestamp, TopicName};
 
     const T0: Monotonic = Monotonic::from_millis(0);
 
@@ -286,7 +302,7 @@ mod tests {
             qos,
             retain: false,
             subscription_ids: SmallVec::new(),
-            seq: Some(Seq(seq)),
+            place: Some(Place { seq: Seq(seq), filter: FilterKey(0), durable: true }),
             group: None,
         }
     }
@@ -331,7 +347,7 @@ mod tests {
 
     #[test]
     fn ids_wrap_around_past_zero_and_are_found() {
-        let mut outbound = Outbound { last_packet_id: 65_533, ..Outbound::default() };
+        let mut outbound = Outbound { begun: 65_533, ..Outbound::default() };
         let ids: Vec<u16> = (1..=4)
             .filter_map(|seq| outbound.begin(delivery(QoS::AtLeastOnce, seq), T0))
             .map(PacketId::get)
@@ -365,6 +381,6 @@ mod tests {
             let kept = outbound.enqueue(delivery(QoS::AtLeastOnce, seq));
             assert_eq!(kept, seq < QUEUED_MAX as u64);
         }
-        assert_eq!(outbound.dequeue().and_then(|d| d.seq), Some(Seq(0)));
+        assert_eq!(outbound.dequeue().and_then(|d| d.place).map(|place| place.seq), Some(Seq(0)));
     }
 }

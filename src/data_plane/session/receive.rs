@@ -4,8 +4,10 @@ use std::num::NonZeroU16;
 
 use super::fault::Fault;
 use super::inbound::Arrival;
+use super::outbound::Delivery;
+use super::progress::Note;
 use super::{PublishAck, Request, Session};
-use crate::data_plane::protocol::{Ack, Disconnect, Packet, Publish, ReasonCode};
+use crate::data_plane::protocol::{Ack, Disconnect, Packet, PacketId, Publish, ReasonCode};
 use crate::model::{Message, Now, QoS};
 
 /// How many QoS 1 and 2 publishes a client may have unacknowledged; told to v5 clients in CONNACK.
@@ -53,6 +55,8 @@ impl Session {
                 let v5 = link.version.is_v5();
                 let at_once_max = if v5 { usize::from(RECEIVE_MAXIMUM.get()) } else { usize::MAX };
                 if self.inbound.arrive(id, at_once_max)? == Arrival::Duplicate {
+                    // The first one may still be on its way to the disk.
+                    link.out.hold();
                     link.send(&Packet::PubRec(Ack::new(id, ReasonCode::Success)));
                     return Ok(Request::None);
                 }
@@ -81,9 +85,12 @@ impl Session {
     fn receive_pubrec(&mut self, now: Now, ack: &Ack) -> Request {
         let id = ack.packet_id;
         if ack.reason.is_error() {
-            return self.outbound.rejected(id).map_or(Request::None, Request::Consumed);
+            return self.outbound.rejected(id).map_or(Request::None, |delivery| self.over(id, delivery));
         }
         let known = self.outbound.received(id, now.mono);
+        if known {
+            self.note(Note::Exchange(id));
+        }
         // [MQTT-4.3.3-4]; an unknown id is answered too, so that the client can let go of it.
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         if let Some(link) = &mut self.link {
@@ -93,7 +100,12 @@ impl Session {
     }
 
     fn receive_pubrel(&mut self, ack: &Ack) {
-        let known = self.inbound.release(ack.packet_id);
+        let released = self.inbound.release(ack.packet_id);
+        if released == Some(true) {
+            // Else a crash would leave the id taken, and the client's next message under it lost.
+            self.note(Note::Released(ack.packet_id));
+        }
+        let known = released.is_some();
         let reason = if known { ReasonCode::Success } else { ReasonCode::PacketIdentifierNotFound };
         if let Some(link) = &mut self.link {
             link.send(&Packet::PubComp(Ack::new(ack.packet_id, reason))); // [MQTT-4.3.3-11]
@@ -101,7 +113,17 @@ impl Session {
     }
 
     fn receive_pubcomp(&mut self, ack: &Ack) -> Request {
-        self.outbound.completed(ack.packet_id).map_or(Request::None, Request::Consumed)
+        let id = ack.packet_id;
+        self.outbound.completed(id).map_or(Request::None, |delivery| self.over(id, delivery))
+    }
+
+    /// An exchange at QoS 2 has ended. Nothing is held for that: what came after it is written down
+    /// after it.
+    fn over(&mut self, packet_id: PacketId, delivery: Delivery) -> Request {
+        if self.durable {
+            self.notes.push(Note::ExchangeOver(packet_id));
+        }
+        Request::Consumed(delivery)
     }
 
     fn receive_disconnect(&self, disconnect: &Disconnect) -> Result<Request, Fault> {

@@ -4,6 +4,7 @@ use super::aliases::Naming;
 use super::link::Link;
 use super::outbound::{Delivery, InFlight, Phase};
 use super::output::SHARE_FROM_BYTES;
+use super::progress::Note;
 use super::{PublishAck, Session};
 use crate::data_plane::protocol::{
     Ack, Packet, PacketId, PublishHead, ReasonCode, SubAck, UnsubAck, encode_publish, encode_publish_head,
@@ -30,6 +31,9 @@ impl Session {
             return;
         }
         if !delivery.message.is_expired(now.wall) && fits(link, now.wall, delivery) {
+            if delivery.place.is_some_and(|place| !place.durable) {
+                link.out.hold();
+            }
             send_publish(link, now.wall, delivery, None, false);
         }
     }
@@ -78,17 +82,42 @@ impl Session {
         if delivery.message.is_expired(now.wall) || !fits(link, now.wall, &delivery) {
             return Sent::Done;
         }
-        if let Some(id) = self.outbound.begin(delivery.clone(), now.mono) {
+        let Some(id) = self.outbound.begin(delivery.clone(), now.mono) else { return Sent::Done };
+        if delivery.place.is_some_and(|place| !place.durable) {
+            link.out.hold();
+        }
+        if delivery.qos == QoS::ExactlyOnce {
+            self.note(Note::Exchange(id));
+        }
+        if let Some(link) = self.link.as_mut() {
             send_publish(link, now.wall, &delivery, Some(id), false);
         }
         Sent::Done
     }
 
-    /// A connection has begun: lets go of the exchanges whose PUBLISH is larger than its client takes, as
-    /// if they were complete (`[MQTT-3.1.2-24]`, `[MQTT-3.1.2-25]`).
+    /// What is sent from here on must not leave before `note` is written down. Only a session that
+    /// outlives its connection writes anything down.
+    pub(super) fn note(&mut self, note: Note) {
+        if !self.durable {
+            return;
+        }
+        self.notes.push(note);
+        if let Some(link) = self.link.as_mut() {
+            link.out.hold();
+        }
+    }
+
+    /// Before exchanges go on with a connection: lets go of those whose PUBLISH is larger than its client
+    /// takes, as if they were complete (`[MQTT-3.1.2-24]`, `[MQTT-3.1.2-25]`).
     pub fn drop_oversized(&mut self, now: Now) -> Vec<Delivery> {
         let Some(link) = self.link.as_ref() else { return Vec::new() };
-        self.outbound.take_unfit(|delivery| fits(link, now.wall, delivery))
+        let dropped = self.outbound.take_unfit(|delivery| fits(link, now.wall, delivery));
+        for exchange in &dropped {
+            if exchange.delivery.qos == QoS::ExactlyOnce {
+                self.note(Note::ExchangeOver(exchange.packet_id));
+            }
+        }
+        dropped.into_iter().map(|exchange| exchange.delivery).collect()
     }
 
     /// Goes on, after a resume, with the exchanges that were under way: PUBLISH again with DUP, or
@@ -116,8 +145,12 @@ impl Session {
         }
     }
 
-    /// Answers a PUBLISH whose message is safe, or was refused.
-    pub fn answer_publish(&mut self, ack: PublishAck, reason: ReasonCode) {
+    /// Answers a PUBLISH whose message is safe, or was refused. `hold` when it is only safe once this
+    /// turn is on disk.
+    pub fn answer_publish(&mut self, ack: PublishAck, reason: ReasonCode, hold: bool) {
+        if hold && let Some(link) = self.link.as_mut() {
+            link.out.hold();
+        }
         let packet = match ack {
             PublishAck::Nothing => return,
             PublishAck::PubAck(id) => Packet::PubAck(Ack::new(id, reason)),
@@ -149,6 +182,11 @@ impl Session {
     pub fn answer_subscribe(&mut self, packet_id: PacketId, reasons: Vec<ReasonCode>, why: Option<&str>) {
         let reason_string = why.filter(|_| self.wants_reasons()).map(Into::into);
         let user_properties = Vec::new();
+        if self.durable
+            && let Some(link) = self.link.as_mut()
+        {
+            link.out.hold();
+        }
         self.send(&Packet::SubAck(SubAck { packet_id, reasons, reason_string, user_properties }));
     }
 

@@ -82,6 +82,8 @@ pub(crate) fn program() -> Command {
             command.env_remove(name);
         }
     }
+    // Tests that start many services need not fill the disk with zeros.
+    command.env("HOLDFAST_LOG_SEGMENT_MIB", "4");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }

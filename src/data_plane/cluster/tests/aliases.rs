@@ -103,5 +103,5 @@ fn what_the_next_connection_finds_too_large_is_not_sent_again() {
     let subscriber = world.connect(&v5("s").expiry(100).packet_bytes_max(100));
     assert_eq!(texts(&world.drain(subscriber)), ["AtLeastOnce", "ExactlyOnce"]);
     world.advance(2);
-    assert_eq!(crate::data_plane::message_log::MessageLog::kept_bytes(&world.cluster.log), 0);
+    assert_eq!(world.cluster.log.bytes(), 0);
 }

@@ -7,6 +7,8 @@
 
 mod aliases;
 mod connecting;
+mod disk;
+mod durability;
 mod events;
 mod exactly_once;
 mod flow;
@@ -29,19 +31,20 @@ mod wills;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use disk::Disk;
 use packets::{Hello, Q0, Q1, goodbye, puback, pubcomp, publish_at, pubrec, pubrel, subscribe, wish};
 use records::Records;
 use uuid::Uuid;
 
 use super::{Cluster, CommandId, ConnectRequest, Order};
 use crate::data_plane::broker::Slot;
-use crate::data_plane::message_log::InMemoryLog;
+use crate::data_plane::message_log::{ClusterNo, RecentLog};
 use crate::data_plane::protocol::{ConnAck, Decoder, Packet, Publish, ReasonCode, SubAck, encode};
 use crate::data_plane::session::link::{ConnId, Origin};
 use crate::data_plane::session::output::Output;
 use crate::model::{
     ClientId, ClusterId, ClusterStatus, DesiredCluster, Epoch, Monotonic, Now, Plan, ProtocolVersion, QoS,
-    Quota, QuotaOverrides, SessionId, Timestamp, Transport,
+    Quota, QuotaOverrides, Seq, SessionId, Timestamp, Transport,
 };
 use crate::seam::command::{CommandError, SessionRef};
 
@@ -50,6 +53,9 @@ const BYTES_MAX: u32 = 1_024 * 1_024;
 
 /// From here on a connection that reads has more waiting than the runtime would let pass unremarked.
 const CONGESTED_FROM_BYTES: usize = 256 * 1_024;
+
+/// The cluster's number in its files.
+const NO: ClusterNo = ClusterNo(1);
 
 /// One connection of a script.
 type Peer = ConnId;
@@ -75,10 +81,13 @@ struct Socket {
 
 /// A cluster and everything around it.
 struct World {
-    cluster: Cluster<InMemoryLog>,
+    cluster: Cluster,
     rules: DesiredCluster,
     now: Now,
     records: Records,
+    disk: Disk,
+    /// How many bytes of messages the cluster keeps in memory.
+    recent_bytes_max: u64,
     sockets: Vec<Socket>,
     answers: Vec<(CommandId, Result<SessionRef, CommandError>)>,
     last_command: u64,
@@ -104,10 +113,12 @@ impl World {
             server_keep_alive_secs: None,
         };
         Self {
-            cluster: Cluster::new(Arc::new(rules.clone()), InMemoryLog::new(u64::MAX), 1),
+            cluster: Cluster::new(Arc::new(rules.clone()), NO, RecentLog::new(Seq::ZERO, u64::MAX), 1),
             rules,
             now: Now { wall: Timestamp::from_millis(1_800_000_000_000), mono: Monotonic::from_millis(0) },
             records: Records::default(),
+            disk: Disk::default(),
+            recent_bytes_max: u64::MAX,
             sockets: Vec::new(),
             answers: Vec::new(),
             last_command: 0,
@@ -115,6 +126,14 @@ impl World {
             sockets_linger: false,
             lingering: Vec::new(),
         }
+    }
+
+    /// A cluster that keeps no message in memory that is on disk.
+    fn forgetful() -> Self {
+        let mut world = Self::new();
+        world.recent_bytes_max = 0;
+        world.cluster = Cluster::new(Arc::new(world.rules.clone()), NO, RecentLog::new(Seq::ZERO, 0), 1);
+        world
     }
 
     // ---- Connections ----

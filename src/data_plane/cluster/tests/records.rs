@@ -95,8 +95,9 @@ impl World {
     pub(super) fn settle(&mut self) {
         loop {
             let effects = self.cluster.take_effects();
+            let reads = effects.reads.clone();
             let relieved = self.carry_out(effects);
-            let told = self.keep_records();
+            let told = self.keep_records() | self.sync_promptly() | self.read_disk(&reads);
             for (peer, slot) in &relieved {
                 self.cluster.writable(self.now, *peer, *slot);
             }
@@ -106,7 +107,8 @@ impl World {
             }
             if relieved.is_empty() && closed.is_empty() && !told {
                 let idle = self.cluster.take_effects();
-                assert!(idle.writes.is_empty() && idle.touched.is_empty(), "nothing happened, but {idle:?}");
+                let nothing = idle.writes.is_empty() && idle.touched.is_empty() && idle.entries.is_empty();
+                assert!(nothing, "nothing happened, but {idle:?}");
                 return;
             }
         }
@@ -134,6 +136,7 @@ impl World {
             (socket.slot, socket.attached, socket.closed) = (None, false, true);
             self.lingering.push(farewell.conn);
         }
+        self.disk.write(effects.turn, effects.entries);
         self.records.waiting.extend(effects.writes);
         self.answers.extend(effects.answers);
         relieved
@@ -249,13 +252,26 @@ impl World {
         (counts.online, counts.offline_persistent)
     }
 
-    /// The process is killed and starts again after so many seconds, with what was committed.
+    /// The process is killed and starts again after so many seconds, with what was committed and what
+    /// is durable.
     pub(super) fn restart(&mut self, down_secs: u32) {
         self.restart_with(down_secs, |_| None);
     }
 
     pub(super) fn restart_with(&mut self, down_secs: u32, operator: impl Fn(&str) -> Option<OperatorExpiry>) {
-        self.cluster = Cluster::new(Arc::new(self.rules.clone()), InMemoryLog::new(u64::MAX), 1);
+        self.restart_lucky(down_secs, 0, operator);
+    }
+
+    /// Of what was on its way to the disk the first `lucky` entries have arrived.
+    pub(super) fn restart_lucky(
+        &mut self,
+        down_secs: u32,
+        lucky: usize,
+        operator: impl Fn(&str) -> Option<OperatorExpiry>,
+    ) {
+        let (tail, mut memory) = self.disk.crash(lucky);
+        let log = RecentLog::new(tail, self.recent_bytes_max);
+        self.cluster = Cluster::new(Arc::new(self.rules.clone()), NO, log, 1);
         self.lingering.clear();
         self.records.waiting.clear();
         for socket in &mut self.sockets {
@@ -265,8 +281,13 @@ impl World {
         self.now = Now { wall, mono: Monotonic::from_millis(0) };
         for (row, subscriptions) in self.records.rows.values().cloned() {
             let operator_expiry = operator(row.client_id.as_str());
-            self.cluster.restore(self.now, StoredSession { row, operator_expiry, subscriptions });
+            self.cluster.restore(
+                self.now,
+                StoredSession { row, operator_expiry, subscriptions },
+                &mut memory,
+            );
         }
+        self.cluster.restored_all(self.now, memory);
         self.tick();
     }
 }

@@ -2,7 +2,6 @@
 
 use super::packets::*;
 use super::*;
-use crate::data_plane::message_log::MessageLog;
 
 /// A persistent subscriber that has gone, and a publisher.
 fn sleeper(world: &mut World, hello: &Hello, qos: QoS) -> Peer {
@@ -97,13 +96,13 @@ fn an_offline_audience_of_many_keeps_a_message_once() {
     }
     let publisher = world.connect(&v5("publisher").clean());
     world.publish(publisher, publish_at(Q1, 1, "t/a", "x"));
-    let kept = world.cluster.log.kept_bytes();
+    let kept = world.cluster.log.bytes();
     assert!(kept < 300, "{kept} bytes for a message of 4");
     for n in 0..50 {
         let subscriber = world.connect(&v5(&format!("s{n}")).expiry(100));
         assert_eq!(texts(&world.drain(subscriber)), ["x"]);
         world.advance(2);
-        let kept = world.cluster.log.kept_bytes();
+        let kept = world.cluster.log.bytes();
         assert_eq!(kept > 0, n < 49, "trimmed when the last has consumed it");
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::packets::*;
 use super::*;
-use crate::data_plane::message_log::MessageLog;
 use crate::model::SharedStrategy;
 
 const SHARE: &str = "$share/g/t/#";
@@ -64,7 +63,7 @@ fn what_a_leaving_member_has_not_acknowledged_goes_to_the_others_at_once() {
         world.cut(gone);
         assert_once(&drain_all(&mut world, &others), 0..5);
         world.advance(2);
-        assert_eq!(world.cluster.log.kept_bytes(), 0);
+        assert_eq!(world.cluster.log.bytes(), 0);
     }
 }
 
@@ -99,7 +98,7 @@ fn qos_2_stays_with_its_member_until_that_returns() {
     assert_eq!(texts(&world.drain(first)), numbers(0..3));
     assert_eq!(world.take(other), []);
     world.advance(2);
-    assert_eq!(world.cluster.log.kept_bytes(), 0);
+    assert_eq!(world.cluster.log.bytes(), 0);
 }
 
 #[test]
@@ -116,7 +115,7 @@ fn with_nobody_online_the_position_waits_for_the_first_to_return() {
     let other = world.connect(&hellos[0]);
     assert_eq!(world.take(other), []);
     world.advance(2);
-    assert_eq!(world.cluster.log.kept_bytes(), 0);
+    assert_eq!(world.cluster.log.bytes(), 0);
 }
 
 #[test]
@@ -139,7 +138,7 @@ fn a_group_lives_as_long_as_one_unexpired_member() {
     assert_eq!(world.counts(), (1, 0));
     assert_eq!(world.cluster.subscription_count(), 0);
     world.advance(2);
-    assert_eq!(world.cluster.log.kept_bytes(), 0);
+    assert_eq!(world.cluster.log.bytes(), 0);
     let first = members(&mut world, &[v5("first")], Q1)[0];
     assert_eq!(world.take(first), []);
     world.publish_numbers(publisher, "t/1", Q1, 6..7);

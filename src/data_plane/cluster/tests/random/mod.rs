@@ -14,7 +14,6 @@ use super::packets::*;
 use super::records::Mode;
 use super::*;
 use crate::data_plane::cluster::RecordOutcome;
-use crate::data_plane::message_log::MessageLog;
 use crate::model::OperatorExpiry;
 
 /// Schedules that run with every `cargo test`.
@@ -262,6 +261,6 @@ impl Schedule {
         assert_eq!(cluster.counts().total(), 0);
         assert!(cluster.sessions.is_empty() && cluster.index.is_empty() && cluster.wills.is_empty());
         assert!(cluster.pending.is_empty(), "{:?}", cluster.pending);
-        assert_eq!((cluster.log.kept_bytes(), records.len()), (0, 0));
+        assert_eq!((cluster.log.bytes(), records.len()), (0, 0));
     }
 }

@@ -1,0 +1,139 @@
+//! When a session's progress and exchanges are written down (PRODUCT S-3, S-12).
+//!
+//! A step of QoS 2 is written down with the turn that takes it, and its packet is held until then.
+//! Progress at QoS 1 follows within [`SAVE_MILLIS`] while the client is connected, and at once when it
+//! goes: what a crash takes back of it is delivered again.
+
+use smallvec::SmallVec;
+
+use super::{Cluster, facts};
+use crate::data_plane::broker::Slot;
+use crate::data_plane::message_log::Change;
+use crate::data_plane::session::Session;
+use crate::data_plane::session::progress::{Frozen, Note};
+use crate::model::{FilterKey, GroupId, Now, Seq};
+
+/// How late progress may be written down (DESIGN 3).
+const SAVE_MILLIS: u64 = 200;
+
+impl Cluster {
+    /// The turn ends: writes down what a touched session has noted in it.
+    pub(super) fn write_down(&mut self, slot: Slot) {
+        let Some(session) = self.sessions.get_mut(slot.0 as usize) else { return };
+        if session.durable && session.outbound.has_changed() && !session.unsaved {
+            session.unsaved = true;
+            self.unsaved.push(slot);
+        }
+        let session = &mut self.sessions[slot.0 as usize];
+        if session.notes.is_empty() {
+            return;
+        }
+        session.is_written_down = true;
+        let notes = std::mem::take(&mut session.notes);
+        let mut changes: Vec<Change> = notes.iter().filter_map(|note| self.change_of(slot, *note)).collect();
+        if notes.iter().any(|note| !matches!(note, Note::Released(_))) {
+            // In one piece with where the session stands: else after a crash it would read a message
+            // again that is under way, or done.
+            changes.push(self.progress_of(slot));
+        }
+        self.journal.change(changes);
+    }
+
+    /// What a note is on disk.
+    fn change_of(&self, slot: Slot, note: Note) -> Option<Change> {
+        let session = &self.sessions[slot.0 as usize];
+        match note {
+            Note::Released(packet_id) => Some(facts::released(session.id, packet_id)),
+            Note::ExchangeOver(packet_id) => Some(facts::exchange_over(session.id, packet_id)),
+            Note::Exchange(packet_id) => {
+                // Gone already if it also ended in this turn.
+                let frozen = session.outbound.written_form(packet_id)?;
+                let share = frozen.group.and_then(|group| share_of(session, group));
+                Some(facts::exchange(session.id, &frozen, share))
+            }
+        }
+    }
+
+    /// Writes down progress that has waited long enough.
+    pub(super) fn save_progress(&mut self, now: Now) {
+        if now.mono.since(self.saved_at).as_millis() < u128::from(SAVE_MILLIS) {
+            return;
+        }
+        self.saved_at = now.mono;
+        for slot in std::mem::take(&mut self.unsaved) {
+            // Saved since, or gone.
+            if self.sessions.get(slot.0 as usize).is_some_and(|session| session.unsaved) {
+                self.save(slot);
+            }
+        }
+        for group in self.groups.take_unsaved() {
+            self.save_group(group);
+        }
+    }
+
+    /// Writes down how far a session has come. Only what is there to be read again counts: a session
+    /// that does not outlive its connection has nothing to save.
+    pub(super) fn save(&mut self, slot: Slot) {
+        if self.sessions[slot.0 as usize].durable {
+            let progress = self.progress_of(slot);
+            self.journal.change(vec![progress]);
+        }
+    }
+
+    fn progress_of(&mut self, slot: Slot) -> Change {
+        let tail = self.log.tail();
+        let Self { sessions, index, .. } = self;
+        let session = &mut sessions[slot.0 as usize];
+        session.unsaved = false;
+        if session.link.as_ref().is_some_and(|link| link.caught_up) {
+            session.outbound.position = tail;
+        }
+        let progress = session.outbound.progress();
+        let starts: Vec<(FilterKey, Seq)> = session
+            .subscriptions
+            .iter()
+            .filter(|held| held.group.is_none() && held.start > progress.position)
+            .filter_map(|held| Some((index.filter(held.filter)?.key, held.start)))
+            .collect();
+        session.is_written_down = true;
+        facts::progress(session.id, &progress, &starts)
+    }
+
+    /// Writes down how far a group has come.
+    pub(super) fn save_group(&mut self, id: GroupId) {
+        let Self { groups, journal, .. } = self;
+        if let Some((share, position, missing)) = groups.progress(id) {
+            journal.change(vec![facts::group(share, position, &missing)]);
+        }
+    }
+
+    /// Writes down how far the groups have come that a session is a member of.
+    pub(super) fn save_groups_of(&mut self, slot: Slot) {
+        let groups: SmallVec<[GroupId; 4]> =
+            self.sessions[slot.0 as usize].subscriptions.iter().filter_map(|held| held.group).collect();
+        for group in groups {
+            self.save_group(group);
+        }
+    }
+
+    /// A session has lost its connection: writes its progress down, and lets go of its messages.
+    pub(super) fn fall_asleep(&mut self, slot: Slot) {
+        self.write_down(slot);
+        if self.sessions[slot.0 as usize].outbound.has_changed() {
+            self.save(slot);
+        }
+        self.sessions[slot.0 as usize].outbound.freeze();
+    }
+
+    /// An exchange whose message is gone is over.
+    pub(super) fn forget_lost(&mut self, slot: Slot, lost: &[Frozen]) {
+        let id = self.sessions[slot.0 as usize].id;
+        self.journal.change(lost.iter().map(|lost| facts::exchange_over(id, lost.packet_id())).collect());
+    }
+}
+
+/// The whole filter by which a session is a member of a group.
+fn share_of(session: &Session, group: GroupId) -> Option<&str> {
+    let held = session.subscriptions.iter().find(|held| held.group == Some(group))?;
+    Some(held.subscription.filter.as_str())
+}

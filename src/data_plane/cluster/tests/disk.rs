@@ -1,0 +1,135 @@
+//! The disk as the runtime would be it: what is written down, read again, and survives.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::data_plane::cluster::{ColdRead, Memory};
+use crate::data_plane::message_log::{Change, Entry, LogEntry, Posted};
+use crate::data_plane::session::outgoing::Turn;
+use crate::model::{Place, Seq};
+
+/// How the disk behaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// What is written is durable at once.
+    #[default]
+    Prompt,
+    /// It is durable when told.
+    Late,
+}
+
+/// Everything that was written down.
+#[derive(Default)]
+pub(super) struct Disk {
+    pub(super) pace: Pace,
+    waiting: VecDeque<(Turn, Vec<Entry>)>,
+    messages: BTreeMap<Seq, Posted>,
+    facts: BTreeMap<Bytes, Bytes>,
+}
+
+impl Disk {
+    pub(super) fn write(&mut self, turn: Turn, entries: Vec<Entry>) {
+        if !entries.is_empty() {
+            self.waiting.push_back((turn, entries));
+        }
+    }
+
+    /// Makes everything durable; the turn that then is.
+    fn sync(&mut self) -> Option<Turn> {
+        let mut last = None;
+        for (turn, entries) in std::mem::take(&mut self.waiting) {
+            for entry in entries {
+                self.keep(entry);
+            }
+            last = Some(turn);
+        }
+        last
+    }
+
+    fn keep(&mut self, entry: Entry) {
+        if let Some(posted) = entry.message {
+            assert!(posted.seq > self.tail(), "positions ascend");
+            self.messages.insert(posted.seq, posted);
+        }
+        for change in entry.changes {
+            match change {
+                Change::Put { key, value } => _ = self.facts.insert(key, value),
+                Change::Delete { key } => _ = self.facts.remove(&key),
+                Change::DeleteAll { prefix } => self.facts.retain(|key, _| !key.starts_with(&prefix)),
+            }
+        }
+    }
+
+    pub(super) fn tail(&self) -> Seq {
+        self.messages.keys().next_back().copied().unwrap_or(Seq::ZERO)
+    }
+
+    /// How many facts there are.
+    pub(super) fn facts(&self) -> usize {
+        self.facts.len()
+    }
+
+    fn read(&self, read: &ColdRead) -> (Vec<LogEntry>, Seq) {
+        let first = read.after.iter().map(|(_, after)| *after).min().expect("a filter").next();
+        let wanted = |(seq, posted): &(&Seq, &Posted)| {
+            read.after.iter().any(|(filter, after)| *seq > after && posted.filters.contains(filter))
+        };
+        let found =
+            self.messages.range(first..=read.through.max(first)).filter(|(seq, _)| **seq <= read.through);
+        let found: Vec<LogEntry> = found
+            .filter(wanted)
+            .take(read.messages_max)
+            .map(|(seq, posted)| LogEntry {
+                place: Place { seq: *seq, filter: posted.filters[0], durable: true },
+                message: Arc::clone(&posted.message),
+            })
+            .collect();
+        let complete = found.len() < read.messages_max;
+        let through = if complete { read.through } else { found[found.len() - 1].place.seq };
+        (found, through)
+    }
+
+    /// What is remembered after a crash: everything durable, and of what was on its way the first
+    /// `lucky` entries.
+    pub(super) fn crash(&mut self, lucky: usize) -> (Seq, Memory) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for entry in waiting.into_iter().flat_map(|(_, entries)| entries).take(lucky) {
+            self.keep(entry);
+        }
+        let mut memory = Memory::default();
+        for (key, value) in &self.facts {
+            assert!(memory.take(key, value.clone()), "{key:?} can be read");
+        }
+        (self.tail(), memory)
+    }
+}
+
+impl World {
+    /// Carries out what is to be read. Returns whether anything was.
+    pub(super) fn read_disk(&mut self, reads: &[ColdRead]) -> bool {
+        for read in reads {
+            let (entries, through) = self.disk.read(read);
+            self.cluster.read_from_disk(self.now, read.reader, entries, through);
+        }
+        !reads.is_empty()
+    }
+
+    /// Returns whether the cluster was told something.
+    pub(super) fn sync_promptly(&mut self) -> bool {
+        self.disk.pace == Pace::Prompt && self.report_durable()
+    }
+
+    /// Everything written so far becomes durable.
+    pub(super) fn sync_disk(&mut self) {
+        self.report_durable();
+        self.settle();
+    }
+
+    fn report_durable(&mut self) -> bool {
+        let Some(turn) = self.disk.sync() else { return false };
+        self.cluster.durable(turn);
+        true
+    }
+}
