@@ -22,8 +22,8 @@ use holdfast::data_plane::session::link::{ConnId, Origin};
 use holdfast::data_plane::session::outgoing::Turn;
 use holdfast::data_plane::session::output::Output;
 use holdfast::model::{
-    ClusterId, ClusterStatus, DesiredCluster, Monotonic, Now, Plan, Quota, QuotaOverrides, Seq, SharedStrategy,
-    Timestamp, Transport,
+    ClusterId, ClusterStatus, DesiredCluster, Monotonic, Now, Plan, Quota, QuotaOverrides, Seq,
+    SharedStrategy, Timestamp, Transport,
 };
 
 /// The largest packet taken in these runs.

@@ -10,6 +10,7 @@ mod api_sessions;
 mod codec;
 mod command_line;
 mod conformance;
+mod durable;
 mod fuzz_broker;
 mod import_rules;
 mod lifecycle;

@@ -91,7 +91,7 @@ impl Retention {
                 let whole = page.len() < FILTERS_AT_ONCE;
                 let last = page.last().map(|span| span.filter);
                 if let Some(span) = page.iter().find(needs) {
-                    self.needed_by.insert(at, span.clone());
+                    self.needed_by.insert(at, *span);
                 } else {
                     let through = last.filter(|_| !whole).map_or(Cleared::Whole, Cleared::Through);
                     self.cleared.insert(at, through);

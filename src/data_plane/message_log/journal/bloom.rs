@@ -45,7 +45,7 @@ impl Bloom {
         let mut probes = [0; PROBES as usize];
         for (probe, no) in probes.iter_mut().zip(0..) {
             // Below `bits`, which is a length in memory.
-            *probe = (first.wrapping_add(step.wrapping_mul(no)) % bits) as usize;
+            *probe = usize::try_from(first.wrapping_add(step.wrapping_mul(no)) % bits).unwrap_or(0);
         }
         probes
     }

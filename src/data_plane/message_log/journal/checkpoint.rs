@@ -211,20 +211,18 @@ impl Facts {
             let older = self.next_older()?;
             let delta = Arc::clone(&self.delta);
             let newer = delta.facts().range((self.merged.clone(), Bound::Unbounded)).next();
-            let (key, value) = match (older, newer) {
-                (None, None) => return Ok(None),
-                (Some(older), newer) if newer.is_none_or(|(newer, _)| older < *newer) => {
-                    let Some((key, value)) = self.waiting.take() else { return Ok(None) };
-                    (key, Some(value))
-                }
-                (older, Some((newer, value))) => {
+            let (key, value) = match newer {
+                Some((newer, value)) if older.as_ref().is_none_or(|older| newer <= older) => {
                     if older.as_ref() == Some(newer) {
                         self.waiting = None;
                     }
                     self.merged = Bound::Excluded(newer.clone());
                     (newer.clone(), value.clone())
                 }
-                (Some(_), None) => return Ok(None),
+                _ => match self.waiting.take() {
+                    Some((key, value)) => (key, Some(value)),
+                    None => return Ok(None),
+                },
             };
             if let ((cluster, key), Some(value)) = (key, value) {
                 return Ok(Some(Fact { cluster, key, value }));

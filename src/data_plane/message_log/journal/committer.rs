@@ -131,11 +131,11 @@ impl Committer {
 
     /// Puts an entry into the buffer, and before it, when the segment is full, a new segment in place.
     fn add(&mut self, entry: Entry) -> Result<(), Fatal> {
-        let len = FRAME_HEAD_BYTES + encoded_len(&entry);
+        let len = FRAME_HEAD_BYTES as usize + encoded_len(&entry);
         if len as u64 > self.core.options.entry_bytes_max() {
             return Err(Fatal::EntryTooLarge { bytes: len as u64 });
         }
-        let fits = |writer: &Writer| writer.end as usize + len + SEAL_BYTES <= writer.bytes as usize;
+        let fits = |writer: &Writer| writer.end as usize + len + SEAL_BYTES as usize <= writer.bytes as usize;
         if !self.writer.as_ref().is_some_and(fits) {
             self.rotate()?;
         } else if self.buffer.len() + len > 2 * WRITE_BYTES_MAX {
@@ -161,7 +161,7 @@ impl Committer {
         let written = write_all(&*writer.file, &self.buffer, u64::from(writer.synced));
         let synced = written.and_then(|()| writer.file.sync_data());
         synced.map_err(|source| Fatal::Write { segment: writer.number, source })?;
-        self.core.gauges.free.fetch_sub(self.buffer.len() as i64, Ordering::AcqRel);
+        self.core.gauges.free.fetch_sub(i64::from(writer.end - writer.synced), Ordering::AcqRel);
         writer.synced = writer.end;
         self.buffer.clear();
         self.buffer.shrink_to(WRITE_BYTES_MAX);
@@ -198,9 +198,9 @@ impl Committer {
         if let Some(writer) = &mut self.writer {
             let at = writer.end;
             put_frame(&mut self.buffer, writer.incarnation, at, writer.synced, FrameKind::Seal, |_| {});
-            writer.end += SEAL_BYTES as u32;
+            writer.end += SEAL_BYTES;
             // The seal never counted as space for frames, but is written like them.
-            let left = i64::from(writer.bytes) - i64::from(writer.end) - SEAL_BYTES as i64;
+            let left = i64::from(writer.bytes) - i64::from(writer.end) - i64::from(SEAL_BYTES);
             self.flush()?;
             self.core.gauges.free.fetch_sub(left, Ordering::AcqRel);
             self.seal();

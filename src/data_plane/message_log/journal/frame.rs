@@ -19,10 +19,11 @@ use std::ops::Range;
 use super::checksum::{crc32c, crc32c_seeded};
 
 /// Bytes before a frame's body.
-pub(super) const FRAME_HEAD_BYTES: usize = 17;
+pub(super) const FRAME_HEAD_BYTES: u32 = 17;
+const HEAD: usize = FRAME_HEAD_BYTES as usize;
 
 /// What the end of a sealed segment takes.
-pub(super) const SEAL_BYTES: usize = FRAME_HEAD_BYTES;
+pub(super) const SEAL_BYTES: u32 = FRAME_HEAD_BYTES;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +44,9 @@ pub(super) fn put_frame(
     body: impl FnOnce(&mut Vec<u8>),
 ) {
     let start = out.len();
-    out.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
+    out.extend_from_slice(&[0; HEAD]);
     body(out);
-    let (head, body) = out[start..].split_at_mut(FRAME_HEAD_BYTES);
+    let (head, body) = out[start..].split_at_mut(HEAD);
     // A frame fits into a segment, whose length is a u32.
     let body_len = u32::try_from(body.len()).unwrap_or(u32::MAX);
     head[0..4].copy_from_slice(&body_len.to_le_bytes());
@@ -73,13 +74,13 @@ pub(super) struct Frame {
 impl Frame {
     /// Where the frame begins.
     pub(super) fn start(&self) -> u32 {
-        self.body.start - FRAME_HEAD_BYTES as u32
+        self.body.start - FRAME_HEAD_BYTES
     }
 }
 
 /// The frame that begins with `bytes`, which lie at `offset` of the segment, if it is whole.
 pub(super) fn frame_at(bytes: &[u8], incarnation: u64, offset: u32) -> Option<Frame> {
-    let head = bytes.get(..FRAME_HEAD_BYTES)?;
+    let head = bytes.get(..HEAD)?;
     let kind = match head[8] {
         1 => FrameKind::Entry,
         2 => FrameKind::Seal,
@@ -87,12 +88,12 @@ pub(super) fn frame_at(bytes: &[u8], incarnation: u64, offset: u32) -> Option<Fr
     };
     let field = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let (body_len, synced) = (field(0), field(4));
-    let body_start = offset.checked_add(FRAME_HEAD_BYTES as u32)?;
+    let body_start = offset.checked_add(FRAME_HEAD_BYTES)?;
     let body = body_start..body_start.checked_add(body_len)?;
     if synced > offset || head_sum(incarnation, offset, &head[..9]) != field(9) {
         return None;
     }
-    let bytes = bytes.get(FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + body_len as usize)?;
+    let bytes = bytes.get(HEAD..HEAD + body_len as usize)?;
     (crc32c_seeded(field(9), &[bytes]) == field(13)).then_some(Frame { kind, synced, body })
 }
 
@@ -156,7 +157,7 @@ pub(super) fn scan(segment: &[u8], incarnation: u64, first: u32, is_past: bool) 
 fn all_frames(segment: &[u8], incarnation: u64, first: u32) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut at = first;
-    while let Some(bytes) = segment.get(at as usize..).filter(|bytes| bytes.len() >= FRAME_HEAD_BYTES) {
+    while let Some(bytes) = segment.get(at as usize..).filter(|bytes| bytes.len() >= HEAD) {
         match frame_at(bytes, incarnation, at) {
             Some(frame) => {
                 at = frame.body.end;

@@ -245,7 +245,9 @@ pub(super) fn folded(deltas: &[Arc<Delta>]) -> Arc<Delta> {
         [one] => Arc::clone(one),
         all => {
             let mut folded = Delta::default();
-            all.iter().for_each(|delta| folded.fold(delta));
+            for delta in all {
+                folded.fold(delta);
+            }
             Arc::new(folded)
         }
     }

@@ -39,7 +39,7 @@ impl Queue {
     /// Puts a batch at the end and adds what it takes in segments to `queued`. After [`Queue::close`] it
     /// goes nowhere.
     pub(super) fn push(&self, entries: Vec<Entry>, queued: &AtomicU64) -> BatchNo {
-        let frame = |entry: &Entry| FRAME_HEAD_BYTES + encoded_len(entry);
+        let frame = |entry: &Entry| FRAME_HEAD_BYTES as usize + encoded_len(entry);
         let bytes = entries.iter().map(frame).sum::<usize>() as u64;
         let mut state = self.state.lock();
         state.last += 1;

@@ -150,13 +150,16 @@ pub(super) fn read(core: &Core, request: &ReadRequest) -> io::Result<ReadBatch> 
                 done = sealed.number;
                 let places = find(core, &sealed, request, budget.messages)?;
                 let places = budget.choose(places, request.through);
-                fetch(core, &*sealed.file, sealed.number, sealed.incarnation, request, &places, &mut batch);
+                let (file, incarnation) = (&*sealed.file, sealed.incarnation);
+                Source { core, file, number: done, incarnation, cluster: request.cluster }
+                    .fetch(&places, &mut batch);
                 batch.through = places.last().map_or(batch.through, |last| last.seq);
             }
             Next::Active { number, incarnation, file, places, last } => {
                 done = number;
                 let places = budget.choose(places, request.through);
-                fetch(core, &*file, number, incarnation, request, &places, &mut batch);
+                Source { core, file: &*file, number, incarnation, cluster: request.cluster }
+                    .fetch(&places, &mut batch);
                 batch.through = places.last().map_or(batch.through, |last| last.seq);
                 if !budget.spent {
                     break last;
@@ -276,46 +279,54 @@ pub(super) fn index_of(file: &dyn DiskFile, incarnation: u64) -> io::Result<(Ind
     Ok((index, found.damage.iter().map(|range| u64::from(range.end - range.start)).sum()))
 }
 
-/// Reads the messages at `places`, ascending, neighbours together.
-fn fetch(
-    core: &Core,
-    file: &dyn DiskFile,
-    segment: u64,
+/// The segment that messages are fetched from.
+struct Source<'a> {
+    core: &'a Core,
+    file: &'a dyn DiskFile,
+    number: u64,
     incarnation: u64,
-    request: &ReadRequest,
-    places: &[Place],
-    batch: &mut ReadBatch,
-) {
-    let near = |a: &Place, b: &Place| b.offset.saturating_sub(a.offset + a.len) <= GAP_BYTES_MAX;
-    let mut buffer = Vec::new();
-    for run in places.chunk_by(near) {
-        let mut rest = run;
-        while let Some(first) = rest.first() {
-            let within = |place: &Place| place.offset + place.len - first.offset <= RUN_BYTES_MAX;
-            let (now, later) = rest.split_at(rest.partition_point(within).max(1));
-            rest = later;
-            let end = now.last().map_or(first.offset, |last| last.offset + last.len);
-            buffer.clear();
-            buffer.resize((end - first.offset) as usize, 0);
-            let whole = read_exact(file, &mut buffer, u64::from(first.offset)).is_ok();
-            for place in now {
-                let start = (place.offset - first.offset) as usize;
-                let bytes = &mut buffer[start..start + place.len as usize];
-                // One sector that cannot be read hides its neighbours only from a read in one go.
-                let readable = whole || read_exact(file, bytes, u64::from(place.offset)).is_ok();
-                let message =
-                    if readable { message_at(bytes, incarnation, request.cluster, place) } else { None };
-                match message {
-                    Some(message) => batch.messages.push(message),
-                    None => {
-                        batch.damaged += 1;
-                        core.gauges.damaged.fetch_add(1, Ordering::AcqRel);
-                        let (offset, seq) = (place.offset, place.seq.0);
-                        tracing::error!(segment, offset, seq, "a message in the message log is damaged");
-                    }
-                }
+    cluster: ClusterNo,
+}
+
+impl Source<'_> {
+    /// Reads the messages at `places`, ascending, neighbours together.
+    fn fetch(&self, places: &[Place], batch: &mut ReadBatch) {
+        let near = |a: &Place, b: &Place| b.offset.saturating_sub(a.offset + a.len) <= GAP_BYTES_MAX;
+        let mut buffer = Vec::new();
+        for run in places.chunk_by(near) {
+            let mut rest = run;
+            while let Some(first) = rest.first() {
+                let within = |place: &Place| place.offset + place.len - first.offset <= RUN_BYTES_MAX;
+                let (now, later) = rest.split_at(rest.partition_point(within).max(1));
+                rest = later;
+                self.fetch_run(first.offset, now, &mut buffer, batch);
             }
         }
+    }
+
+    /// Reads the messages at `places`, the first of which lies at `start`, in one go.
+    fn fetch_run(&self, start: u32, places: &[Place], buffer: &mut Vec<u8>, batch: &mut ReadBatch) {
+        let end = places.last().map_or(start, |last| last.offset + last.len);
+        buffer.clear();
+        buffer.resize((end - start) as usize, 0);
+        let whole = read_exact(self.file, buffer, u64::from(start)).is_ok();
+        for place in places {
+            let at = (place.offset - start) as usize;
+            let bytes = &mut buffer[at..at + place.len as usize];
+            // One sector that cannot be read hides its neighbours only from a read in one go.
+            let readable = whole || read_exact(self.file, bytes, u64::from(place.offset)).is_ok();
+            match message_at(bytes, self.incarnation, self.cluster, place).filter(|_| readable) {
+                Some(message) => batch.messages.push(message),
+                None => self.report(place, batch),
+            }
+        }
+    }
+
+    fn report(&self, place: &Place, batch: &mut ReadBatch) {
+        batch.damaged += 1;
+        self.core.gauges.damaged.fetch_add(1, Ordering::AcqRel);
+        let (segment, offset, seq) = (self.number, place.offset, place.seq.0);
+        tracing::error!(segment, offset, seq, "a message in the message log is damaged");
     }
 }
 

@@ -128,7 +128,9 @@ pub(super) fn open(disk: &Arc<dyn Disk>, segment_bytes: u32) -> Result<Opened, O
         .tidy(checkpoint.as_ref().map(|it| it.through), before)
         .map_err(doing("removing old files of the message log"))?;
     let mut last_seqs = checkpoint.as_ref().map(|it| it.last_seqs.clone()).unwrap_or_default();
-    filled.iter().for_each(|filled| last_seqs.extend(&filled.last_seqs));
+    for filled in &filled {
+        last_seqs.extend(&filled.last_seqs);
+    }
     let deltas: Vec<Arc<Delta>> = filled.iter().map(|filled| Arc::clone(&filled.delta)).collect();
     let newest = recovery.sealed.keys().last().copied().unwrap_or(0).max(recovery.report.checkpoint);
     let report = &mut recovery.report;
@@ -294,16 +296,14 @@ impl<'a> Recovery<'a> {
         let mut read = Vec::new();
         for number in self.segments.clone().range(self.report.checkpoint + 1..).map(|(number, _)| *number) {
             let file = self.disk.open(&Name::Segment(number).to_string())?;
-            match SegmentHeader::read(&*file)?.filter(|header| header.number == number) {
-                Some(header) => {
-                    let scan = scan(&content(&*file)?, header.incarnation, FIRST_FRAME, false);
-                    read.push(Uncovered { number, header, file, scan });
-                }
-                None => {
-                    // A header is durable before its segment has a name: this is not the work of a crash.
-                    self.damaged(Damage::Header { segment: number });
-                    self.useless.push(Name::Segment(number));
-                }
+            let header = SegmentHeader::read(&*file)?.filter(|header| header.number == number);
+            if let Some(header) = header {
+                let scan = scan(&content(&*file)?, header.incarnation, FIRST_FRAME, false);
+                read.push(Uncovered { number, header, file, scan });
+            } else {
+                // A header is durable before its segment has a name: this is not the work of a crash.
+                self.damaged(Damage::Header { segment: number });
+                self.useless.push(Name::Segment(number));
             }
         }
         let mut is_followed = false;
@@ -418,6 +418,6 @@ fn end_segment(file: &dyn DiskFile, incarnation: u64, content: &[u8], scan: &Sca
     let mut seal = Vec::new();
     put_frame(&mut seal, incarnation, scan.end, scan.end, FrameKind::Seal, |_| {});
     write_all(file, &seal, u64::from(scan.end))?;
-    file.set_len(u64::from(scan.end) + SEAL_BYTES as u64)?;
+    file.set_len(u64::from(scan.end + SEAL_BYTES))?;
     file.sync_data()
 }

@@ -323,9 +323,9 @@ impl Sidecar {
         while low < high {
             let middle = low + (high - low) / 2;
             if FilterKey(Cursor(filters.get(middle)?).u64()?) < key {
-                low = middle + 1
+                low = middle + 1;
             } else {
-                high = middle
+                high = middle;
             }
         }
         Ok(low)
@@ -375,13 +375,13 @@ impl<'a> Records<'a> {
             return Err(damaged());
         }
         let position = self.section.position + no * self.bytes as u64;
-        let start = position - position % PAGE_CONTENT as u64;
+        let in_page = position % PAGE_CONTENT as u64;
+        let start = position - in_page;
         if self.page.as_ref().is_none_or(|(at, _)| *at != start) {
             self.page = Some((start, self.sidecar.pages.read(start, PAGE_CONTENT)?));
         }
         let page = self.page.as_ref().map_or(&[][..], |(_, page)| page);
-        // Below the length of a page.
-        let at = (position - start) as usize;
+        let at = usize::try_from(in_page).map_err(|_| damaged())?;
         page.get(at..at + self.bytes).ok_or_else(damaged)
     }
 }

@@ -169,7 +169,7 @@ pub(super) fn prepare(core: &Core) -> io::Result<bool> {
 
 /// What frames may take.
 fn usable(header: &SegmentHeader) -> i64 {
-    i64::from(header.bytes) - i64::from(FIRST_FRAME) - SEAL_BYTES as i64
+    i64::from(header.bytes) - i64::from(FIRST_FRAME) - i64::from(SEAL_BYTES)
 }
 
 fn make(core: &Core, number: u64, spare: Option<Name>) -> io::Result<Prepared> {

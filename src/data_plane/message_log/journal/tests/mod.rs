@@ -113,5 +113,5 @@ fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Change {
 
 /// As much payload as fills a segment with four entries.
 fn quarter() -> Vec<u8> {
-    vec![7; 15 << 10]
+    vec![7; 14_848]
 }
