@@ -3,3 +3,5 @@
 pub mod data_plane;
 #[path = "../../src/model/mod.rs"]
 pub mod model;
+#[path = "../../src/seam/mod.rs"]
+pub mod seam;

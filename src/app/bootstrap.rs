@@ -7,7 +7,7 @@ use anyhow::Context;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control_plane::tokens::{Grant, Role, TokenIssuer, TokenSecret};
-use crate::model::{ClusterId, QuotaOverrides};
+use crate::model::{ClusterId, QuotaOverrides, SharedStrategy};
 use crate::store::{NewCluster, Store};
 
 /// How long the administrator's token of the first start is good for: ten years. Whoever can read it
@@ -48,6 +48,8 @@ async fn default_cluster(dev: bool, store: &Store, clock: &Clock) -> anyhow::Res
             labels: std::collections::BTreeMap::new(),
             delete_protection: false,
             allow_anonymous: dev,
+            shared_strategy: SharedStrategy::default(),
+            server_keep_alive_secs: None,
             plan: if dev { DEV_PLAN } else { DEFAULT_PLAN }.to_owned(),
             overrides: QuotaOverrides::default(),
         };

@@ -1,6 +1,7 @@
 //! A cluster: one tenant's logical MQTT service.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,10 @@ pub struct Cluster {
     pub delete_protection: bool,
     /// Whether a CONNECT without credentials is let in.
     pub allow_anonymous: bool,
+    /// How its shared groups choose who gets a message.
+    pub shared_strategy: SharedStrategy,
+    /// The longest keep-alive, in seconds; `None` leaves each client its own (PRODUCT S-15).
+    pub server_keep_alive_secs: Option<NonZeroU16>,
     /// The name of its plan.
     pub plan: String,
     /// What it sets over its plan.
@@ -76,6 +81,8 @@ pub struct DesiredCluster {
     pub shared_strategy: SharedStrategy,
     /// Whom its clients may prove to be.
     pub users: Arc<Users>,
+    /// The longest keep-alive, in seconds; `None` leaves each client its own (PRODUCT S-15).
+    pub server_keep_alive_secs: Option<NonZeroU16>,
 }
 
 /// How many sessions a cluster has.

@@ -4,6 +4,7 @@
 //! (a topic filter, a client id, a cluster id) can only be made by a constructor that checks them.
 
 mod cluster;
+mod counters;
 mod ids;
 mod log;
 mod message;
@@ -17,6 +18,7 @@ mod topic;
 mod user;
 
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, SessionCounts};
+pub use counters::MessageCounters;
 pub use ids::{ClientId, ClusterId, Epoch, IdError, SessionId};
 pub use log::{FilterId, FilterKey, GroupId, Place, Seq};
 pub use message::{Message, PropertyBytes};

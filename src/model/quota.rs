@@ -14,6 +14,10 @@ pub struct Quota {
     pub subscriptions: Limit,
     /// filters of one client.
     pub filters_per_client: Limit,
+    /// retained messages.
+    pub retained_messages: Limit,
+    /// bytes of retained messages: topics, payloads and properties.
+    pub retained_bytes: Limit,
     /// the shortest session expiry interval granted, in seconds; 0 for none.
     pub session_expiry_min_secs: u32,
     /// the longest session expiry interval granted, in seconds.
@@ -33,6 +37,8 @@ impl Quota {
             connections,
             subscriptions: overrides.subscriptions.or(derived),
             filters_per_client: overrides.filters_per_client.or(plan.filters_per_client),
+            retained_messages: overrides.retained_messages.or(plan.retained_messages),
+            retained_bytes: overrides.retained_bytes.or(plan.retained_bytes),
             session_expiry_min_secs: overrides.session_expiry_min_secs.unwrap_or(0),
             session_expiry_max_secs: overrides
                 .session_expiry_max_secs
@@ -50,6 +56,10 @@ pub struct QuotaOverrides {
     pub subscriptions: Option<u32>,
     /// See [`Quota::filters_per_client`].
     pub filters_per_client: Option<u32>,
+    /// See [`Quota::retained_messages`].
+    pub retained_messages: Option<u32>,
+    /// See [`Quota::retained_bytes`].
+    pub retained_bytes: Option<u32>,
     /// See [`Quota::session_expiry_min_secs`].
     pub session_expiry_min_secs: Option<u32>,
     /// See [`Quota::session_expiry_max_secs`].
@@ -77,28 +87,37 @@ pub struct Plan {
     pub subscriptions_per_connection: Limit,
     ///
     pub filters_per_client: Limit,
+    ///
+    pub retained_messages: Limit,
+    ///
+    pub retained_bytes: Limit,
 }
 
 impl Plan {
     /// Every plan, smallest first.
     pub const ALL: [Self; 4] = [
-        Self::sized("basic", 1_000),
-        Self::sized("pro", 100_000),
-        Self::sized("platinum", 1_000_000),
+        Self::sized("basic", 1_000, 64),
+        Self::sized("pro", 100_000, 512),
+        Self::sized("platinum", 1_000_000, 2_048),
         Self {
             name: "unlimited",
             connections: None,
             subscriptions_per_connection: None,
             filters_per_client: None,
+            retained_messages: None,
+            retained_bytes: None,
         },
     ];
 
-    const fn sized(name: &'static str, connections: u32) -> Self {
+    /// Ten retained messages for each connection, of so many MiB together: they are held in memory.
+    const fn sized(name: &'static str, connections: u32, retained_mib: u32) -> Self {
         Self {
             name,
             connections: Some(connections),
             subscriptions_per_connection: Some(30),
             filters_per_client: Some(30),
+            retained_messages: Some(connections.saturating_mul(10)),
+            retained_bytes: Some(retained_mib * 1_024 * 1_024),
         }
     }
 

@@ -4,18 +4,20 @@
 //! plane hears of exactly what was committed.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::{Error, Result, Store, Tx};
-use crate::model::{Cluster, ClusterId, ClusterStatus, QuotaOverrides, Timestamp};
+use crate::model::{Cluster, ClusterId, ClusterStatus, QuotaOverrides, SharedStrategy, Timestamp};
 
 macro_rules! cluster_columns {
     () => {
         "id, name, labels, status, delete_protection, allow_anonymous, plan, quota_connections, \
          quota_subscriptions, quota_filters_per_client, quota_session_expiry_min_secs, \
-         quota_session_expiry_max_secs, created_at, updated_at, version, quota_version"
+         quota_session_expiry_max_secs, created_at, updated_at, version, quota_version, \
+         shared_strategy, server_keep_alive_secs, quota_retained_messages, quota_retained_bytes"
     };
 }
 pub(super) use cluster_columns;
@@ -33,20 +35,23 @@ const LOCK: &str = concat!("SELECT ", cluster_columns!(), " FROM clusters WHERE 
 const INSERT: &str = concat!(
     "INSERT INTO clusters (",
     cluster_columns!(),
-    ") VALUES ($1, $2, $3, 'active', $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, 1, 1) RETURNING ",
+    ") VALUES ($1, $2, $3, 'active', $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, 1, 1, $13, $14, $15, \
+     $16) RETURNING ",
     cluster_columns!()
 );
 
 const UPDATE: &str = concat!(
     "UPDATE clusters SET name = $2, labels = $3, status = $4, delete_protection = $5, \
-     allow_anonymous = $6, updated_at = $7, version = version + 1 WHERE id = $1 RETURNING ",
+     allow_anonymous = $6, updated_at = $7, shared_strategy = $8, server_keep_alive_secs = $9, \
+     version = version + 1 WHERE id = $1 RETURNING ",
     cluster_columns!()
 );
 
 const UPDATE_QUOTA: &str = concat!(
     "UPDATE clusters SET plan = $2, quota_connections = $3, quota_subscriptions = $4, \
      quota_filters_per_client = $5, quota_session_expiry_min_secs = $6, \
-     quota_session_expiry_max_secs = $7, updated_at = $8, version = version + 1, \
+     quota_session_expiry_max_secs = $7, updated_at = $8, quota_retained_messages = $9, \
+     quota_retained_bytes = $10, version = version + 1, \
      quota_version = quota_version + 1 WHERE id = $1 RETURNING ",
     cluster_columns!()
 );
@@ -66,6 +71,10 @@ pub struct NewCluster {
     pub delete_protection: bool,
     /// Whether a CONNECT without credentials is let in.
     pub allow_anonymous: bool,
+    /// How its shared groups choose who gets a message.
+    pub shared_strategy: SharedStrategy,
+    /// The longest keep-alive, in seconds; `None` leaves each client its own.
+    pub server_keep_alive_secs: Option<NonZeroU16>,
     /// The name of its plan.
     pub plan: String,
     /// What it sets over its plan.
@@ -112,6 +121,10 @@ impl Tx {
             .bind(quota.session_expiry_min_secs.map(i64::from))
             .bind(quota.session_expiry_max_secs.map(i64::from))
             .bind(OffsetDateTime::from(now))
+            .bind(new.shared_strategy.as_str())
+            .bind(new.server_keep_alive_secs.map(|secs| i32::from(secs.get())))
+            .bind(quota.retained_messages.map(i64::from))
+            .bind(quota.retained_bytes.map(i64::from))
             .fetch_one(&mut *self.transaction)
             .await?;
         self.bump_desired_revision().await?;
@@ -125,7 +138,7 @@ impl Tx {
         row.map(Cluster::try_from).transpose()
     }
 
-    /// Writes name, labels, status, delete protection and anonymous access of a cluster that this
+    /// Writes all of a cluster but its plan and quota. It is one that this
     /// transaction has locked; times and versions are the store's own.
     pub async fn update_cluster(&mut self, cluster: &Cluster, now: Timestamp) -> Result<Cluster> {
         let row: ClusterColumns = sqlx::query_as(UPDATE)
@@ -136,6 +149,8 @@ impl Tx {
             .bind(cluster.delete_protection)
             .bind(cluster.allow_anonymous)
             .bind(OffsetDateTime::from(now))
+            .bind(cluster.shared_strategy.as_str())
+            .bind(cluster.server_keep_alive_secs.map(|secs| i32::from(secs.get())))
             .fetch_one(&mut *self.transaction)
             .await?;
         self.bump_desired_revision().await?;
@@ -159,6 +174,8 @@ impl Tx {
             .bind(overrides.session_expiry_min_secs.map(i64::from))
             .bind(overrides.session_expiry_max_secs.map(i64::from))
             .bind(OffsetDateTime::from(now))
+            .bind(overrides.retained_messages.map(i64::from))
+            .bind(overrides.retained_bytes.map(i64::from))
             .fetch_one(&mut *self.transaction)
             .await?;
         self.bump_desired_revision().await?;
@@ -195,6 +212,10 @@ pub(super) struct ClusterColumns {
     updated_at: OffsetDateTime,
     version: i64,
     quota_version: i64,
+    shared_strategy: String,
+    server_keep_alive_secs: Option<i32>,
+    quota_retained_messages: Option<i64>,
+    quota_retained_bytes: Option<i64>,
 }
 
 impl TryFrom<ClusterColumns> for Cluster {
@@ -202,6 +223,8 @@ impl TryFrom<ClusterColumns> for Cluster {
 
     fn try_from(row: ClusterColumns) -> Result<Self> {
         let limit = |value: Option<i64>| value.map(u32::try_from).transpose().map_err(Error::unreadable);
+        let keep_alive = row.server_keep_alive_secs.map(|secs| u16::try_from(secs)?.try_into()).transpose();
+        let keep_alive: std::result::Result<_, std::num::TryFromIntError> = keep_alive;
         Ok(Self {
             id: ClusterId::new(&row.id).map_err(Error::unreadable)?,
             name: row.name,
@@ -210,11 +233,16 @@ impl TryFrom<ClusterColumns> for Cluster {
                 .ok_or_else(|| Error::unreadable(format!("cluster status {:?}", row.status)))?,
             delete_protection: row.delete_protection,
             allow_anonymous: row.allow_anonymous,
+            shared_strategy: SharedStrategy::parse(&row.shared_strategy)
+                .ok_or_else(|| Error::unreadable(format!("shared strategy {:?}", row.shared_strategy)))?,
+            server_keep_alive_secs: keep_alive.map_err(Error::unreadable)?,
             plan: row.plan,
             overrides: QuotaOverrides {
                 connections: limit(row.quota_connections)?,
                 subscriptions: limit(row.quota_subscriptions)?,
                 filters_per_client: limit(row.quota_filters_per_client)?,
+                retained_messages: limit(row.quota_retained_messages)?,
+                retained_bytes: limit(row.quota_retained_bytes)?,
                 session_expiry_min_secs: limit(row.quota_session_expiry_min_secs)?,
                 session_expiry_max_secs: limit(row.quota_session_expiry_max_secs)?,
             },

@@ -7,7 +7,7 @@ use sqlx::{FromRow, Row};
 use super::clusters::{ClusterColumns, cluster_columns};
 use super::users::{UsersColumns, users_columns};
 use super::{Error, Result, Store, Tx};
-use crate::model::{Cluster, Plan, Quota, SharedStrategy, Users};
+use crate::model::{Cluster, Plan, Quota, Users};
 use crate::seam::desired::{DesiredCluster, DesiredState};
 
 // One transaction that sees one moment: revision, clusters and users belong together.
@@ -71,11 +71,12 @@ fn desired_cluster(cluster: &Cluster, users: Arc<Users>) -> Result<DesiredCluste
         Error::unreadable(format!("cluster {} has the unknown plan {:?}", cluster.id, cluster.plan))
     })?;
     Ok(DesiredCluster {
-        shared_strategy: SharedStrategy::default(),
         id: cluster.id.clone(),
         status: cluster.status,
         allow_anonymous: cluster.allow_anonymous,
         quota: Quota::resolve(plan, &cluster.overrides),
         users,
+        shared_strategy: cluster.shared_strategy,
+        server_keep_alive_secs: cluster.server_keep_alive_secs,
     })
 }

@@ -1,6 +1,6 @@
 //! Clusters over HTTP, and what the data plane is told of them.
 
-use holdfast::model::{ClusterId, ClusterStatus};
+use holdfast::model::{ClusterId, ClusterStatus, SharedStrategy};
 use serde_json::{Value, json};
 
 use super::support::api::Api;
@@ -47,6 +47,41 @@ async fn a_cluster_is_made_changed_and_deleted() {
     assert_eq!(enforced(&api, "meters"), None);
     admin.get("/v1/clusters/meters").await.expect_problem("cluster_not_found");
     admin.delete("/v1/clusters/meters").await.expect_problem("cluster_not_found");
+}
+
+#[tokio::test]
+async fn settings_of_sessions_are_enforced_when_answered() {
+    let api = Api::with_clusters(&["c"]).await;
+    let admin = api.admin();
+    let enforced = || {
+        let state = api.desired.borrow();
+        let cluster = &state.clusters[&cluster_id("c")];
+        (cluster.shared_strategy, cluster.server_keep_alive_secs.map(std::num::NonZeroU16::get))
+    };
+    assert_eq!(enforced(), (SharedStrategy::Random, None));
+    let patch = json!({"shared_strategy": "hash_topic", "server_keep_alive_seconds": 65_535});
+    let cluster = admin.patch("/v1/clusters/c", &patch).await;
+    let cluster = cluster.expect(200);
+    assert_eq!(cluster["shared_strategy"], "hash_topic");
+    assert_eq!(cluster["server_keep_alive_seconds"], 65_535);
+    assert_eq!(enforced(), (SharedStrategy::HashTopic, Some(65_535)));
+    admin.patch("/v1/clusters/c", &json!({"name": "other"})).await.expect(200);
+    assert_eq!(enforced(), (SharedStrategy::HashTopic, Some(65_535)), "what is not sent stays");
+    let none = json!({"server_keep_alive_seconds": null, "shared_strategy": "hash_client_id"});
+    assert_eq!(
+        admin.patch("/v1/clusters/c", &none).await.expect(200)["server_keep_alive_seconds"],
+        Value::Null
+    );
+    assert_eq!(enforced(), (SharedStrategy::HashClientId, None));
+    for wrong in [
+        json!({"server_keep_alive_seconds": 0}),
+        json!({"server_keep_alive_seconds": 65_536}),
+        json!({"shared_strategy": "sticky"}),
+    ] {
+        admin.patch("/v1/clusters/c", &wrong).await.expect_problem("invalid_body");
+    }
+    let body = json!({"id": "d", "shared_strategy": "hash_topic", "server_keep_alive_seconds": 30});
+    assert_eq!(admin.post("/v1/clusters", &body).await.expect(201)["server_keep_alive_seconds"], 30);
 }
 
 #[tokio::test]

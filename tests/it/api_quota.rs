@@ -69,6 +69,8 @@ async fn bounds_are_kept() {
         ("connections", 100_000_000),
         ("subscriptions", 1_000_000_000),
         ("filters_per_client", 1_000_000),
+        ("retained_messages", 1_000_000_000),
+        ("retained_bytes", 4_294_967_295_i64),
         ("session_expiry_min_seconds", 259_200),
         ("session_expiry_max_seconds", 259_200),
     ] {

@@ -1,8 +1,9 @@
 //! Clusters, quotas and the desired state in the store.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
-use holdfast::model::{Cluster, ClusterStatus, Quota, QuotaOverrides};
+use holdfast::model::{Cluster, ClusterStatus, Quota, QuotaOverrides, SharedStrategy};
 use holdfast::seam::desired::DesiredState;
 use holdfast::store::{Constraint, Error, NewCluster, Store};
 use tokio::sync::oneshot;
@@ -23,10 +24,14 @@ fn decorated(id: &str) -> NewCluster {
         labels: BTreeMap::from([("team".to_owned(), "\"ops\" ☃".to_owned())]),
         delete_protection: true,
         allow_anonymous: true,
+        shared_strategy: SharedStrategy::HashTopic,
+        server_keep_alive_secs: NonZeroU16::new(u16::MAX),
         overrides: QuotaOverrides {
             connections: Some(u32::MAX),
             subscriptions: Some(0),
             filters_per_client: Some(5),
+            retained_messages: Some(7),
+            retained_bytes: Some(u32::MAX),
             session_expiry_min_secs: Some(60),
             session_expiry_max_secs: Some(7_200),
         },
@@ -49,6 +54,8 @@ async fn a_cluster_reads_back_as_it_was_made() {
         status: ClusterStatus::Active,
         delete_protection: true,
         allow_anonymous: true,
+        shared_strategy: SharedStrategy::HashTopic,
+        server_keep_alive_secs: NonZeroU16::new(u16::MAX),
         plan: "basic".to_owned(),
         overrides: new.overrides,
         created_at: T,
@@ -117,6 +124,8 @@ async fn updates_count_versions_and_quota_versions() {
         status: ClusterStatus::Suspended,
         delete_protection: false,
         allow_anonymous: false,
+        shared_strategy: SharedStrategy::HashClientId,
+        server_keep_alive_secs: None,
         ..locked
     };
     let updated = tx.update_cluster(&changed, later).await.expect("update");
@@ -223,6 +232,8 @@ async fn the_desired_state_holds_the_limits_in_force() {
         connections: Some(u32::MAX),
         subscriptions: Some(0),
         filters_per_client: Some(5),
+        retained_messages: Some(7),
+        retained_bytes: Some(u32::MAX),
         session_expiry_min_secs: 60,
         session_expiry_max_secs: 7_200,
     };

@@ -5,30 +5,33 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 /// A whole number from 0 to `MAX`.
+pub(super) type AtMost<const MAX: u32> = Within<0, MAX>;
+
+/// A whole number from `MIN` to `MAX`.
 ///
 /// `3.0` is one too: JSON has one kind of number, a schema's `integer` is any of them without a
 /// fraction, and some languages write all of them with a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct AtMost<const MAX: u32>(pub(super) u32);
+pub(super) struct Within<const MIN: u32, const MAX: u32>(pub(super) u32);
 
-impl<'de, const MAX: u32> Deserialize<'de> for AtMost<MAX> {
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Within<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Whole::<MAX>).map(Self)
+        deserializer.deserialize_any(Whole::<MIN, MAX>).map(Self)
     }
 }
 
-struct Whole<const MAX: u32>;
+struct Whole<const MIN: u32, const MAX: u32>;
 
-impl<const MAX: u32> Visitor<'_> for Whole<MAX> {
+impl<const MIN: u32, const MAX: u32> Visitor<'_> for Whole<MIN, MAX> {
     type Value = u32;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a whole number from 0 to {MAX}")
+        write!(f, "a whole number from {MIN} to {MAX}")
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<u32, E> {
-        let number = u32::try_from(number).ok().filter(|number| *number <= MAX);
-        number.ok_or_else(|| E::custom(format_args!("it must be a whole number from 0 to {MAX}")))
+        let number = u32::try_from(number).ok().filter(|number| (MIN..=MAX).contains(number));
+        number.ok_or_else(|| E::custom(format_args!("it must be a whole number from {MIN} to {MAX}")))
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<u32, E> {
@@ -36,7 +39,7 @@ impl<const MAX: u32> Visitor<'_> for Whole<MAX> {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<u32, E> {
-        let whole = number.fract() == 0.0 && (0.0..=f64::from(MAX)).contains(&number);
+        let whole = number.fract() == 0.0 && (f64::from(MIN)..=f64::from(MAX)).contains(&number);
         // Within the bounds, so neither sign nor size is lost.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         self.visit_u64(if whole { number as u64 } else { u64::MAX })
@@ -56,6 +59,8 @@ mod tests {
         for text in ["8", "-1", "7.5", "8.0", "1e30", "-1e30", "\"7\"", "null", "true", "[7]"] {
             assert_eq!(read(text), None, "{text}");
         }
+        assert!(serde_json::from_str::<Within<1, 7>>("1.0").is_ok());
+        assert!(serde_json::from_str::<Within<1, 7>>("0").is_err());
         let most = serde_json::from_str::<AtMost<{ u32::MAX }>>("4294967295.0").expect("a number");
         assert_eq!(most.0, u32::MAX);
     }

@@ -12,7 +12,7 @@ use super::code::Code;
 use super::page::PageSize;
 use crate::model::{
     ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, ProtocolVersion, QoS, QuotaSource,
-    RetainHandling, SessionId, SessionState, Timestamp, Transport, Username,
+    RetainHandling, SessionId, SessionState, SharedStrategy, Timestamp, Transport, Username,
 };
 
 macro_rules! schemas {
@@ -61,6 +61,8 @@ schemas! {
         .examples([3]);
     ClusterStatus: words("`active`: CONNECTs are admitted. `suspended`: they are refused with 0x88 and live connections ended; sessions are kept.",
         [ClusterStatus::Active, ClusterStatus::Suspended].map(ClusterStatus::as_str));
+    SharedStrategy: words("Which member of a shared group gets a message: any one (`random`), the same one for the same topic (`hash_topic`), or for the same publisher (`hash_client_id`).",
+        [SharedStrategy::Random, SharedStrategy::HashTopic, SharedStrategy::HashClientId].map(SharedStrategy::as_str));
     ProtocolVersion: words("The MQTT version that the client speaks.",
         [ProtocolVersion::V3_1, ProtocolVersion::V3_1_1, ProtocolVersion::V5].map(ProtocolVersion::as_str));
     Transport: words("How the client's bytes arrive.",

@@ -134,6 +134,7 @@ mod tests {
             quota: Quota::resolve(plan, &overrides),
             shared_strategy: SharedStrategy::Random,
             users: std::sync::Arc::default(),
+            server_keep_alive_secs: None,
         }
     }
 

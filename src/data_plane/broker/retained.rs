@@ -1,17 +1,25 @@
 //! The last message of each topic that was published with the retain flag (MQTT 5.0, 3.3.1.3).
+//!
+//! Counted, so that limits hold (PRODUCT Q-10). What the server says of itself lies here too and does not
+//! count.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use crate::model::{Message, Timestamp, TopicFilter};
+use crate::model::{Message, Quota, Timestamp, TopicFilter};
 
 /// The retained messages of one cluster.
 #[derive(Debug, Default)]
 pub struct Retained {
     by_topic: BTreeMap<Box<str>, Kept>,
+    /// Those that expire, in the order in which they do.
+    expiring: BTreeSet<(Timestamp, Box<str>)>,
     /// How many were ever put.
     age: u64,
+    /// How many count, and the bytes of these.
+    count: usize,
+    bytes: u64,
 }
 
 #[derive(Debug)]
@@ -19,19 +27,96 @@ struct Kept {
     message: Arc<Message>,
     /// How many were put before it.
     age: u64,
+    /// Whether the server says it of itself: then it does not count.
+    own: bool,
+}
+
+/// A limit that leaves no room for a retained message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// The quota's name.
+    pub limit: &'static str,
+    /// How much it allows.
+    pub allowed: u32,
+    /// How much is in use.
+    pub in_use: u64,
 }
 
 impl Retained {
     /// Keeps `message` as its topic's last, or with an empty payload clears the topic
     /// (`[MQTT-3.3.1-5]`, `[MQTT-3.3.1-6]`).
     pub fn put(&mut self, message: &Arc<Message>) {
-        let topic = message.topic.as_str();
         self.age += 1;
         if message.payload.is_empty() {
-            self.by_topic.remove(topic);
+            self.remove(message.topic.as_str());
         } else {
-            let kept = Kept { message: Arc::clone(message), age: self.age - 1 };
-            self.by_topic.insert(topic.into(), kept);
+            self.insert(Kept { message: Arc::clone(message), age: self.age - 1, own: false });
+        }
+    }
+
+    /// Keeps what the server says of itself. In place of an earlier one it is owed to whom that was owed:
+    /// it is not sent live.
+    pub fn put_own(&mut self, message: &Arc<Message>) {
+        let known = self.by_topic.get(message.topic.as_str()).map(|kept| kept.age);
+        let age = known.unwrap_or_else(|| {
+            self.age += 1;
+            self.age - 1
+        });
+        self.insert(Kept { message: Arc::clone(message), age, own: true });
+    }
+
+    /// Whether the limits leave room to keep `message` in place of what its topic has (PRODUCT Q-10).
+    pub fn room_for(&self, message: &Message, quota: &Quota) -> Result<(), Full> {
+        if message.payload.is_empty() {
+            return Ok(());
+        }
+        let before = self.by_topic.get(message.topic.as_str()).map(|kept| size_bytes(&kept.message));
+        let count = self.count + usize::from(before.is_none());
+        if let Some(allowed) = quota.retained_messages.filter(|allowed| count > *allowed as usize) {
+            return Err(Full { limit: "retained_messages", allowed, in_use: self.count as u64 });
+        }
+        let bytes = self.bytes - before.unwrap_or(0) + size_bytes(message);
+        match quota.retained_bytes.filter(|allowed| bytes > u64::from(*allowed)) {
+            Some(allowed) => Err(Full { limit: "retained_bytes", allowed, in_use: self.bytes }),
+            None => Ok(()),
+        }
+    }
+
+    /// The topic has no retained message any longer. Returns whether it had one.
+    pub fn remove(&mut self, topic: &str) -> bool {
+        let Some(gone) = self.by_topic.remove(topic) else { return false };
+        if let Some(at) = gone.message.expires_at {
+            self.expiring.remove(&(at, topic.into()));
+        }
+        self.counts(&gone, false);
+        true
+    }
+
+    /// Removes one that has expired, and tells its topic.
+    pub fn remove_expired(&mut self, now: Timestamp) -> Option<Box<str>> {
+        let (_, topic) = self.expiring.first().filter(|(at, _)| *at <= now)?.clone();
+        self.remove(&topic);
+        Some(topic)
+    }
+
+    fn insert(&mut self, kept: Kept) {
+        let topic = Box::<str>::from(kept.message.topic.as_str());
+        self.remove(&topic);
+        if let Some(at) = kept.message.expires_at {
+            self.expiring.insert((at, topic.clone()));
+        }
+        self.counts(&kept, true);
+        self.by_topic.insert(topic, kept);
+    }
+
+    fn counts(&mut self, kept: &Kept, comes: bool) {
+        let (count, bytes) = if kept.own { (0, 0) } else { (1, size_bytes(&kept.message)) };
+        if comes {
+            self.count += count;
+            self.bytes += bytes;
+        } else {
+            self.count -= count;
+            self.bytes -= bytes;
         }
     }
 
@@ -67,15 +152,24 @@ impl Retained {
             .map(|kept| Arc::clone(&kept.message))
     }
 
-    /// How many there are.
+    /// How many there are that count.
     pub fn len(&self) -> usize {
-        self.by_topic.len()
+        self.count
     }
 
-    /// Whether there are none.
+    /// Whether there are none that count.
     pub fn is_empty(&self) -> bool {
-        self.by_topic.is_empty()
+        self.count == 0
     }
+
+    /// The bytes of those that count: topics, payloads and properties.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+fn size_bytes(message: &Message) -> u64 {
+    message.size_bytes() as u64
 }
 
 impl Kept {
@@ -146,6 +240,43 @@ mod tests {
         let found = retained.next_matching(&filter, None, age, now).expect("an old one");
         assert_eq!(found.topic.as_str(), "b");
         assert!(retained.next_matching(&filter, Some("b"), age, now).is_none());
+    }
+
+    #[test]
+    fn count_and_bytes_follow_every_change() {
+        let mut retained = Retained::default();
+        let at = Timestamp::from_millis(1_000);
+        retained.put(&message("a", "123", None));
+        retained.put(&message("b", "1", Some(at)));
+        assert_eq!((retained.len(), retained.bytes()), (2, 6));
+        retained.put(&message("a", "1", None));
+        retained.put_own(&message("$SYS/x", "1", None));
+        assert_eq!((retained.len(), retained.bytes()), (2, 4));
+        retained.put(&message("b", "22", None));
+        assert_eq!(retained.remove_expired(at), None, "the new one does not expire");
+        retained.put(&message("b", "3", Some(at)));
+        assert_eq!(retained.remove_expired(Timestamp::from_millis(999)), None);
+        assert_eq!(retained.remove_expired(at).as_deref(), Some("b"));
+        assert_eq!(retained.remove_expired(at), None);
+        assert!(!retained.remove("b") && retained.remove("a") && retained.remove("$SYS/x"));
+        assert_eq!((retained.len(), retained.bytes()), (0, 0));
+        assert!(retained.is_empty() && retained.expiring.is_empty());
+    }
+
+    #[test]
+    fn a_message_has_room_in_place_of_its_predecessor() {
+        let mut retained = Retained::default();
+        let plan = crate::model::Plan::by_name("unlimited").expect("a plan");
+        let mut quota = Quota::resolve(plan, &crate::model::QuotaOverrides::default());
+        (quota.retained_messages, quota.retained_bytes) = (Some(2), Some(10));
+        retained.put(&message("a", "1", None));
+        retained.put(&message("b", "1", None));
+        let full = Full { limit: "retained_messages", allowed: 2, in_use: 2 };
+        assert_eq!(retained.room_for(&message("c", "1", None), &quota), Err(full));
+        assert_eq!(retained.room_for(&message("c", "", None), &quota), Ok(()));
+        assert_eq!(retained.room_for(&message("a", "1234567", None), &quota), Ok(()));
+        let full = Full { limit: "retained_bytes", allowed: 10, in_use: 4 };
+        assert_eq!(retained.room_for(&message("a", "12345678", None), &quota), Err(full));
     }
 
     #[test]

@@ -73,7 +73,6 @@ pub struct SharedGroup {
     returned: VecDeque<Waiting>,
     /// Messages of a group that is not durable. At most [`QUEUED_MAX`].
     queue: VecDeque<Arc<Message>>,
-    dropped: u64,
 }
 
 /// How many messages may wait for a group whose members all end with their connections.
@@ -94,7 +93,6 @@ impl SharedGroup {
             resumed: None,
             returned: VecDeque::new(),
             queue: VecDeque::new(),
-            dropped: 0,
         }
     }
 
@@ -225,14 +223,15 @@ impl SharedGroup {
         self.behind = true;
     }
 
-    /// A message of a group that is not durable waits; the newest is lost when too many do.
-    pub fn enqueue(&mut self, message: Arc<Message>) {
+    /// A message of a group that is not durable waits; the newest is lost when too many do. Returns whether
+    /// it is kept.
+    pub fn enqueue(&mut self, message: Arc<Message>) -> bool {
         self.behind = true;
-        if self.queue.len() < QUEUED_MAX {
+        let has_room = self.queue.len() < QUEUED_MAX;
+        if has_room {
             self.queue.push_back(message);
-        } else {
-            self.dropped += 1;
         }
+        has_room
     }
 
     /// The earliest message that waits outside the log.

@@ -7,22 +7,24 @@ use uuid::Uuid;
 
 use super::detach::Ending;
 use super::effects::Farewell;
+use super::limits::connect_within_limits;
 use super::pending::{Attachment, Awaiting};
 use super::{Cluster, RecordOutcome, facts};
 use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::admission::{Applicant, Claim, Refusal, admit, grant_expiry};
 use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode_within};
+use crate::data_plane::session::aliases::AliasesOut;
 use crate::data_plane::session::authentication::{Proven, SCRAM_SHA_256};
 use crate::data_plane::session::handshake::{
-    ClientIdAsked, client_id_asked, expiry_asked_secs, receive_maximum,
+    ClientIdAsked, client_id_asked, expiry_asked_secs, keep_alive_secs, receive_maximum, response_information,
 };
 use crate::data_plane::session::inbound::{AliasesIn, TOPIC_ALIAS_MAXIMUM};
 use crate::data_plane::session::link::{ConnId, Fetched, Link, Origin};
 use crate::data_plane::session::outgoing::Outgoing;
 use crate::data_plane::session::output::Output;
 use crate::data_plane::session::{HeldWill, Offline, RECEIVE_MAXIMUM, Session};
-use crate::model::{ClientId, Message, Now, ProtocolVersion, SessionExpiry, SessionId};
+use crate::model::{ClientId, Message, MessageCounters, Now, ProtocolVersion, SessionExpiry, SessionId};
 use crate::seam::ports::SessionWrite;
 
 /// A CONNECT as it arrives.
@@ -92,6 +94,7 @@ impl Cluster {
 
     fn try_connect(&mut self, now: Now, request: ConnectRequest) -> Result<Slot, Refused> {
         let ConnectRequest { conn, origin, connect, proven, fresh_id } = request;
+        connect_within_limits(&connect).map_err(|why| (ReasonCode::QuotaExceeded, why))?;
         let (client_id, assigned) = match client_id_asked(&connect)? {
             ClientIdAsked::Given(id) => (id, false),
             ClientIdAsked::Assign => (assigned_client_id(fresh_id)?, true),
@@ -183,13 +186,18 @@ impl Cluster {
             secrets_id,
             enhanced,
             clean_start: connect.clean_start,
-            keep_alive_secs: connect.keep_alive_secs,
+            keep_alive_asked_secs: connect.keep_alive_secs,
+            keep_alive_secs: keep_alive_secs(connect.keep_alive_secs, self.rules.server_keep_alive_secs),
             connected_at: now.wall,
             last_seen: now.mono,
+            counters: MessageCounters::default(),
             receive_maximum,
             packet_bytes_max: connect.packet_bytes_max,
             problem_information: connect.request_problem_information,
+            response_information: connect.request_response_information,
             aliases_in: AliasesIn::default(),
+            topic_alias_maximum: connect.topic_alias_maximum,
+            aliases_out: AliasesOut::default(),
             ready: false,
             place: self.online.len(),
             caught_up: false,
@@ -289,9 +297,11 @@ impl Cluster {
         session.admitted = true;
         let in_force_secs = session.expiry.interval_secs(now.wall);
         let assigned_client_id = assigned.then(|| ByteString::from(session.client_id.as_str()));
+        let response_information =
+            |link: &Link| link.response_information.then(|| response_information(&session.client_id));
         let Some(link) = session.link.as_mut() else { return };
         let server_final = link.enhanced.as_mut().and_then(|enhanced| enhanced.take_server_final());
-        let connack = Packet::ConnAck(Box::new(ConnAck {
+        let mut connack = Box::new(ConnAck {
             session_present,
             session_expiry_secs: (in_force_secs != expiry_asked_secs).then_some(in_force_secs),
             receive_maximum: Some(RECEIVE_MAXIMUM),
@@ -301,9 +311,18 @@ impl Cluster {
             auth_method: link.enhanced.is_some().then_some(ByteString::from_static(SCRAM_SHA_256)),
             auth_data: server_final,
             topic_alias_maximum: Some(TOPIC_ALIAS_MAXIMUM),
+            // [MQTT-3.2.2-22]: where it is not told, the client's own is in force.
+            server_keep_alive_secs: (link.keep_alive_secs != link.keep_alive_asked_secs)
+                .then_some(link.keep_alive_secs),
+            response_information: response_information(link),
             ..ConnAck::default()
-        }));
-        if !link.send(&connack) {
+        });
+        let mut sent = link.send(&Packet::ConnAck(connack.clone()));
+        // What is only good to know gives way to the size that the client takes.
+        if !sent && connack.response_information.take().is_some() {
+            sent = link.send(&Packet::ConnAck(connack));
+        }
+        if !sent {
             // There is nothing that such a client could be told.
             let why = "CONNACK is larger than the client's Maximum Packet Size".to_owned();
             self.detach(now, slot, &Ending::broken("packet_too_large", ReasonCode::PacketTooLarge, why));
@@ -312,6 +331,7 @@ impl Cluster {
         link.ready = true;
         link.last_seen = now.mono;
         self.effects.attached.push(conn);
+        self.tell_connected(now, slot, session_present);
         self.catch_up(now, slot);
         self.touch(slot);
     }

@@ -25,7 +25,7 @@ impl Cluster {
         if !session.link.as_ref().is_some_and(|link| link.takes_messages()) {
             return;
         }
-        if self.thaw(slot)
+        if self.thaw(now, slot)
             && self.session(slot).resume_exchanges(now)
             && self.send_replays(now, slot)
             && self.send_queue(now, slot)
@@ -107,7 +107,7 @@ impl Cluster {
     }
 
     /// A returning session fetches the messages of its exchanges. Returns whether it has them.
-    fn thaw(&mut self, slot: Slot) -> bool {
+    fn thaw(&mut self, now: Now, slot: Slot) -> bool {
         let Self { sessions, log, effects, .. } = self;
         let session = &mut sessions[slot.0 as usize];
         if session.outbound.frozen().is_empty() {
@@ -126,6 +126,9 @@ impl Cluster {
         let message = |place: Place| log.get(place.seq).or_else(|| fetched.get(&place.seq)).cloned();
         let lost = session.outbound.thaw(message);
         self.forget_lost(slot, &lost);
+        for delivery in self.session(slot).drop_oversized(now) {
+            self.consumed_by_group(&delivery);
+        }
         true
     }
 

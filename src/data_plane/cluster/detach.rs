@@ -1,5 +1,6 @@
 //! The end of a connection, and of a session (MQTT 5.0, 4.1, 4.13; PRODUCT S-5, S-7, S-10).
 
+use super::limits::may_take;
 use super::pending::Attachment;
 use super::publish::Along;
 use super::{Cluster, facts};
@@ -101,7 +102,9 @@ impl Cluster {
     /// Ends a session's connection. The session goes on offline, or ends with it.
     pub(super) fn detach(&mut self, now: Now, slot: Slot, ending: &Ending) {
         if let Some(link) = self.say_goodbye(slot, ending) {
+            let event = self.disconnected(now, slot, &link, ending);
             self.go_on_without(now, slot, &link, ending);
+            self.tell_disconnected(now, event);
         }
     }
 
@@ -130,8 +133,10 @@ impl Cluster {
 
     /// Ends a session's connection and the session.
     pub(super) fn detach_and_destroy(&mut self, now: Now, slot: Slot, ending: &Ending) {
-        self.say_goodbye(slot, ending);
+        let link = self.say_goodbye(slot, ending);
+        let event = link.and_then(|link| self.disconnected(now, slot, &link, ending));
         self.destroy(now, slot);
+        self.tell_disconnected(now, event);
     }
 
     /// Ends a session that has no connection: subscriptions, expiry, record, all of it. A will that
@@ -186,6 +191,8 @@ impl Cluster {
         if link.caught_up {
             session.outbound.position = tail;
         }
+        session.ended_counters.add(link.counters);
+        self.ended_counters.add(link.counters);
         self.registry.detached();
         self.show_online(slot, false);
         self.online.swap_remove(link.place);
@@ -239,8 +246,12 @@ impl Cluster {
         let mut message = will.message;
         message.published_at = now.wall;
         message.expires_at = will.message_expiry_secs.map(|secs| now.wall.plus_secs(secs));
-        // When the disk is full a will is lost: there is nobody to be told to try again.
-        let _ = self.publish(now, message, along);
+        if may_take(&message).is_ok() {
+            // When the disk is full a will is lost: there is nobody to be told to try again.
+            let _ = self.publish(now, message, along);
+        } else if let Along::Always(change) = along {
+            self.journal.change(vec![change]);
+        }
     }
 
     /// The record of a session that is attached by `link`.

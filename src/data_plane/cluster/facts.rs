@@ -149,6 +149,11 @@ pub(super) fn retained(message: &Message) -> Change {
     Change::Put { key, value: value.into() }
 }
 
+/// A topic has no retained message.
+pub(super) fn not_retained(topic: &str) -> Change {
+    Change::Delete { key: retained_key(topic) }
+}
+
 /// A shared group has handed out everything up to `position` but `missing`.
 pub(super) fn group(share: &TopicFilter, position: Seq, missing: &[Seq]) -> Change {
     let mut value = vec![FORMAT];

@@ -11,23 +11,29 @@
 //! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`share`], [`detach`], [`orders`], [`users`], [`time_passes`], [`trim`],
-//! [`restore`].
+//! [`subscribe`], [`share`], [`detach`], [`orders`], [`settings`], [`users`], [`time_passes`],
+//! [`trim`], [`restore`]. What it counts and tells of itself: [`counters`], [`events`], [`system_topics`]; what it does
+//! not take: [`limits`].
 
 mod attach;
+mod counters;
 mod deliver;
 mod detach;
 mod effects;
+mod events;
 mod facts;
 mod journal;
+mod limits;
 mod orders;
 mod packets;
 mod pending;
 mod publish;
 mod restore;
 mod save;
+mod settings;
 mod share;
 mod subscribe;
+mod system_topics;
 #[cfg(test)]
 mod tests;
 mod time_passes;
@@ -41,6 +47,7 @@ pub use attach::ConnectRequest;
 pub use deliver::{ColdRead, Reader};
 pub use effects::{CommandId, Effects, Farewell, RecordOutcome, WriteTicket};
 use journal::Journal;
+pub use limits::USER_PROPERTY_BYTES_MAX;
 pub use orders::Order;
 pub use pending::Attachment;
 use pending::Pending;
@@ -48,6 +55,7 @@ use publish::FanOut;
 pub use restore::Memory;
 use share::Groups;
 use slab::Slab;
+use system_topics::Told;
 use trim::Trimming;
 
 use super::broker::Slot;
@@ -58,7 +66,7 @@ use super::message_log::{ClusterNo, RecentLog};
 use super::session::Session;
 use super::session::link::ConnId;
 use super::session::output::Output;
-use crate::model::{DesiredCluster, Monotonic, SessionCounts, Timestamp};
+use crate::model::{DesiredCluster, MessageCounters, Monotonic, SessionCounts, Timestamp};
 
 /// How many levels a topic name or filter may have (PRODUCT Q-9).
 pub const TOPIC_LEVELS_MAX: usize = 16;
@@ -99,6 +107,10 @@ pub struct Cluster {
     effects: Effects,
     fan_out: FanOut,
     trimming: Trimming,
+    /// What connections that have ended had counted, and shared groups.
+    ended_counters: MessageCounters,
+    /// What was last told of the cluster itself.
+    told: Told,
     /// Whether the last record could not be committed: new persistent sessions are then refused
     /// before anything is changed.
     store_away: bool,
@@ -128,6 +140,8 @@ impl Cluster {
             effects: Effects::default(),
             fan_out: FanOut::default(),
             trimming: Trimming::default(),
+            ended_counters: MessageCounters::default(),
+            told: Told::default(),
             store_away: false,
             swept_at: Monotonic::default(),
         }

@@ -1,15 +1,16 @@
 //! Packets of attached clients: what their sessions make of them, and what that asks of the cluster.
 
 use super::detach::Ending;
+use super::limits::{NotTaken, may_take, packet_within_limits};
 use super::pending::Attachment;
 use super::publish::{Along, DiskFull, Published};
-use super::{Cluster, facts, topic_within_limits};
+use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::admission::grant_expiry;
 use crate::data_plane::protocol::{Packet, ReasonCode, Violation};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::{PublishAck, Request};
-use crate::model::Now;
+use crate::model::{Message, Now};
 
 impl Cluster {
     /// Takes what a connection has sent, in order. Packets from a connection that is no longer the
@@ -17,8 +18,11 @@ impl Cluster {
     pub fn receive(&mut self, now: Now, conn: ConnId, slot: Slot, packets: impl Iterator<Item = Packet>) {
         let attachment = Attachment { slot, conn };
         for packet in packets {
-            let Some(session) = self.attached_session(attachment) else { return };
-            match session.receive(now, packet) {
+            if self.attached_session(attachment).is_none() {
+                return;
+            }
+            let Some(packet) = self.within_limits(now, slot, packet) else { continue };
+            match self.session(slot).receive(now, packet) {
                 Ok(request) => self.carry_out(now, attachment, request),
                 Err(fault) => {
                     let ending = Ending::broken("protocol_error", fault.reason(), fault.to_string());
@@ -66,15 +70,55 @@ impl Cluster {
         }
     }
 
-    /// A topic over the limits (PRODUCT Q-9): the message is not taken. v5 is told so by the
-    /// acknowledgement where there is one; else the connection ends (3.3.4).
-    fn refuse_publish(&mut self, now: Now, slot: Slot, ack: PublishAck, why: String) {
+    /// A message that is not taken. v5 is told so by the acknowledgement where there is one; else the
+    /// connection ends (3.3.4), or nothing is said.
+    fn refuse_publish(&mut self, now: Now, slot: Slot, ack: PublishAck, not_taken: NotTaken) {
+        let NotTaken { reason, word, why, silently } = not_taken;
         let session = self.session(slot);
         let v5 = session.link.as_ref().is_some_and(|link| link.version.is_v5());
         if v5 && ack != PublishAck::Nothing {
-            session.answer_publish(ack, ReasonCode::TopicNameInvalid, false);
+            session.refuse_publish(ack, reason, &why);
+        } else if silently {
+            session.answer_publish(ack, ReasonCode::Success, false);
         } else {
-            self.detach(now, slot, &Ending::broken("topic_invalid", ReasonCode::TopicNameInvalid, why));
+            self.detach(now, slot, &Ending::broken(word, reason, why));
+        }
+    }
+
+    /// Gives the packet back if its user properties keep within the limit (PRODUCT Q-9; for PUBLISH that is
+    /// judged with its topic). If not, SUBSCRIBE is answered so; the others cannot be, and the connection
+    /// ends.
+    fn within_limits(&mut self, now: Now, slot: Slot, packet: Packet) -> Option<Packet> {
+        let Err(why) = packet_within_limits(&packet) else { return Some(packet) };
+        if let Packet::Subscribe(subscribe) = packet {
+            let reasons = vec![ReasonCode::QuotaExceeded; subscribe.filters.len()];
+            self.session(slot).answer_subscribe(subscribe.packet_id, reasons, Some(&why));
+        } else {
+            let word = "user_properties_too_large";
+            self.detach(now, slot, &Ending::broken(word, ReasonCode::QuotaExceeded, why));
+        }
+        None
+    }
+
+    /// A message from a client: passed on and answered, or refused.
+    fn take_publish(&mut self, now: Now, slot: Slot, message: Message, ack: PublishAck) {
+        if let Err(not_taken) = may_take(&message) {
+            self.refuse_publish(now, slot, ack, not_taken);
+            return;
+        }
+        let v5 = self.session(slot).link.as_ref().is_some_and(|link| link.version.is_v5());
+        // Who cannot be told of it has its message passed on, but not retained (PRODUCT Q-10).
+        if v5
+            && ack != PublishAck::Nothing
+            && let Err(why) = self.may_retain(&message)
+        {
+            self.session(slot).refuse_publish(ack, ReasonCode::QuotaExceeded, &why);
+            return;
+        }
+        let along = self.arrival(slot, ack);
+        match self.publish(now, message, along) {
+            Ok(published) => self.accept_publish(slot, ack, published, v5),
+            Err(DiskFull) => self.refuse_for_want_of_room(now, slot, ack),
         }
     }
 
@@ -83,20 +127,9 @@ impl Cluster {
         match request {
             Request::None => {}
             Request::Consumed(delivery) => self.consumed_by_group(&delivery),
-            Request::Publish { message, ack } => {
-                if let Err(why) = topic_within_limits(message.topic.as_str(), message.topic.levels()) {
-                    self.refuse_publish(now, slot, ack, why);
-                    return;
-                }
-                let v5 = self.session(slot).link.as_ref().is_some_and(|link| link.version.is_v5());
-                let along = self.arrival(slot, ack);
-                match self.publish(now, message, along) {
-                    Ok(published) => self.accept_publish(slot, ack, published, v5),
-                    Err(DiskFull) => self.refuse_for_want_of_room(now, slot, ack),
-                }
-            }
+            Request::Publish { message, ack } => self.take_publish(now, slot, message, ack),
             Request::Subscribe(subscribe) => self.subscribe(now, attachment, subscribe),
-            Request::Unsubscribe(unsubscribe) => self.unsubscribe(attachment, unsubscribe),
+            Request::Unsubscribe(unsubscribe) => self.unsubscribe(now, attachment, unsubscribe),
             Request::Authenticate(auth) => self.authenticate_again(now, attachment, &auth),
             Request::Goodbye { with_will, expiry_secs } => {
                 if let Some(asked_secs) = expiry_secs {

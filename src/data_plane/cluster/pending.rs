@@ -106,6 +106,12 @@ impl Pending {
         self.closing.remove(&conn).unwrap_or_default()
     }
 
+    /// Whether nothing waits.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_ticket.is_empty() && self.closing.is_empty() && self.proofs.is_empty()
+    }
+
     /// One of the things an order waited for has happened. Gives the answer once all have.
     pub(super) fn proven(
         &mut self,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Cluster, facts};
+use super::Cluster;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::{FilterEntry, Subscriber};
 use crate::data_plane::message_log::{Change, Entry, Posted};
@@ -103,11 +103,9 @@ impl Cluster {
         }
         let kept = message.retain || message.qos > QoS::AtMostOnce;
         let message = Arc::new(if kept { message.detached() } else { message });
-        if message.retain {
-            self.retained.put(&message);
-        }
+        let retained = self.retain(&message);
         let place = logged.then(|| self.append(&message));
-        let written = self.write_message(&message, place, along);
+        let written = self.write_message(&message, place, retained, along);
         let heard = !filters.is_empty() && self.fan_out(now, &filters, &message, place);
         Ok(Published { heard, written })
     }
@@ -159,20 +157,25 @@ impl Cluster {
 
     /// Writes down, in one piece, the message, that it is retained, and what goes along. Returns whether
     /// the message or its being retained was.
-    fn write_message(&mut self, message: &Arc<Message>, place: Option<Place>, along: Along) -> bool {
+    fn write_message(
+        &mut self,
+        message: &Arc<Message>,
+        place: Option<Place>,
+        retained: Option<Change>,
+        along: Along,
+    ) -> bool {
         let Self { fan_out, journal, .. } = self;
         let posted = place.map(|place| Posted {
             seq: place.seq,
             filters: SmallVec::from_slice(&fan_out.log_keys),
             message: Arc::clone(message),
         });
-        let written = posted.is_some() || message.retain;
+        let written = posted.is_some() || retained.is_some();
         let along = match along {
             Along::Always(change) => Some(change),
             Along::IfWritten(change) => Some(change).filter(|_| written),
             Along::Nothing => None,
         };
-        let retained = message.retain.then(|| facts::retained(message));
         let changes: Vec<Change> = retained.into_iter().chain(along).collect();
         if posted.is_some() || !changes.is_empty() {
             journal.write(Entry { cluster: journal.cluster(), message: posted, changes });
@@ -203,9 +206,9 @@ impl Cluster {
         } else if delivery.qos == QoS::AtMostOnce {
             session.send_at_most_once(now, &delivery);
         } else if session.outbound.has_queued() {
-            session.outbound.enqueue(delivery);
+            session.enqueue(delivery);
         } else if let Sent::NoRoom(delivery) = session.send_assured(now, delivery) {
-            session.outbound.enqueue(delivery);
+            session.enqueue(delivery);
         }
         self.effects.touch(slot, &mut self.sessions[slot.0 as usize]);
     }

@@ -186,7 +186,10 @@ impl Cluster {
             match (assured, durable) {
                 // Lost when nobody has room, as QoS 0 may be.
                 (false, _) => {
-                    drop(self.offer(now, *id, Waiting { place: None, message: Arc::clone(message) }));
+                    let waiting = Waiting { place: None, message: Arc::clone(message) };
+                    if let Offered::NobodyHasRoom(_) = self.offer(now, *id, waiting) {
+                        self.ended_counters.dropped_slow += 1;
+                    }
                 }
                 (true, true) if behind => {}
                 (true, true) => {
@@ -207,8 +210,9 @@ impl Cluster {
     fn offer_or_queue(&mut self, now: Now, id: GroupId, behind: bool, message: &Arc<Message>) {
         let waiting = Waiting { place: None, message: Arc::clone(message) };
         let taken = !behind && matches!(self.offer(now, id, waiting), Offered::Taken);
-        if !taken && let Some(group) = self.groups.by_id.get_mut(&id) {
-            group.enqueue(Arc::clone(message));
+        let Some(group) = self.groups.by_id.get_mut(&id).filter(|_| !taken) else { return };
+        if !group.enqueue(Arc::clone(message)) {
+            self.ended_counters.dropped_queue_full += 1;
         }
     }
 
@@ -267,6 +271,15 @@ impl Cluster {
             if self.groups.by_id.get(&id).is_some_and(|group| group.behind) {
                 self.serve_group(now, id);
             }
+        }
+    }
+
+    /// The strategy is another one: what waited for one member may now go to any.
+    pub(super) fn serve_waiting_groups(&mut self, now: Now) {
+        let behind = self.groups.by_id.iter().filter(|(_, group)| group.behind);
+        let ids: Vec<GroupId> = behind.map(|(id, _)| *id).collect();
+        for id in ids {
+            self.serve_group(now, id);
         }
     }
 

@@ -28,6 +28,9 @@ impl Cluster {
             self.session(attachment.slot).answer_subscribe(packet_id, reasons, why);
             return;
         }
+        if filters.iter().any(|wanted| wanted.filter.pattern().starts_with("$SYS/")) {
+            self.refresh_system_topics(now);
+        }
         let (mut reasons, mut undo, mut replays, mut why) = (Vec::new(), Vec::new(), Vec::new(), None);
         for SubscribeFilter { filter, qos, no_local, retain_as_published, retain_handling } in filters {
             let identifier = subscription_id;
@@ -61,12 +64,15 @@ impl Cluster {
     }
 
     /// Unsubscribes from each filter; UNSUBACK of a persistent session follows the commit.
-    pub(super) fn unsubscribe(&mut self, attachment: Attachment, unsubscribe: Unsubscribe) {
+    pub(super) fn unsubscribe(&mut self, now: Now, attachment: Attachment, unsubscribe: Unsubscribe) {
         let Attachment { slot, .. } = attachment;
         let durable = self.session(slot).durable;
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
         for filter in unsubscribe.filters {
             let existed = self.unsubscribe_one(slot, &filter);
+            if existed {
+                self.tell_unsubscribed(now, slot, &filter);
+            }
             // [MQTT-3.10.4-1]
             reasons.push(if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted });
         }
@@ -92,6 +98,7 @@ impl Cluster {
         }
         if outcome == RecordOutcome::Committed {
             self.answer_subscribed(now, attachment.slot, packet_id, reasons, why.as_deref(), replays);
+            self.tell_subscribed(now, attachment.slot, undo.iter().map(|undo| &undo.filter));
             return;
         }
         // What is answered with an error must not be in force.
@@ -125,8 +132,9 @@ impl Cluster {
             if reasons.iter().any(|reason| !reason.is_error()));
         if durable && any_granted {
             self.ticket_last_write(awaiting);
-        } else if let Awaiting::SubAck { attachment, packet_id, reasons, why, replays, .. } = awaiting {
+        } else if let Awaiting::SubAck { attachment, packet_id, reasons, why, replays, undo } = awaiting {
             self.answer_subscribed(now, attachment.slot, packet_id, reasons, why.as_deref(), replays);
+            self.tell_subscribed(now, attachment.slot, undo.iter().map(|undo| &undo.filter));
         }
     }
 

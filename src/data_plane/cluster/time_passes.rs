@@ -19,6 +19,7 @@ impl Cluster {
     pub fn time_passes(&mut self, now: Now) {
         self.expire_due(now);
         self.publish_due_wills(now);
+        self.forget_expired_retained(now);
         self.save_progress(now);
         if now.mono.since(self.swept_at).as_millis() >= u128::from(SWEEP_MILLIS) {
             self.swept_at = now.mono;
@@ -26,6 +27,7 @@ impl Cluster {
             self.end_overdue_authentications(now);
             self.repeat_unanswered(now);
             self.trim_log();
+            self.tell_of_itself(now);
         }
     }
 

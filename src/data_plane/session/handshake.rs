@@ -1,5 +1,7 @@
 //! What a CONNECT asks of the session, the same for all protocol versions.
 
+use std::num::NonZeroU16;
+
 use bytestring::ByteString;
 
 use super::link::V3_RECEIVE_MAXIMUM;
@@ -46,6 +48,33 @@ pub fn expiry_asked_secs(connect: &Connect) -> u32 {
         _ if connect.clean_start => 0,
         _ => Quota::SESSION_EXPIRY_MAX_SECS,
     }
+}
+
+/// The keep-alive in force when the client asks for one and the cluster imposes one: the shorter; 0 for none
+/// (PRODUCT S-15).
+pub fn keep_alive_secs(asked_secs: u16, imposed_secs: Option<NonZeroU16>) -> u16 {
+    match imposed_secs {
+        Some(imposed) if asked_secs == 0 => imposed.get(),
+        Some(imposed) => asked_secs.min(imposed.get()),
+        None => asked_secs,
+    }
+}
+
+/// What a client's response topics begin with: nobody else's begin so (MQTT 5.0, 3.2.2.3.14, 4.10). The
+/// form is `response/{client id}`, in it `%` `+` `#` `/` written as `%25` `%2B` `%23` `%2F`: so it is a
+/// topic name, and that of the client `a` is not the beginning of that of the client `a/b`.
+pub fn response_information(client_id: &ClientId) -> ByteString {
+    let mut text = String::from("response/");
+    for c in client_id.as_str().chars() {
+        match c {
+            '%' => text.push_str("%25"),
+            '+' => text.push_str("%2B"),
+            '#' => text.push_str("%23"),
+            '/' => text.push_str("%2F"),
+            c => text.push(c),
+        }
+    }
+    text.into()
 }
 
 /// At most so many messages are under way to a client, however many it would take: they are written down
@@ -100,6 +129,25 @@ mod tests {
         assert!(asked(V3_1, &"a".repeat(23), true).is_ok());
         assert!(asked(V5, &"a".repeat(256), true).is_ok());
         assert_eq!(asked(V5, &"a".repeat(257), true), invalid);
+    }
+
+    #[test]
+    fn the_shorter_keep_alive_holds() {
+        let imposed = NonZeroU16::new(60);
+        for (asked, in_force) in [(0, 60), (30, 30), (90, 60)] {
+            assert_eq!(keep_alive_secs(asked, imposed), in_force);
+            assert_eq!(keep_alive_secs(asked, None), asked);
+        }
+    }
+
+    #[test]
+    fn response_topics_of_two_clients_never_meet() {
+        let of = |id: &str| response_information(&ClientId::new(id).expect("a client id"));
+        assert_eq!(of("meter-1"), "response/meter-1");
+        assert_eq!(of("a/+#%"), "response/a%2F%2B%23%25");
+        assert_ne!(of("a%2F"), of("a/"));
+        let longest = of(&"#".repeat(ClientId::BYTES_MAX));
+        assert!(crate::model::TopicName::new(longest).is_ok());
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::aliases::AliasesOut;
 use super::authentication::Enhanced;
 use super::inbound::AliasesIn;
 use super::outgoing::Outgoing;
 use crate::data_plane::protocol::{Packet, encode_within};
-use crate::model::{Message, Monotonic, ProtocolVersion, Seq, Timestamp, Transport};
+use crate::model::{Message, MessageCounters, Monotonic, ProtocolVersion, Seq, Timestamp, Transport};
 
 /// Names one connection for the life of the process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,10 +48,14 @@ pub struct Link {
     pub enhanced: Option<Box<Enhanced>>,
     /// What it said of clean start.
     pub clean_start: bool,
+    /// The keep-alive that the client asked for, in seconds; 0 for none.
+    pub keep_alive_asked_secs: u16,
     /// The keep-alive in force, in seconds; 0 for none.
     pub keep_alive_secs: u16,
     /// When it was attached.
     pub connected_at: Timestamp,
+    /// What was counted on this connection.
+    pub counters: MessageCounters,
     /// When the last packet came.
     pub last_seen: Monotonic,
     /// How many QoS 1 and 2 messages may be under way to the client.
@@ -59,8 +64,14 @@ pub struct Link {
     pub packet_bytes_max: Option<NonZeroU32>,
     /// Whether reason strings may be sent on every packet (`[MQTT-3.1.2-29]`).
     pub problem_information: bool,
+    /// Whether CONNACK tells it what its response topics may begin with (`[MQTT-3.1.2-28]`).
+    pub response_information: bool,
     /// Topic aliases the client has set.
     pub aliases_in: AliasesIn,
+    /// The highest topic alias that the client takes; 0 for none (`[MQTT-3.1.2-27]`).
+    pub topic_alias_maximum: u16,
+    /// Topic aliases the server has set.
+    pub aliases_out: AliasesOut,
     /// Whether CONNACK has been sent; nothing else may come before it (`[MQTT-3.2.0-1]`).
     pub ready: bool,
     /// Its place in the cluster's list of connections; the cluster keeps it.

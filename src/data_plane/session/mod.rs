@@ -4,11 +4,13 @@
 //! link's output, and hands back what it cannot do alone as a [`Request`]: routing a message,
 //! subscribing, ending. It never sees other sessions.
 //!
-//! Where to find what: CONNECT's questions in [`handshake`], AUTH in [`authentication`], the attached connection in [`link`],
-//! QoS 2 and topic aliases from the client in [`inbound`], packet ids and windows to the client in
-//! [`outbound`], what of both outlives the process in [`progress`], faults in [`fault`], bytes in
-//! [`output`] and [`outgoing`].
+//! Where to find what: CONNECT's questions in [`handshake`], AUTH in
+//! [`authentication`], the attached connection in [`link`],
+//! QoS 2 and topic aliases from the client in [`inbound`], aliases to it in [`aliases`], packet ids and
+//! windows to the client in [`outbound`], what of both outlives the process in [`progress`], faults in
+//! [`fault`], bytes in [`output`] and [`outgoing`].
 
+pub mod aliases;
 pub mod authentication;
 pub mod fault;
 pub mod handshake;
@@ -33,8 +35,8 @@ pub use receive::RECEIVE_MAXIMUM;
 
 use super::protocol::{Auth, PacketId, Subscribe, Unsubscribe};
 use crate::model::{
-    ClientId, Epoch, FilterId, GroupId, Message, Place, QoS, Seq, SessionExpiry, SessionId, Subscription,
-    Timestamp, TopicFilter,
+    ClientId, Epoch, FilterId, GroupId, Message, MessageCounters, Place, QoS, Seq, SessionExpiry, SessionId,
+    Subscription, Timestamp, TopicFilter,
 };
 
 /// Everything kept for one client between its CONNECT and the end of its session.
@@ -72,6 +74,8 @@ pub struct Session {
     /// Whether a CONNACK was ever sent for it. Until then its client cannot have it
     /// (`[MQTT-3.2.2-3]`): it is not there for the next CONNECT, and ends with its connection.
     pub admitted: bool,
+    /// What its earlier connections counted. Gone with a restart.
+    pub ended_counters: MessageCounters,
     /// What must be written down before the output of this turn leaves. Empty between turns.
     pub notes: Vec<Note>,
     /// Whether anything of it is on disk besides messages.
@@ -210,10 +214,20 @@ impl Session {
             replays: VecDeque::new(),
             durable: false,
             admitted: false,
+            ended_counters: MessageCounters::default(),
             notes: Vec::new(),
             is_written_down: false,
             unsaved: false,
         }
+    }
+
+    /// What its connections counted, the present one too.
+    pub fn counters(&self) -> MessageCounters {
+        let mut counters = self.ended_counters;
+        if let Some(link) = &self.link {
+            counters.add(link.counters);
+        }
+        counters
     }
 
     /// Whether the session is meant to outlive its connection.
@@ -234,6 +248,9 @@ impl Session {
     /// What this session's subscriptions make of a message read from the log; `None` when it does
     /// not want it. Overlapping subscriptions give one delivery at the highest QoS with all their
     /// identifiers (`[MQTT-3.3.4-2]` to `[MQTT-3.3.4-4]`).
+    ///
+    /// What none but subscriptions want that do not read the log was sent to them as it came, or lost: the
+    /// log may hold it for the sake of a filter that the session has with no local.
     pub fn delivery_of(&self, message: &Arc<Message>, place: Place) -> Option<outbound::Delivery> {
         let own = message.publisher == Some(self.id);
         let wanted = self.subscriptions.iter().filter(|held| {
@@ -243,7 +260,9 @@ impl Session {
                 && held.subscription.filter.matches(&message.topic)
         });
         let mut found: Option<outbound::Delivery> = None;
-        for HeldSubscription { subscription, .. } in wanted {
+        let mut reads_log = false;
+        for HeldSubscription { subscription, assured, .. } in wanted {
+            reads_log |= assured;
             let delivery = found.get_or_insert_with(|| outbound::Delivery {
                 message: Arc::clone(message),
                 qos: QoS::AtMostOnce,
@@ -256,7 +275,7 @@ impl Session {
             delivery.retain |= subscription.retain_as_published && message.retain;
             delivery.subscription_ids.extend(subscription.identifier);
         }
-        found
+        found.filter(|_| reads_log)
     }
 
     /// The filters to read the log by, each with the position after which to read.

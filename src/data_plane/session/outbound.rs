@@ -75,8 +75,6 @@ pub struct Outbound {
     /// Messages that wait for room and are not in the log: those of sessions that end with their
     /// connection. At most [`QUEUED_MAX`].
     queue: VecDeque<Delivery>,
-    /// Messages lost because the queue was full.
-    dropped: u64,
 }
 
 /// How many messages may wait for a session that ends with its connection.
@@ -183,13 +181,13 @@ impl Outbound {
         .collect()
     }
 
-    /// Puts a message in the queue; the newest is lost when it is full.
-    pub fn enqueue(&mut self, delivery: Delivery) {
-        if self.queue.len() < QUEUED_MAX {
+    /// Puts a message in the queue; the newest is lost when it is full. Returns whether it is kept.
+    pub fn enqueue(&mut self, delivery: Delivery) -> bool {
+        let has_room = self.queue.len() < QUEUED_MAX;
+        if has_room {
             self.queue.push_back(delivery);
-        } else {
-            self.dropped += 1;
         }
+        has_room
     }
 
     /// Puts the message that was just dequeued back.
@@ -231,6 +229,18 @@ impl Outbound {
         self.sent = 0;
         let shared: VecDeque<InFlight> = shared;
         shared.into_iter().map(|entry| entry.delivery).collect()
+    }
+
+    /// Takes out what was published and is not `fit` to be sent on the new connection, earliest first.
+    pub fn take_unfit(&mut self, fit: impl Fn(&Delivery) -> bool) -> Vec<InFlight> {
+        let unfit = |entry: &InFlight| entry.phase == Phase::Published && !fit(&entry.delivery);
+        let taken: Vec<InFlight> = self.in_flight.iter().filter(|entry| unfit(entry)).cloned().collect();
+        if !taken.is_empty() {
+            self.in_flight.retain(|entry| !unfit(entry));
+            self.sent = 0;
+            self.changed = true;
+        }
+        taken
     }
 
     fn end(&mut self, packet_id: PacketId, fits: impl Fn(&InFlight) -> bool) -> Option<Delivery> {
@@ -365,12 +375,12 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_loses_the_newest_and_counts() {
+    fn a_full_queue_loses_the_newest_and_says_so() {
         let mut outbound = Outbound::default();
         for seq in 0..=QUEUED_MAX as u64 {
-            outbound.enqueue(delivery(QoS::AtLeastOnce, seq));
+            let kept = outbound.enqueue(delivery(QoS::AtLeastOnce, seq));
+            assert_eq!(kept, seq < QUEUED_MAX as u64);
         }
-        assert_eq!(outbound.dropped, 1);
         assert_eq!(outbound.dequeue().and_then(|d| d.place).map(|place| place.seq), Some(Seq(0)));
     }
 }

@@ -65,6 +65,7 @@ impl Session {
             }
             _ => PublishAck::Nothing,
         };
+        link.counters.received += 1;
         let message = Message {
             topic,
             payload: publish.payload,

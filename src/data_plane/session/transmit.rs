@@ -1,5 +1,6 @@
 //! Packets to the client: messages, their repetition, and answers that had to wait.
 
+use super::aliases::Naming;
 use super::link::Link;
 use super::outbound::{Delivery, InFlight, Phase};
 use super::output::SHARE_FROM_BYTES;
@@ -23,12 +24,26 @@ pub enum Sent {
 impl Session {
     /// Sends a message at QoS 0 if the connection takes it; else it is lost, as QoS 0 may be.
     pub fn send_at_most_once(&mut self, now: Now, delivery: &Delivery) {
-        let Some(link) = self.link.as_mut().filter(|link| link.takes_messages()) else { return };
+        let Some(link) = self.link.as_mut() else { return };
+        if !link.takes_messages() {
+            // Before CONNACK it is not slow.
+            link.counters.dropped_slow += u64::from(link.ready);
+            return;
+        }
         if !delivery.message.is_expired(now.wall) && fits(link, now.wall, delivery) {
             if delivery.place.is_some_and(|place| !place.durable) {
                 link.out.hold();
             }
             send_publish(link, now.wall, delivery, None, false);
+        }
+    }
+
+    /// Puts a message in the queue of a session that ends with its connection; when that is full it is lost.
+    pub fn enqueue(&mut self, delivery: Delivery) {
+        if !self.outbound.enqueue(delivery)
+            && let Some(link) = self.link.as_mut()
+        {
+            link.counters.dropped_queue_full += 1;
         }
     }
 
@@ -92,6 +107,19 @@ impl Session {
         }
     }
 
+    /// Before exchanges go on with a connection: lets go of those whose PUBLISH is larger than its client
+    /// takes, as if they were complete (`[MQTT-3.1.2-24]`, `[MQTT-3.1.2-25]`).
+    pub fn drop_oversized(&mut self, now: Now) -> Vec<Delivery> {
+        let Some(link) = self.link.as_ref() else { return Vec::new() };
+        let dropped = self.outbound.take_unfit(|delivery| fits(link, now.wall, delivery));
+        for exchange in &dropped {
+            if exchange.delivery.qos == QoS::ExactlyOnce {
+                self.note(Note::ExchangeOver(exchange.packet_id));
+            }
+        }
+        dropped.into_iter().map(|exchange| exchange.delivery).collect()
+    }
+
     /// Goes on, after a resume, with the exchanges that were under way: PUBLISH again with DUP, or
     /// PUBREL again, with the same packet ids and in order (`[MQTT-4.4.0-1]`, `[MQTT-4.6.0-1]`), as far
     /// as the window and the connection have room. Returns whether none is left.
@@ -134,6 +162,20 @@ impl Session {
             }
         };
         self.send(&packet);
+    }
+
+    /// Answers a PUBLISH whose message was not taken, and says why.
+    pub fn refuse_publish(&mut self, ack: PublishAck, reason: ReasonCode, why: &str) {
+        let reason_string = self.wants_reasons().then(|| why.into());
+        let said = |id| Ack { reason_string, ..Ack::new(id, reason) };
+        match ack {
+            PublishAck::Nothing => {}
+            PublishAck::PubAck(id) => self.send(&Packet::PubAck(said(id))),
+            PublishAck::PubRec(id) => {
+                self.inbound.release(id);
+                self.send(&Packet::PubRec(said(id)));
+            }
+        }
     }
 
     /// Answers a SUBSCRIBE, a reason for each filter in order (`[MQTT-3.8.4-5]`, `[MQTT-3.9.3-1]`).
@@ -179,15 +221,40 @@ fn head(now: Timestamp, delivery: &Delivery, packet_id: Option<PacketId>, dup: b
     }
 }
 
+/// Whether a message is small enough for the client. Judged with its whole topic, whatever aliases there
+/// are: else what a client gets would hang on what it got before, and what was sent under an alias could
+/// not be sent again on the next connection.
 fn fits(link: &Link, now: Timestamp, delivery: &Delivery) -> bool {
-    let Some(max) = link.packet_bytes_max else { return true };
     let id = (delivery.qos > QoS::AtMostOnce).then_some(PacketId::MIN);
-    let len = publish_len(&head(now, delivery, id, false), &delivery.message, link.version);
+    head_fits(link, &head(now, delivery, id, false), delivery)
+}
+
+fn head_fits(link: &Link, head: &PublishHead<'_>, delivery: &Delivery) -> bool {
+    let Some(max) = link.packet_bytes_max else { return true };
+    let len = publish_len(head, &delivery.message, link.version);
     u32::try_from(len).is_ok_and(|len| len <= max.get())
 }
 
+/// Puts the topic's alias into `head`, or one that it gets now if the packet still fits with it.
+fn use_alias(link: &mut Link, head: &mut PublishHead<'_>, delivery: &Delivery) {
+    match link.aliases_out.name(&delivery.message.topic, link.topic_alias_maximum) {
+        Naming::Topic => {}
+        Naming::Alias(alias) => (head.topic_alias, head.omit_topic) = (Some(alias), true),
+        Naming::Setting(alias) => {
+            head.topic_alias = Some(alias);
+            if head_fits(link, head, delivery) {
+                link.aliases_out.set(&delivery.message.topic, alias);
+            } else {
+                head.topic_alias = None;
+            }
+        }
+    }
+}
+
 fn send_publish(link: &mut Link, now: Timestamp, delivery: &Delivery, id: Option<PacketId>, dup: bool) {
-    let head = head(now, delivery, id, dup);
+    let mut head = head(now, delivery, id, dup);
+    use_alias(link, &mut head, delivery);
+    link.counters.sent += 1;
     let message = &delivery.message;
     if message.payload.len() >= SHARE_FROM_BYTES {
         encode_publish_head(&head, message, link.version, link.out.buffer());

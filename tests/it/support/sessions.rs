@@ -38,6 +38,8 @@ pub(crate) fn new_cluster(id: &str) -> NewCluster {
         labels: BTreeMap::new(),
         delete_protection: false,
         allow_anonymous: false,
+        shared_strategy: holdfast::model::SharedStrategy::Random,
+        server_keep_alive_secs: None,
         plan: "basic".to_owned(),
         overrides: QuotaOverrides::default(),
     }

@@ -1,5 +1,5 @@
 //! MQTT clients that other people wrote: rumqttc in this process, and as processes of their own
-//! `mosquitto_sub`, `mosquitto_pub` and `paho-mqtt`, where `make test` could install them.
+//! `mosquitto_sub`, `mosquitto_pub`, `paho-mqtt` and `mqtt.js`, where `make test` could install them.
 
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -16,6 +16,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::PATIENCE;
+
+/// Where `make test` puts mqtt.js.
+const MQTT_JS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/mqtt-js");
 
 /// How many packets may wait for the test to look at them.
 const PACKETS_MAX: usize = 10_000;
@@ -149,7 +152,8 @@ pub(crate) fn installed(program: &str) -> bool {
     found
 }
 
-/// Runs `mosquitto_pub`, `mosquitto_sub` or `paho` to its end.
+/// Runs `mosquitto_pub`, `mosquitto_sub`, `paho` or `mqtt.js` to its end. The last takes no address but a URL
+/// among its arguments.
 pub(crate) async fn run<A: AsRef<OsStr>>(program: &str, server: SocketAddr, arguments: &[A]) -> Output {
     let output = command(program, server).args(arguments).output();
     timeout(3 * PATIENCE, output)
@@ -181,7 +185,12 @@ fn command(program: &str, server: SocketAddr) -> Command {
     if program == "paho" {
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/paho_client.py"));
     }
-    command.args(["-h", &server.ip().to_string(), "-p", &server.port().to_string()]);
+    if program == "mqtt.js" {
+        command.env("MQTT_JS", MQTT_JS);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/mqttjs_client.cjs"));
+    } else {
+        command.args(["-h", &server.ip().to_string(), "-p", &server.port().to_string()]);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
@@ -191,6 +200,11 @@ fn path_of(program: &str) -> Option<PathBuf> {
         let python = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/mqtt-clients/bin/python"));
         return python.exists().then_some(python);
     }
+    let js = program == "mqtt.js";
+    if js && !std::path::Path::new(MQTT_JS).join("node_modules/mqtt/package.json").exists() {
+        return None;
+    }
+    let program = if js { "node" } else { program };
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(program)).find(|path| path.exists())
 }

@@ -55,21 +55,22 @@ impl Site {
 
     /// A client that came in by this listener and has said nothing yet.
     pub(crate) async fn client(&self, listener: &str) -> RawClient {
+        RawClient::over(self.stream(listener).await)
+    }
+
+    /// A connection by this listener.
+    pub(crate) async fn stream(&self, listener: &str) -> Box<dyn Carrier> {
         let address = self.server.address(listener);
         let config = |protocol| Arc::new(self.files.authority.trusting(None, Some(protocol)));
         match listener {
-            "mqtt" => RawClient::open(address).await,
-            "mqtts" => RawClient::over(tls(address, SERVER_NAME, config("mqtt")).await.expect("a handshake")),
-            "ws" => {
-                RawClient::over(websocket(tcp(address).await, SERVER_NAME, "mqtt").await.expect("an upgrade"))
-            }
+            "mqtt" => Box::new(tcp(address).await),
+            "mqtts" => Box::new(tls(address, SERVER_NAME, config("mqtt")).await.expect("a handshake")),
+            "ws" => Box::new(websocket(tcp(address).await, SERVER_NAME, "mqtt").await.expect("an upgrade")),
             "wss" => {
                 let stream = tls(address, SERVER_NAME, config("http/1.1")).await.expect("a handshake");
-                RawClient::over(websocket(stream, SERVER_NAME, "mqtt").await.expect("an upgrade"))
+                Box::new(websocket(stream, SERVER_NAME, "mqtt").await.expect("an upgrade"))
             }
-            "quic" => {
-                RawClient::over(quic(address, SERVER_NAME, config("mqtt")).await.expect("a connection"))
-            }
+            "quic" => Box::new(quic(address, SERVER_NAME, config("mqtt")).await.expect("a connection")),
             other => panic!("no transport {other}"),
         }
     }

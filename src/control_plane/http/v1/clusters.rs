@@ -1,6 +1,7 @@
 //! `/v1/clusters`: tenants' logical MQTT services.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
 use axum::Json;
 use axum::extract::State;
@@ -17,13 +18,14 @@ use super::super::auth::{Caller, Scope};
 use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath, NO_BODY, NoBody, Query, present};
+use super::super::number::Within;
 use super::super::page::{Page, PageSize, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
 use super::existing_cluster;
 use super::labels::{LABELS_MAX, Labels, LabelsPatch, Name, TOO_MANY};
-use crate::model::{Cluster, ClusterId, ClusterStatus, Plan, QuotaOverrides, Timestamp};
+use crate::model::{Cluster, ClusterId, ClusterStatus, Plan, QuotaOverrides, SharedStrategy, Timestamp};
 use crate::store::NewCluster;
 
 /// What a change can answer when it is committed but not known to be in force.
@@ -49,6 +51,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 #[schema(as = Cluster, example = json!({
     "id": "default", "name": "Meters, north", "labels": {"team": "metering"}, "status": "active",
     "plan": "basic", "allow_anonymous": false, "delete_protection": true,
+    "shared_strategy": "random", "server_keep_alive_seconds": 300,
     "created_at": "2026-01-31T12:00:00.000Z", "updated_at": "2026-01-31T12:00:00.000Z", "version": 1
 }))]
 pub(super) struct ClusterView {
@@ -64,6 +67,11 @@ pub(super) struct ClusterView {
     plan: String,
     /// Whether a CONNECT without credentials is let in.
     allow_anonymous: bool,
+    /// Which member of a shared group gets a message.
+    shared_strategy: SharedStrategy,
+    /// The longest keep-alive of a client, in seconds; null leaves each client its own.
+    #[schema(value_type = Option<u16>, minimum = 1, maximum = 65_535, required)]
+    server_keep_alive_seconds: Option<NonZeroU16>,
     /// Whether DELETE is refused until this is taken back.
     delete_protection: bool,
     /// When it was made.
@@ -84,6 +92,8 @@ impl From<Cluster> for ClusterView {
             status: cluster.status,
             plan: cluster.plan,
             allow_anonymous: cluster.allow_anonymous,
+            shared_strategy: cluster.shared_strategy,
+            server_keep_alive_seconds: cluster.server_keep_alive_secs,
             delete_protection: cluster.delete_protection,
             created_at: cluster.created_at,
             updated_at: cluster.updated_at,
@@ -96,6 +106,13 @@ impl From<Cluster> for ClusterView {
 fn tagged(cluster: Cluster) -> Response {
     let tag = ETag::of_cluster(&cluster).header();
     ([(ETAG, tag)], Json(ClusterView::from(cluster))).into_response()
+}
+
+/// A keep-alive; beyond what MQTT can say there is none.
+type KeepAlive = Within<1, 65_535>;
+
+fn keep_alive_secs(keep_alive: KeepAlive) -> Option<NonZeroU16> {
+    u16::try_from(keep_alive.0).ok().and_then(NonZeroU16::new)
 }
 
 /// The name of a plan that exists.
@@ -179,6 +196,12 @@ struct ClusterCreate {
     /// Whether a CONNECT without credentials is let in.
     #[serde(default)]
     allow_anonymous: bool,
+    /// Which member of a shared group gets a message.
+    #[serde(default)]
+    shared_strategy: SharedStrategy,
+    /// The longest keep-alive of a client, in seconds; null, or nothing, leaves each client its own.
+    #[schema(value_type = Option<u16>, minimum = 1, maximum = 65_535)]
+    server_keep_alive_seconds: Option<KeepAlive>,
     /// Whether DELETE is refused until this is taken back.
     #[serde(default)]
     delete_protection: bool,
@@ -192,6 +215,8 @@ impl From<ClusterCreate> for NewCluster {
             labels: body.labels.into_map(),
             delete_protection: body.delete_protection,
             allow_anonymous: body.allow_anonymous,
+            shared_strategy: body.shared_strategy,
+            server_keep_alive_secs: body.server_keep_alive_seconds.and_then(keep_alive_secs),
             plan: body.plan.map_or_else(|| Plan::ALL[0].name.to_owned(), |plan| plan.0),
             overrides: QuotaOverrides::default(),
         }
@@ -269,6 +294,16 @@ struct ClusterPatch {
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false)]
     allow_anonymous: Option<bool>,
+    /// Which member of a shared group gets a message, from the next message on.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
+    shared_strategy: Option<SharedStrategy>,
+    /// The longest keep-alive of a client, in seconds, of live connections too; null gives each client its
+    /// own back. A v5 client is told at its next CONNECT.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<u16>, minimum = 1, maximum = 65_535)]
+    #[allow(clippy::option_option)] // not sent, null, or a value
+    server_keep_alive_seconds: Option<Option<KeepAlive>>,
     /// Whether DELETE is refused until this is taken back.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false)]
@@ -287,6 +322,10 @@ impl ClusterPatch {
         if let Some(plan) = self.plan {
             cluster.plan = plan.0;
         }
+        if let Some(keep_alive) = self.server_keep_alive_seconds {
+            cluster.server_keep_alive_secs = keep_alive.and_then(keep_alive_secs);
+        }
+        cluster.shared_strategy = self.shared_strategy.unwrap_or(cluster.shared_strategy);
         cluster.status = self.status.unwrap_or(cluster.status);
         cluster.allow_anonymous = self.allow_anonymous.unwrap_or(cluster.allow_anonymous);
         cluster.delete_protection = self.delete_protection.unwrap_or(cluster.delete_protection);

@@ -30,6 +30,12 @@ struct PlanView {
     /// Filters of one client; null for no limit.
     #[schema(example = 30, minimum = 0, required)]
     filters_per_client: Option<u32>,
+    /// Retained messages; null for no limit.
+    #[schema(example = 10_000, minimum = 0, required)]
+    retained_messages: Option<u32>,
+    /// Bytes of all retained messages; null for no limit.
+    #[schema(example = 67_108_864, minimum = 0, required)]
+    retained_bytes: Option<u32>,
     /// The longest a session may outlive its connection, in seconds.
     #[schema(example = 259_200, minimum = 0)]
     session_expiry_max_seconds: u32,
@@ -43,6 +49,8 @@ impl From<&Plan> for PlanView {
             connections: quota.connections,
             subscriptions: quota.subscriptions,
             filters_per_client: quota.filters_per_client,
+            retained_messages: quota.retained_messages,
+            retained_bytes: quota.retained_bytes,
             session_expiry_max_seconds: quota.session_expiry_max_secs,
         }
     }

@@ -43,6 +43,8 @@ pub(super) fn routes(routes: Routes) -> Routes {
     "connections": {"limit": 3, "source": "override", "used": 2},
     "subscriptions": {"limit": 90, "source": "plan", "used": 5},
     "filters_per_client": {"limit": 30, "source": "plan"},
+    "retained_messages": {"limit": 10_000, "source": "plan"},
+    "retained_bytes": {"limit": 67_108_864, "source": "plan"},
     "session_expiry_min_seconds": {"limit": 0, "source": "plan"},
     "session_expiry_max_seconds": {"limit": 259_200, "source": "plan"}
 }))]
@@ -56,6 +58,10 @@ struct QuotaView {
     subscriptions: UsedLimit,
     /// Filters of one client.
     filters_per_client: PlainLimit,
+    /// Retained messages.
+    retained_messages: PlainLimit,
+    /// Bytes of all retained messages: topics, payloads and properties.
+    retained_bytes: PlainLimit,
     /// The shortest that a session outlives its connection, in seconds.
     session_expiry_min_seconds: PlainLimit,
     /// The longest that a session outlives its connection, in seconds.
@@ -116,6 +122,8 @@ async fn tagged(state: &ApiState, cluster: Cluster) -> Result<Response> {
             used: subscriptions,
         },
         filters_per_client: PlainLimit::new(quota.filters_per_client, own.filters_per_client),
+        retained_messages: PlainLimit::new(quota.retained_messages, own.retained_messages),
+        retained_bytes: PlainLimit::new(quota.retained_bytes, own.retained_bytes),
         session_expiry_min_seconds: PlainLimit::new(
             Some(quota.session_expiry_min_secs),
             own.session_expiry_min_secs,
@@ -163,6 +171,12 @@ struct QuotaPut {
     /// Filters of one client.
     #[schema(value_type = Option<u32>, minimum = 0, maximum = 1_000_000)]
     filters_per_client: Option<AtMost<1_000_000>>,
+    /// Retained messages; over it a message is passed on and not retained.
+    #[schema(value_type = Option<u32>, minimum = 0, maximum = 1_000_000_000)]
+    retained_messages: Option<AtMost<1_000_000_000>>,
+    /// Bytes of all retained messages: topics, payloads and properties.
+    #[schema(value_type = Option<u32>, minimum = 0, maximum = 4_294_967_295_i64)]
+    retained_bytes: Option<AtMost<{ u32::MAX }>>,
     /// The shortest that a session outlives its connection, in seconds; a shorter wish is raised.
     #[schema(value_type = Option<u32>, minimum = 0, maximum = 259_200)]
     session_expiry_min_seconds: Option<AtMost<{ Quota::SESSION_EXPIRY_MAX_SECS }>>,
@@ -177,6 +191,8 @@ impl From<QuotaPut> for QuotaOverrides {
             connections: body.connections.map(|n| n.0),
             subscriptions: body.subscriptions.map(|n| n.0),
             filters_per_client: body.filters_per_client.map(|n| n.0),
+            retained_messages: body.retained_messages.map(|n| n.0),
+            retained_bytes: body.retained_bytes.map(|n| n.0),
             session_expiry_min_secs: body.session_expiry_min_seconds.map(|n| n.0),
             session_expiry_max_secs: body.session_expiry_max_seconds.map(|n| n.0),
         }

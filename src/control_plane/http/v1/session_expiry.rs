@@ -82,7 +82,7 @@ impl TryFrom<Object<ExpiryFields>> for ExpiryOrder {
 
     fn try_from(Object(fields): Object<ExpiryFields>) -> Result<Self, Self::Error> {
         match (fields.interval_seconds, fields.expires_at) {
-            (Some(AtMost(interval_seconds)), None) => Ok(Self::Interval(ExpiryInterval { interval_seconds })),
+            (Some(secs), None) => Ok(Self::Interval(ExpiryInterval { interval_seconds: secs.0 })),
             (None, Some(expires_at)) => Ok(Self::At(ExpiryInstant { expires_at })),
             _ => Err("either interval_seconds or expires_at"),
         }

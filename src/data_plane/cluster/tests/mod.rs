@@ -5,20 +5,26 @@
 //! Each thing a script does is a turn of its own, and everything that follows from it is carried out
 //! before the next ([`World::settle`]).
 
+mod aliases;
 mod connecting;
 mod disk;
 mod durability;
+mod events;
 mod exactly_once;
 mod flow;
+mod limits;
 mod orders;
 mod packets;
 mod problem_information;
 mod quotas;
+mod random;
 mod recorded;
 mod records;
 mod restarts;
 mod resume;
 mod retain;
+mod settings;
+mod shared_groups;
 mod subscriptions;
 mod users;
 mod wills;
@@ -109,6 +115,7 @@ impl World {
             allow_anonymous: true,
             quota,
             users: Arc::default(),
+            server_keep_alive_secs: None,
         };
         Self {
             cluster: Cluster::new(Arc::new(rules.clone()), NO, RecentLog::new(Seq::ZERO, u64::MAX), 1),

@@ -79,6 +79,11 @@ impl Hello {
         self
     }
 
+    pub(super) fn topic_aliases(mut self, maximum: u16) -> Self {
+        self.0.topic_alias_maximum = maximum;
+        self
+    }
+
     pub(super) fn will(mut self, will: Will) -> Self {
         self.0.will = Some(will);
         self

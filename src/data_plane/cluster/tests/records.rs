@@ -192,6 +192,7 @@ impl World {
     pub(super) fn store_goes_away(&mut self) {
         self.records.mode = Mode::Away;
         self.cluster.set_store_away(true);
+        self.settle();
     }
 
     /// The store is back, and what waited is committed.

@@ -116,6 +116,29 @@ fn subscribing_again_replaces_the_options() {
 }
 
 #[test]
+fn a_message_that_came_at_qos_0_does_not_come_again_from_the_log() {
+    // 4.3.1: at most once; it lies in the log for the filter with no local, which does not want it
+    let mut world = World::new();
+    let hello = v5("s").expiry(100).receive_maximum(1);
+    let peer = world.connect(&hello);
+    let own = SubscribeFilter { no_local: true, ..wish("t/#", Q1) };
+    world.send(peer, &subscribe(1, vec![own, wish("t/+", Q0)]));
+    world.suback(peer);
+    let other = world.connect(&v5("other"));
+    world.publish(other, publish_at(Q1, 1, "t/1", "first"));
+    world.publish(other, publish_at(Q1, 1, "t/1", "second"));
+    let first = world.take_publishes(peer);
+    world.send(peer, &Packet::Publish(publish_at(Q1, 1, "t/1", "own")));
+    let seen = world.take(peer);
+    let own = seen
+        .iter()
+        .filter_map(|packet| if let Packet::Publish(publish) = packet { Some(text(publish)) } else { None });
+    assert_eq!(own.collect::<Vec<_>>(), ["own"]);
+    world.send(peer, &puback(first[0].packet_id.expect("QoS 1")));
+    assert_eq!(texts(&world.drain(peer)), ["second"]);
+}
+
+#[test]
 fn subscribing_again_loses_nothing_of_what_waits() {
     // [MQTT-3.8.4-4], whatever the new QoS
     for (before, after) in [(Q1, Q2), (Q2, Q1), (Q2, Q2), (Q1, Q0), (Q2, Q0)] {
