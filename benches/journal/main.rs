@@ -61,7 +61,7 @@ fn main() -> anyhow::Result<()> {
         std::thread::yield_now();
     }
     bench.journal.close()?;
-    recover_and_read(directory.path(), count)
+    recover_and_read(directory.path(), bench.seq)
 }
 
 fn recover_and_read(directory: &Path, count: u64) -> anyhow::Result<()> {
@@ -70,7 +70,12 @@ fn recover_and_read(directory: &Path, count: u64) -> anyhow::Result<()> {
     let opened = began.elapsed();
     let facts = recovered.facts.count();
     println!("{:<44}{:>12.2?}", "opening", opened);
-    println!("{:<44}{:>12.2?}   {:?}", format!("opening and {facts} facts"), began.elapsed(), recovered.report);
+    println!(
+        "{:<44}{:>12.2?}   {:?}",
+        format!("opening and {facts} facts"),
+        began.elapsed(),
+        recovered.report
+    );
 
     let began = Instant::now();
     let (mut after, mut read) = (Seq::ZERO, 0);

@@ -247,7 +247,7 @@ fn a_keeper_without_space_stops_the_messages_in_time_and_goes_on_later() {
     journal.core.gauges.keeper_failed.store(true, std::sync::atomic::Ordering::Release);
     disk.heal();
     let mut seq = 8;
-    while journal.core.chores.uncovered() <= super::super::UNCOVERED_MAX {
+    while journal.core.chores.uncovered() <= super::super::core::UNCOVERED_MAX {
         assert!(!journal.core.room().is_full);
         seq += 1;
         journal.commit(vec![said(C, seq, &[A], quarter())]).expect("a commit");
