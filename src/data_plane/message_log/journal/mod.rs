@@ -247,7 +247,8 @@ impl Journal {
         self.core.figures()
     }
 
-    /// Writes what was submitted, and stops. What is submitted afterwards goes nowhere.
+    /// Writes what was submitted, and stops. What is submitted afterwards goes nowhere. Blocks; never to
+    /// be called by what the journal itself calls.
     pub fn close(&self) -> Result<(), Unwritten> {
         let mut threads = self.threads.lock();
         self.core.gauges.stopping.store(true, Ordering::Release);
