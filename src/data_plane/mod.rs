@@ -2,6 +2,7 @@
 //!
 //! [`protocol`], [`session`], [`broker`], [`cluster`] and [`message_log`] are pure: they never await,
 //! read a clock or hold a socket. [`runtime`] owns the sockets and drives them.
+//! [`message_log::journal`] alone has files, and threads of its own to write and read them.
 //!
 //! A packet's way: `runtime::connection` reads bytes, `protocol` makes packets of them,
 //! `runtime::worker` hands them to its `cluster`, which asks the `session` what they mean, the

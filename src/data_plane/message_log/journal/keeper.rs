@@ -185,7 +185,9 @@ impl Keeper {
         self.core.chores.uncovered.store(state.filled.len(), Ordering::Release);
         drop(state);
         match std::mem::replace(&mut self.before, before) {
-            Some(oldest) => missing_is_fine(self.core.disk.remove(&Name::Checkpoint(oldest).to_string())),
+            Some(oldest) => {
+                unless_missing(self.core.disk.remove(&Name::Checkpoint(oldest).to_string())).map(drop)
+            }
             None => Ok(()),
         }
     }
@@ -219,19 +221,21 @@ impl Keeper {
         outcome
     }
 
+    /// Removes the files of a segment, or keeps its space for another one. Can be tried again.
     fn remove(&self, sealed: &Sealed) -> io::Result<()> {
         let disk = &*self.core.disk;
         let name = Name::Segment(sealed.number).to_string();
         let whole = sealed.bytes == u64::from(self.core.options.segment_bytes);
         let spare = if whole { self.core.stock.spare_name() } else { None };
-        match spare {
-            Some(spare) => missing_is_fine(disk.rename(&name, &spare.to_string()))?,
-            None => missing_is_fine(disk.remove(&name))?,
-        }
-        self.core.gauges.bytes.fetch_sub(sealed.bytes, Ordering::AcqRel);
-        missing_is_fine(disk.remove(&Name::Sidecar(sealed.number).to_string()))?;
+        unless_missing(disk.remove(&Name::Sidecar(sealed.number).to_string()))?;
+        let gone = match spare {
+            Some(spare) => disk.rename(&name, &spare.to_string()),
+            None => disk.remove(&name),
+        };
+        let was_there = unless_missing(gone)?;
         disk.sync_names()?;
-        match spare {
+        self.core.gauges.bytes.fetch_sub(sealed.bytes, Ordering::AcqRel);
+        match spare.filter(|_| was_there) {
             Some(spare) => self.core.stock.add_spare(spare),
             None => self.core.stock.nudge(),
         }
@@ -253,10 +257,10 @@ pub(super) fn folded(deltas: &[Arc<Delta>]) -> Arc<Delta> {
     }
 }
 
-/// An earlier attempt may have come so far.
-fn missing_is_fine(outcome: io::Result<()>) -> io::Result<()> {
+/// Whether the file was there: an earlier attempt may have come so far.
+fn unless_missing(outcome: io::Result<()>) -> io::Result<bool> {
     match outcome {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        other => other.map(|()| true),
     }
 }

@@ -35,6 +35,7 @@ mod paged;
 mod queue;
 mod reader;
 mod recovery;
+mod report;
 mod segment;
 mod sidecar;
 mod stock;
@@ -57,12 +58,11 @@ pub use disk::{Disk, DiskFile, OsDisk};
 pub use index::ClusterSpan;
 pub use queue::BatchNo;
 pub use reader::{ReadBatch, ReadRequest, TooManyReads};
-pub use recovery::{Damage, OpenError, Report};
+pub use report::{Damage, OpenError, Report};
 pub use sidecar::FilterSpan;
 
 use super::{ClusterNo, Entry, FilterKey};
 use crate::model::{Seq, Timestamp};
-use committer::Committer;
 use core::{Core, Gauges};
 use keeper::{Chores, Keeper};
 use reader::{Job, ReadQueue};
@@ -71,8 +71,6 @@ use stock::Stock;
 
 /// Threads that read.
 const READERS: usize = 2;
-/// Sealed segments that may wait for a checkpoint before new messages are refused.
-const UNCOVERED_MAX: usize = 8;
 
 /// How a journal is kept.
 #[derive(Clone, Copy, Debug)]
@@ -249,7 +247,8 @@ impl Journal {
         self.core.figures()
     }
 
-    /// Writes what was submitted, and stops. What is submitted afterwards goes nowhere.
+    /// Writes what was submitted, and stops. What is submitted afterwards goes nowhere. Blocks; never to
+    /// be called by what the journal itself calls.
     pub fn close(&self) -> Result<(), Unwritten> {
         let mut threads = self.threads.lock();
         self.core.gauges.stopping.store(true, Ordering::Release);
@@ -344,60 +343,5 @@ impl Parts {
         let commit = move || of.commit_until_closed();
         threads.committer = Some(Builder::new().name("log-committer".to_owned()).spawn(commit)?);
         Ok((core, threads))
-    }
-}
-
-impl Core {
-    fn submit(&self, entries: Vec<Entry>) -> BatchNo {
-        self.queue.push(entries, &self.gauges.queued)
-    }
-
-    fn release(&self, segment: u64) {
-        if self.catalog.read().sealed.contains_key(&segment) {
-            self.chores.release(segment);
-        }
-    }
-
-    fn room(&self) -> Room {
-        let queued = self.gauges.queued.load(Ordering::Acquire);
-        let free = u64::try_from(self.gauges.free.load(Ordering::Acquire)).unwrap_or(0);
-        let space = free.saturating_sub(queued).saturating_sub(u64::from(self.options.reserve_bytes));
-        let is_behind = self.chores.uncovered() > UNCOVERED_MAX;
-        let bytes = space.min(self.options.queue_bytes_max.saturating_sub(queued));
-        let keeper_failed = self.gauges.keeper_failed.load(Ordering::Acquire);
-        Room {
-            bytes: if is_behind { 0 } else { bytes },
-            is_full: self.gauges.full.load(Ordering::Acquire) || (is_behind && keeper_failed),
-        }
-    }
-
-    fn figures(&self) -> Figures {
-        let catalog = self.catalog.read();
-        let active = catalog.active.iter().flat_map(|active| active.index.spans());
-        let mut oldest = BTreeMap::new();
-        for span in catalog.sealed.values().flat_map(|sealed| sealed.spans()).chain(active) {
-            oldest.entry(span.cluster).or_insert((span.first, span.oldest_at));
-        }
-        Figures {
-            bytes: self.gauges.bytes.load(Ordering::Acquire),
-            segments: (catalog.sealed.len() + usize::from(catalog.active.is_some())) as u64,
-            uncovered: self.chores.uncovered() as u64,
-            queued_bytes: self.gauges.queued.load(Ordering::Acquire),
-            damaged_reads: self.gauges.damaged.load(Ordering::Acquire),
-            oldest,
-        }
-    }
-
-    /// The committer's thread; whether all was written.
-    fn commit_until_closed(self: Arc<Self>) -> bool {
-        let of = Arc::clone(&self);
-        let committer = Committer::new(Arc::clone(&self), Box::new(move || of.stock.take()));
-        let Err(fatal) = committer.run() else { return true };
-        self.queue.abandon();
-        if !matches!(fatal, Fatal::NoSpace) {
-            tracing::error!(error = &fatal as &dyn std::error::Error, "the message log cannot be written");
-            (self.events.fatal)(fatal);
-        }
-        false
     }
 }

@@ -153,6 +153,8 @@ pub(super) fn prepare(core: &Core) -> io::Result<bool> {
         state.next_number += 1;
         true
     });
+    let is_left = made.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+    state.spares.extend(spare.filter(|_| is_left));
     core.stock.changed.notify_all();
     drop(state);
     match &made {

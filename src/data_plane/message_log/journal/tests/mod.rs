@@ -2,6 +2,7 @@
 
 mod codec;
 mod faults;
+mod large;
 mod schedule;
 mod sim_disk;
 mod threads;

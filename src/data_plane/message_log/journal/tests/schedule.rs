@@ -9,7 +9,7 @@ use super::sim_disk::{Chance, Fault, SimDisk};
 use super::*;
 
 /// Schedules of which each has another seed.
-const SCHEDULES: u64 = 60;
+const SCHEDULES: u64 = 40;
 const STEPS: usize = 60;
 /// In each entry of the first cluster, under this key: its number.
 const COUNTER: &[u8] = b"counter";

@@ -330,10 +330,13 @@ impl DiskFile for SimFile {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         state.step()?;
-        if state.faults.contains(&Fault::Sync) {
+        let fails = state.faults.contains(&Fault::Sync);
+        let file = &mut state.files[self.no];
+        if fails {
+            // As Linux does: what could not be written is taken for clean, and no later sync writes it.
+            file.writes.clear();
             return Err(io::Error::other("injected"));
         }
-        let file = &mut state.files[self.no];
         for (offset, bytes) in std::mem::take(&mut file.writes) {
             put(&mut file.durable, offset, &bytes);
         }
