@@ -10,6 +10,7 @@
 
 pub mod model;
 pub mod seam;
+pub mod secrets;
 
 pub mod control_plane;
 pub mod data_plane;

@@ -5,15 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use bytes::{Bytes, BytesMut};
-use holdfast::data_plane::protocol::{
-    Ack, Connect, Credentials, Decoder, Packet, PacketId, Publish, PublishProperties, ReasonCode, Subscribe,
-    SubscribeFilter, encode,
-};
-use holdfast::model::{ProtocolVersion, QoS, RetainHandling, TopicFilter, TopicName};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use bytes::Bytes;
+use holdfast::data_plane::protocol::{Ack, Packet, PacketId, Publish, PublishProperties, ReasonCode};
+use holdfast::model::{QoS, TopicName};
 use tokio::sync::Barrier;
+
+use crate::client::{Client, Session};
 
 /// What is done in a round.
 pub(crate) struct Scenario {
@@ -45,11 +42,12 @@ pub(crate) async fn run(broker: SocketAddr, scenario: &Scenario) -> anyhow::Resu
     let (mut publishers, mut subscribers) = (Vec::new(), Vec::new());
     for pair in 0..pairs {
         for number in 0..each {
-            let mut client = Client::connect(broker, &format!("bench-s{pair}-{number}")).await?;
+            let mut client =
+                Client::connect(broker, &format!("bench-s{pair}-{number}"), Session::Passing).await?;
             client.subscribe(&format!("bench/{pair}"), qos).await?;
             subscribers.push(tokio::spawn(receive(client, messages, Arc::clone(&start))));
         }
-        let client = Client::connect(broker, &format!("bench-p{pair}")).await?;
+        let client = Client::connect(broker, &format!("bench-p{pair}"), Session::Passing).await?;
         publishers.push(tokio::spawn(publish(client, pair, messages, qos, Arc::clone(&start))));
     }
     start.wait().await;
@@ -131,89 +129,4 @@ async fn receive(mut client: Client, messages: u32, start: Arc<Barrier>) -> anyh
         client.flush().await?;
     }
     Ok(())
-}
-
-/// A client that does as little as it can.
-struct Client {
-    stream: TcpStream,
-    decoder: Decoder,
-    input: BytesMut,
-    output: Vec<u8>,
-}
-
-impl Client {
-    async fn connect(broker: SocketAddr, client_id: &str) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(broker).await?;
-        stream.set_nodelay(true)?;
-        let decoder = Decoder::client(ProtocolVersion::V5, 1 << 20);
-        let mut client =
-            Self { stream, decoder, input: BytesMut::with_capacity(1 << 16), output: Vec::new() };
-        client.queue(&Packet::Connect(Box::new(Connect {
-            version: ProtocolVersion::V5,
-            clean_start: true,
-            keep_alive_secs: 60,
-            client_id: client_id.into(),
-            will: None,
-            credentials: Credentials::default(),
-            session_expiry_secs: None,
-            receive_maximum: None,
-            packet_bytes_max: None,
-            topic_alias_maximum: 0,
-            request_response_information: false,
-            request_problem_information: true,
-            user_properties: Vec::new(),
-            auth_method: None,
-            auth_data: None,
-        })));
-        client.flush().await?;
-        let answer = client.receive().await?;
-        let accepted = matches!(&answer[..], [Packet::ConnAck(ack)] if !ack.reason.is_error());
-        ensure!(accepted, "CONNECT was answered by {answer:?}");
-        Ok(client)
-    }
-
-    async fn subscribe(&mut self, filter: &str, qos: QoS) -> anyhow::Result<()> {
-        self.queue(&Packet::Subscribe(Subscribe {
-            packet_id: PacketId::MIN,
-            subscription_id: None,
-            user_properties: Vec::new(),
-            filters: vec![SubscribeFilter {
-                filter: TopicFilter::new(filter)?,
-                qos,
-                no_local: false,
-                retain_as_published: false,
-                retain_handling: RetainHandling::DoNotSend,
-            }],
-        }));
-        self.flush().await?;
-        let answer = self.receive().await?;
-        let granted = matches!(&answer[..], [Packet::SubAck(ack)] if !ack.reasons[0].is_error());
-        ensure!(granted, "SUBSCRIBE was answered by {answer:?}");
-        Ok(())
-    }
-
-    fn queue(&mut self, packet: &Packet) {
-        encode(packet, ProtocolVersion::V5, &mut self.output);
-    }
-
-    async fn flush(&mut self) -> anyhow::Result<()> {
-        self.stream.write_all(&self.output).await?;
-        self.output.clear();
-        Ok(())
-    }
-
-    /// At least one packet.
-    async fn receive(&mut self) -> anyhow::Result<Vec<Packet>> {
-        let mut packets = Vec::new();
-        loop {
-            while let Some(packet) = self.decoder.decode(&mut self.input)? {
-                packets.push(packet);
-            }
-            if !packets.is_empty() {
-                return Ok(packets);
-            }
-            self.input.reserve(1 << 16);
-            ensure!(self.stream.read_buf(&mut self.input).await? > 0, "the broker closed the connection");
-        }
-    }
 }

@@ -8,7 +8,10 @@
 
 #![allow(clippy::print_stdout)] // a benchmark is read on standard output
 
+#[path = "../support/broker.rs"]
 mod broker;
+#[path = "../support/client.rs"]
+mod client;
 mod load;
 
 use std::time::Duration;
@@ -42,7 +45,7 @@ struct Figures {
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut brokers = vec![Broker::holdfast()?];
-    match Broker::mosquitto()? {
+    match Broker::mosquitto("persistence false")? {
         Some(mosquitto) => brokers.push(mosquitto),
         None => println!("mosquitto is not installed (apt-get install mosquitto): no yardstick"),
     }

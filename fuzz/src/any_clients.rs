@@ -117,6 +117,7 @@ impl Run {
             quota: Quota::resolve(plan, &overrides),
             shared_strategy: SharedStrategy::Random,
             server_keep_alive_secs: None,
+            users: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules), ClusterNo(1), RecentLog::new(Seq::ZERO, u64::MAX), 1),
@@ -238,7 +239,7 @@ impl Run {
         };
         let fresh_id = uuid::Uuid::from_u128(u128::from(conn.0));
         self.cluster.time_passes(self.now);
-        let request = ConnectRequest { conn, origin, connect, fresh_id };
+        let request = ConnectRequest { conn, origin, connect, proven: None, fresh_id };
         let slot = self.cluster.connect(self.now, request);
         if let Some(peer) = &mut self.peers[at] {
             peer.slot = slot;

@@ -11,11 +11,13 @@ use super::listeners::MqttListeners;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::data_plane::message_log::journal::{Events, Fatal, Journal, Options, OsDisk, Recovered};
+use crate::data_plane::runtime::authentication::Authenticator;
 use crate::data_plane::runtime::journal::{Inherited, LogEvents, LogWriter};
 use crate::data_plane::runtime::records::{self, RecordQueue};
 use crate::data_plane::runtime::worker::Sources;
 use crate::data_plane::runtime::{Context, MAILBOX_MAX, Worker};
 use crate::lifecycle::{TaskFailure, Tasks};
+use crate::model::KEY_BYTES;
 use crate::seam::command::Command;
 use crate::seam::desired::DesiredReceiver;
 use crate::seam::ports::SessionStore;
@@ -53,7 +55,7 @@ pub(super) async fn start(
         committer.await;
         Ok::<_, TaskFailure>(())
     });
-    let sources = Sources { inputs, commands, desired, reports };
+    let sources = Sources { inputs, commands, desired: desired.clone(), reports };
     let run = worker.run(sources, stop.clone());
     tasks.spawn_essential("worker", async move {
         let _ends_committer = worker_ended.drop_guard();
@@ -70,7 +72,10 @@ pub(super) async fn start(
         }
     });
 
-    mqtt.start(tasks, &Context::new(mailbox, clock.clone()))
+    let mut key = [0; KEY_BYTES];
+    getrandom::fill(&mut key).context("the system has no random numbers")?;
+    let authenticator = Arc::new(Authenticator::new(clock.clone(), key));
+    mqtt.start(tasks, &Context::new(mailbox, desired, authenticator, clock.clone()))
 }
 
 /// The message log, opened.

@@ -9,4 +9,5 @@
 
 pub mod background;
 pub mod http;
+pub mod passwords;
 pub mod tokens;

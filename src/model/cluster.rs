@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp};
+use super::{ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp, Users};
 
 /// Whether a cluster serves clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +81,8 @@ pub struct DesiredCluster {
     pub shared_strategy: SharedStrategy,
     /// The longest keep-alive, in seconds; `None` leaves each client its own (PRODUCT S-15).
     pub server_keep_alive_secs: Option<NonZeroU16>,
+    /// Whom its clients may prove to be.
+    pub users: Arc<Users>,
 }
 
 /// How many sessions a cluster has.

@@ -10,10 +10,12 @@ mod log;
 mod message;
 mod qos;
 mod quota;
+mod secrets;
 mod session;
 mod subscription;
 mod time;
 mod topic;
+mod user;
 
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, SessionCounts};
 pub use counters::MessageCounters;
@@ -22,6 +24,7 @@ pub use log::{FilterId, FilterKey, GroupId, Place, Seq};
 pub use message::{Message, PropertyBytes};
 pub use qos::QoS;
 pub use quota::{Limit, Plan, Quota, QuotaOverrides, QuotaSource};
+pub use secrets::{KEY_BYTES, SALT_BYTES, ScramKeys, Secrets};
 pub use session::{
     DisconnectCause, EndedBy, ExpirySource, OperatorExpiry, ProtocolVersion, SessionExpiry, SessionState,
     Transport,
@@ -29,3 +32,4 @@ pub use session::{
 pub use subscription::{RetainHandling, SharedStrategy, Subscription};
 pub use time::{Monotonic, Now, Timestamp};
 pub use topic::{SharedFilter, TopicError, TopicFilter, TopicName};
+pub use user::{Password, User, UserError, Username, Users};

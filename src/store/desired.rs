@@ -5,30 +5,42 @@ use std::sync::Arc;
 use sqlx::{FromRow, Row};
 
 use super::clusters::{ClusterColumns, cluster_columns};
+use super::users::{UsersColumns, users_columns};
 use super::{Error, Result, Store, Tx};
-use crate::model::{Cluster, Plan, Quota};
+use crate::model::{Cluster, Plan, Quota, Users};
 use crate::seam::desired::{DesiredCluster, DesiredState};
 
-// One statement, so that revision and clusters are of the same moment. The outer join gives the
-// revision even when there is no cluster.
-const READ: &str =
-    concat!("SELECT revision, ", cluster_columns!(), " FROM desired_revision LEFT JOIN clusters ON true");
+// One transaction that sees one moment: revision, clusters and users belong together.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+// The outer join gives the revision even when there is no cluster.
+const READ: &str = concat!(
+    "SELECT revision, ",
+    cluster_columns!(),
+    ", ",
+    users_columns!(),
+    " FROM desired_revision LEFT JOIN clusters ON true"
+);
 const REVISION: &str = "SELECT revision FROM desired_revision";
 const BUMP: &str = "UPDATE desired_revision SET revision = revision + 1 RETURNING revision";
 
 impl Store {
-    /// Every cluster with its limits in force, as of one revision.
-    pub async fn desired_state(&self) -> Result<DesiredState> {
-        let rows = sqlx::query(READ).fetch_all(&self.pool).await?;
+    /// Every cluster with its limits in force and its users, as of one revision. Users that are as in
+    /// `known` are not read again, and shared with it.
+    pub async fn desired_state(&self, known: &DesiredState) -> Result<DesiredState> {
+        let mut tx = self.pool.begin_with(BEGIN).await?;
+        let rows = sqlx::query(READ).fetch_all(&mut *tx).await?;
         let mut state = DesiredState::default();
         for row in &rows {
             state.revision = row.try_get("revision")?;
             if row.try_get::<Option<&str>, _>("id")?.is_some() {
                 let cluster = Cluster::try_from(ClusterColumns::from_row(row)?)?;
-                let desired = desired_cluster(&cluster)?;
+                let known = known.clusters.get(&cluster.id).map(|known| &known.users);
+                let users = UsersColumns::from_row(row)?.users(&mut tx, &cluster.id, known).await?;
+                let desired = desired_cluster(&cluster, users)?;
                 state.clusters.insert(cluster.id, Arc::new(desired));
             }
         }
+        tx.commit().await?;
         Ok(state)
     }
 
@@ -54,7 +66,7 @@ impl Tx {
     }
 }
 
-fn desired_cluster(cluster: &Cluster) -> Result<DesiredCluster> {
+fn desired_cluster(cluster: &Cluster, users: Arc<Users>) -> Result<DesiredCluster> {
     let plan = Plan::by_name(&cluster.plan).ok_or_else(|| {
         Error::unreadable(format!("cluster {} has the unknown plan {:?}", cluster.id, cluster.plan))
     })?;
@@ -65,5 +77,6 @@ fn desired_cluster(cluster: &Cluster) -> Result<DesiredCluster> {
         quota: Quota::resolve(plan, &cluster.overrides),
         shared_strategy: cluster.shared_strategy,
         server_keep_alive_secs: cluster.server_keep_alive_secs,
+        users,
     })
 }

@@ -1,4 +1,4 @@
-//! Postgres: clusters, quotas, session records, subscriptions. The only SQL of the program.
+//! Postgres: clusters, quotas, users, session records, subscriptions. The only SQL of the program.
 //!
 //! [`Store`] is the pool: reads, and the data plane's batches. [`Tx`] is one transaction: what the
 //! control plane changes. One file for each table group; every statement is a constant beside the
@@ -22,6 +22,7 @@ mod error;
 mod service;
 mod sessions;
 mod subscriptions;
+mod users;
 
 use std::time::Duration;
 

@@ -31,20 +31,21 @@ fn row_of(operation_id: &str) -> Row {
             Row { least: Role::Admin, global: true, body: Some(json!({"id": "new"})), headers: &[] }
         }
         "patch_cluster" => Row { least: Role::Admin, body: Some(json!({"name": "x"})), ..read() },
-        "delete_cluster" => Row { least: Role::Admin, ..read() },
+        "delete_cluster" | "list_users" | "get_user" | "delete_user" => Row { least: Role::Admin, ..read() },
         "put_quota" => Row {
             least: Role::Admin,
             body: Some(json!({"connections": 3})),
             headers: &[("if-match", "\"1\"")],
             ..read()
         },
+        "put_user" => Row { least: Role::Admin, body: Some(json!({"password": "pencil"})), ..read() },
         "patch_session" => Row { least: Role::Operator, body: Some(json!({"expiry": null})), ..read() },
         "delete_session" | "disconnect_session" => Row { least: Role::Operator, ..read() },
         other => panic!("the operation {other} has no row: say here who may call it"),
     }
 }
 
-/// Two clusters, and a client that is online in each.
+/// Two clusters, a client that is online in each, and a user.
 async fn fleet() -> Api {
     let api = Api::with_clusters(&["c", "d"]).await;
     let other = holdfast::seam::ports::SessionRow {
@@ -52,6 +53,7 @@ async fn fleet() -> Api {
         ..row(2, "meter")
     };
     commit(&api.store, &[put(row(1, "meter")), put(other)]).await;
+    api.admin().put("/v1/clusters/c/users/ada", &json!({"password": "pencil"})).await.expect(201);
     api
 }
 
@@ -68,7 +70,11 @@ fn operations() -> Vec<(Method, String, String)> {
         item.as_object().expect("an item").iter().map(move |(method, operation)| {
             let method = method.to_ascii_uppercase().parse().expect("a method");
             let id = operation["operationId"].as_str().expect("an id").to_owned();
-            (method, path.replace("{cluster}", "c").replace("{client_id}", "meter"), id)
+            (
+                method,
+                path.replace("{cluster}", "c").replace("{client_id}", "meter").replace("{username}", "ada"),
+                id,
+            )
         })
     });
     each.collect()

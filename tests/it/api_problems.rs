@@ -120,6 +120,8 @@ async fn what_contradicts(api: &Api, met: &mut Met) {
     let quota = "/v1/clusters/c/quota";
     met.code(Code::ClusterNotFound, &admin.get("/v1/clusters/x").await);
     met.code(Code::SessionNotFound, &admin.get("/v1/clusters/c/sessions/x").await);
+    met.code(Code::UserNotFound, &admin.get("/v1/clusters/c/users/x").await);
+    met.code(Code::TooManyUsers, &one_user_more(api).await);
     met.code(Code::ClusterExists, &admin.post("/v1/clusters", &json!({"id": "c"})).await);
     met.code(Code::PreconditionRequired, &admin.put(quota, &json!({})).await);
     met.code(Code::PreconditionFailed, &admin.header("if-match", "\"9\"").put(quota, &json!({})).await);
@@ -133,6 +135,18 @@ async fn what_contradicts(api: &Api, met: &mut Met) {
     met.code(Code::ExpiryAboveCeiling, &admin.patch(ASLEEP, &expiry(259_201)).await);
     admin.patch("/v1/clusters/c", &json!({"delete_protection": true})).await.expect(200);
     met.code(Code::ClusterProtected, &admin.delete("/v1/clusters/c").await);
+}
+
+/// Makes one user more than a cluster may have; the others were made behind the service's back.
+async fn one_user_more(api: &Api) -> Answer {
+    const MANY: &str = "INSERT INTO users SELECT 'c', 'user-' || n, gen_random_uuid(), '', '', 1, '', '', false, \
+         now(), now(), 1, 1 FROM generate_series(1, 100000) n";
+    let mut connection = PgConnection::connect_with(&api.database.options()).await.expect("connect");
+    connection.execute(MANY).await.expect("make users");
+    let answer = api.admin().put("/v1/clusters/c/users/one-more", &json!({"password": "x"})).await;
+    connection.execute("DELETE FROM users").await.expect("delete them");
+    connection.close().await.expect("close");
+    answer
 }
 
 async fn what_the_service_cannot_do(api: &Api, met: &mut Met) {

@@ -50,6 +50,7 @@ const PURE: &[&str] = &[
 
 const ROOMS: &[Room] = &[
     Room { path: "model", may_import: &[], never: PURE },
+    Room { path: "secrets", may_import: &["model"], never: PURE },
     Room { path: "clock", may_import: &["model"], never: &["tokio", "sqlx", "axum"] },
     Room { path: "seam", may_import: &["model"], never: &["sqlx", "axum"] },
     Room { path: "config", may_import: &["model"], never: &["async", "tokio", "sqlx", "axum"] },
@@ -58,13 +59,17 @@ const ROOMS: &[Room] = &[
     Room { path: "store", may_import: &["model", "seam", "clock"], never: &["axum"] },
     Room {
         path: "control_plane",
-        may_import: &["model", "store", "seam", "config", "clock", "lifecycle"],
+        may_import: &["model", "secrets", "store", "seam", "config", "clock", "lifecycle"],
         never: &["sqlx"],
     },
     // A hall: names its rooms and the bounds they share. A module in it is a room of its own.
     Room { path: HALL, may_import: &["data_plane/*"], never: PURE },
     Room { path: "data_plane/protocol", may_import: &["model"], never: PURE },
-    Room { path: "data_plane/session", may_import: &["model", "data_plane/protocol"], never: PURE },
+    Room {
+        path: "data_plane/session",
+        may_import: &["model", "secrets", "data_plane/protocol"],
+        never: PURE,
+    },
     Room { path: "data_plane/broker", may_import: &["model", "data_plane/protocol"], never: PURE },
     Room { path: "data_plane/message_log", may_import: &["model"], never: &["sqlx", "axum"] },
     Room {
@@ -82,7 +87,7 @@ const ROOMS: &[Room] = &[
     },
     Room {
         path: "data_plane/runtime",
-        may_import: &["data_plane/*", "model", "seam", "config", "clock", "lifecycle"],
+        may_import: &["data_plane/*", "model", "secrets", "seam", "config", "clock", "lifecycle"],
         never: &["sqlx", "axum"],
     },
     Room { path: "app", may_import: EVERYTHING, never: &[] },

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use holdfast::model::{Cluster, ClusterStatus, Quota, QuotaOverrides, SharedStrategy};
+use holdfast::seam::desired::DesiredState;
 use holdfast::store::{Constraint, Error, NewCluster, Store};
 use tokio::sync::oneshot;
 
@@ -184,7 +185,7 @@ async fn every_mutation_and_nothing_else_moves_the_desired_revision() {
     let database = TestDatabase::create().await;
     let store = database.store().await;
     let before = store.desired_revision().await.expect("revision");
-    let state = store.desired_state().await.expect("state");
+    let state = store.desired_state(&DesiredState::default()).await.expect("state");
     assert_eq!((state.revision, state.clusters.len()), (before, 0));
 
     let mut tx = store.begin().await.expect("begin");
@@ -218,7 +219,7 @@ async fn the_desired_state_holds_the_limits_in_force() {
     tx.update_cluster(&suspended, T).await.expect("update");
     tx.commit().await.expect("commit");
 
-    let state = store.desired_state().await.expect("state");
+    let state = store.desired_state(&DesiredState::default()).await.expect("state");
     assert_eq!(state.revision, store.desired_revision().await.expect("revision"));
     assert_eq!(state.clusters.len(), 2);
     let plain = &state.clusters[&cluster_id("plain")];

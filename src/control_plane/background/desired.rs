@@ -43,7 +43,8 @@ impl DesiredPublisher {
     /// # Errors
     /// The database is away; nothing is published.
     pub async fn refresh(&self) -> store::Result<i64> {
-        let state = self.store.desired_state().await?;
+        let known = Arc::clone(&self.published.borrow());
+        let state = self.store.desired_state(&known).await?;
         let revision = state.revision;
         self.published.send_if_modified(|published| {
             let newer = revision > published.revision;

@@ -40,6 +40,10 @@ pub(super) enum Scope {
     SessionsRead,
     /// Act on sessions.
     SessionsWrite,
+    /// Read users.
+    UsersRead,
+    /// Make, change or delete users.
+    UsersWrite,
 }
 
 impl Scope {
@@ -52,6 +56,8 @@ impl Scope {
             Self::ClustersCreate => "clusters:create",
             Self::SessionsRead => "sessions:read",
             Self::SessionsWrite => "sessions:write",
+            Self::UsersRead => "users:read",
+            Self::UsersWrite => "users:write",
         }
     }
 
@@ -60,7 +66,7 @@ impl Scope {
         match self {
             Self::PlansRead | Self::ClustersRead | Self::SessionsRead => Role::Viewer,
             Self::SessionsWrite => Role::Operator,
-            Self::ClustersWrite | Self::ClustersCreate => Role::Admin,
+            Self::ClustersWrite | Self::ClustersCreate | Self::UsersRead | Self::UsersWrite => Role::Admin,
         }
     }
 

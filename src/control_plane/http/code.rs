@@ -86,11 +86,16 @@ codes! {
     SessionNotFound, "session_not_found", NOT_FOUND, "No such session",
         "The client has no session in this cluster, or its session has expired.";
 
+    UserNotFound, "user_not_found", NOT_FOUND, "No such user",
+        "The cluster has no user of this name.";
+
     // What contradicts the state.
     ClusterExists, "cluster_exists", CONFLICT, "The cluster exists already",
         "Another cluster has this id.";
     ClusterProtected, "cluster_protected", CONFLICT, "The cluster is protected",
         "The cluster has `delete_protection`. Take that back with PATCH first.";
+    TooManyUsers, "too_many_users", CONFLICT, "The cluster has as many users as it may",
+        "A cluster has at most 100,000 users. Delete one first.";
     SessionSuperseded, "session_superseded", CONFLICT, "The session has moved on",
         "The session is not the one that `if_session_id` names, or not in the attachment that \
          `if_epoch` names. Nothing was done. `detail` says what it is now.";

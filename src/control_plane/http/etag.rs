@@ -14,7 +14,7 @@ use utoipa::openapi::{Object, Required, Type};
 
 use super::code::Code;
 use super::problem::{Problem, Result};
-use crate::model::{Cluster, SessionId};
+use crate::model::{Cluster, SessionId, User};
 
 /// The tag of one record in one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,12 @@ impl ETag {
     /// beginning, so the session is part of it.
     pub(super) fn of_session(session: SessionId, version: i64) -> Self {
         Self(format!("{session}.{version}"))
+    }
+
+    /// The tag of a user. The next user of the same name counts its versions from the beginning and has
+    /// other secrets.
+    pub(super) fn of_user(user: &User) -> Self {
+        Self(format!("{}.{}", user.secrets_id, user.version))
     }
 
     /// As the `ETag` header has it.
@@ -66,6 +72,16 @@ impl IfMatch {
                 let detail = format!("the record's ETag is now \"{}\"", current.0);
                 Err(Problem::new(Code::PreconditionFailed, detail))
             }
+        }
+    }
+
+    /// As [`IfMatch::check`] for a record that need not exist: none is what nobody has read (RFC 9110,
+    /// 13.1.1).
+    pub(super) fn check_maybe(&self, current: Option<ETag>) -> Result<()> {
+        match (self, current) {
+            (_, Some(current)) => self.check(&current),
+            (Self::Absent, None) => Ok(()),
+            (_, None) => Err(Problem::new(Code::PreconditionFailed, "there is no such record")),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! - [`Json`]: a body, with a JSON pointer to the wrong field.
 //! - [`Query`]: query parameters, by name. Unknown ones were refused before, by the route's rule.
-//! - [`ClusterPath`], [`SessionPath`]: what a path names, percent-decoded.
+//! - [`ClusterPath`], [`SessionPath`], [`UserPath`]: what a path names, percent-decoded.
 //! - [`NoBody`]: nothing may be sent.
 //! - [`Wait`]: how long the caller would wait, from `Prefer: wait=N`.
 
@@ -27,7 +27,7 @@ use super::code::Code;
 use super::etag::optional_header;
 use super::problem::{Problem, Result};
 use super::state::DATA_PLANE_WAIT;
-use crate::model::{ClientId, ClusterId};
+use crate::model::{ClientId, ClusterId, Username};
 
 /// A JSON body.
 pub(super) struct Json<T>(pub(super) T);
@@ -211,6 +211,30 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
         let client_id = ClientId::new(&client_id)
             .map_err(|error| Problem::parameter(Code::InvalidParameter, "client_id", error.to_string()))?;
         Ok(Self { cluster, client_id })
+    }
+}
+
+/// The user that a path names.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct UserPath {
+    /// The cluster's id.
+    #[param(example = "default")]
+    pub(super) cluster: ClusterId,
+    /// The user's name, percent-encoded: a `/` in it is written `%2F`.
+    #[param(example = "meter-17")]
+    pub(super) username: Username,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for UserPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let ClusterPath { cluster } = ClusterPath::from_request_parts(parts, state).await?;
+        let username = segment(parts, state, "username").await?;
+        let username = Username::new(&username)
+            .map_err(|error| Problem::parameter(Code::InvalidParameter, "username", error.to_string()))?;
+        Ok(Self { cluster, username })
     }
 }
 

@@ -28,7 +28,7 @@ has it.";
 const TOKEN: &str = "\
 A JSON Web Token (HS256): `holdfast token create --role viewer`. The first start leaves an \
 administrator's in `{data-dir}/admin.token`. Roles: `viewer` reads, `operator` acts on sessions, \
-`admin` changes clusters and quotas. A token bound to a cluster sees that one alone.";
+`admin` changes clusters, quotas and users. A token bound to a cluster sees that one alone.";
 
 /// The specification of the API that this program serves.
 pub fn openapi() -> OpenApi {
@@ -89,6 +89,7 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
     [
         ("clusters", "Clusters, their quotas and what they use of them."),
         ("sessions", "Client sessions: what they are, when they end, what they subscribe to."),
+        ("users", "Users: whom the clients of a cluster may prove to be, by password."),
         ("plans", "Named sets of quotas."),
         ("health", "Probes and the specification itself."),
     ]

@@ -127,6 +127,11 @@ impl Problem {
         )
     }
 
+    /// The cluster has no such user.
+    pub(super) fn user_not_found(cluster: &ClusterId, username: impl fmt::Display) -> Self {
+        Self::new(Code::UserNotFound, format!("cluster \"{cluster}\" has no user \"{username}\""))
+    }
+
     /// What the log is told and the caller is not.
     #[must_use]
     pub(super) fn caused_by(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

@@ -12,7 +12,7 @@ use super::code::Code;
 use super::page::PageSize;
 use crate::model::{
     ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, ProtocolVersion, QoS, QuotaSource,
-    RetainHandling, SessionId, SessionState, SharedStrategy, Timestamp, Transport,
+    RetainHandling, SessionId, SessionState, SharedStrategy, Timestamp, Transport, Username,
 };
 
 macro_rules! schemas {
@@ -49,6 +49,10 @@ schemas! {
     ClientId: text("The id of an MQTT client, unique in its cluster: 1 to 256 bytes of UTF-8 without U+0000.")
         .min_length(Some(1))
         .max_length(Some(ClientId::BYTES_MAX))
+        .examples(["meter-17"]);
+    Username: text("The name of a user, unique in its cluster: 1 to 256 bytes of UTF-8, without control characters and in the form that SASLprep (RFC 4013) leaves as it is.")
+        .min_length(Some(1))
+        .max_length(Some(Username::BYTES_MAX))
         .examples(["meter-17"]);
     SessionId: text("The identity of one session: new whenever a CONNECT begins one, kept when it is resumed.")
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))

@@ -10,6 +10,7 @@ use super::code::Code;
 use super::problem::{self, Problem, Result};
 use crate::clock::Clock;
 use crate::control_plane::background::desired::DesiredPublisher;
+use crate::control_plane::passwords::Passwords;
 use crate::control_plane::tokens::TokenVerifier;
 use crate::seam::command::{CommandError, DataPlane};
 use crate::store::Store;
@@ -35,6 +36,8 @@ pub struct ApiState {
     pub clock: Clock,
     /// Checks bearer tokens.
     pub tokens: Arc<TokenVerifier>,
+    /// Works on users' passwords.
+    pub passwords: Passwords,
     /// Changes under way. They run to their end even when their caller hangs up; who stops the
     /// service closes this tracker and waits for it.
     pub tasks: TaskTracker,
@@ -53,7 +56,8 @@ impl ApiState {
         tasks: TaskTracker,
     ) -> Self {
         let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
-        Self { store, data_plane, desired, clock, tokens: Arc::new(tokens), tasks, requests }
+        let (tokens, passwords) = (Arc::new(tokens), Passwords::default());
+        Self { store, data_plane, desired, clock, tokens, passwords, tasks, requests }
     }
 
     /// Waits until the data plane enforces what this request has committed, so that the answer

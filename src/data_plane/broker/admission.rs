@@ -1,12 +1,69 @@
-//! Whether a CONNECT gets in (PRODUCT S-8 and 3).
+//! Whether a CONNECT gets in (PRODUCT S-8, 3 and 4).
+//!
+//! In two steps, because checking a password takes longer than a worker may: [`proof_asked`] says what
+//! the client has to prove, the runtime has it proven, and [`admit`] decides by the rules that are then in
+//! force.
 
+use uuid::Uuid;
+
+use crate::data_plane::protocol::Connect;
 use crate::model::{ClusterStatus, DesiredCluster, Quota, SessionCounts};
+
+/// What a client has to prove before its admission is decided.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ProofAsked<'a> {
+    /// Nothing.
+    Nothing,
+    /// That this is the password of this user.
+    Password {
+        /// The user name; empty for none.
+        username: &'a str,
+        /// The password; empty for none.
+        password: &'a [u8],
+    },
+    /// What this authentication method asks (MQTT 5.0, 4.12).
+    Method(&'a str),
+}
+
+/// Says what `connect` has to prove in this cluster.
+///
+/// Credentials are checked in a cluster that has users, also where anonymous clients may come: who gives
+/// a name is held to it. A cluster without users has nothing to check them against.
+pub fn proof_asked<'a>(cluster: &DesiredCluster, connect: &'a Connect) -> ProofAsked<'a> {
+    if cluster.status == ClusterStatus::Suspended {
+        return ProofAsked::Nothing;
+    }
+    if let Some(method) = &connect.auth_method {
+        return ProofAsked::Method(method);
+    }
+    let given = &connect.credentials;
+    if cluster.users.is_empty() || (given.username.is_none() && given.password.is_none()) {
+        return ProofAsked::Nothing;
+    }
+    ProofAsked::Password {
+        username: given.username.as_deref().unwrap_or_default(),
+        password: given.password.as_deref().unwrap_or_default(),
+    }
+}
+
+/// Who a client says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim<'a> {
+    /// Nobody: it gave neither user name nor password.
+    Nobody,
+    /// Somebody, and nobody has asked for a proof.
+    Unproven,
+    /// Somebody, by an authentication method that has proven nothing.
+    Withheld,
+    /// This user, proven by these secrets.
+    Proven(&'a str, Uuid),
+}
 
 /// What is known of a CONNECT when its admission is decided.
 #[derive(Clone, Copy, Debug)]
-pub struct Applicant {
-    /// Whether it gave a user name or a password.
-    pub has_credentials: bool,
+pub struct Applicant<'a> {
+    /// Who it says it is.
+    pub claim: Claim<'a>,
     /// Whether its client id has an unexpired session, which then costs nothing new.
     pub is_known: bool,
 }
@@ -18,7 +75,7 @@ pub enum Refusal {
     Suspended,
     /// Nobody is let in without credentials.
     AnonymousNotAllowed,
-    /// No authenticator of this cluster knows the credentials.
+    /// The credentials are no user's, or no longer.
     BadCredentials,
     /// Q-1 is used up.
     Connections {
@@ -30,16 +87,21 @@ pub enum Refusal {
 }
 
 /// Decides. `counts` must be exact at this moment.
-pub fn admit(cluster: &DesiredCluster, counts: SessionCounts, applicant: Applicant) -> Result<(), Refusal> {
+pub fn admit(
+    cluster: &DesiredCluster,
+    counts: SessionCounts,
+    applicant: Applicant<'_>,
+) -> Result<(), Refusal> {
     if cluster.status == ClusterStatus::Suspended {
         return Err(Refusal::Suspended);
     }
-    if !cluster.allow_anonymous {
-        return Err(if applicant.has_credentials {
-            Refusal::BadCredentials
-        } else {
-            Refusal::AnonymousNotAllowed
-        });
+    match applicant.claim {
+        // Users may have changed since the proof.
+        Claim::Proven(username, secrets_id) if cluster.users.holds(username, secrets_id) => {}
+        Claim::Unproven if cluster.allow_anonymous && cluster.users.is_empty() => {}
+        Claim::Nobody if cluster.allow_anonymous => {}
+        Claim::Nobody => return Err(Refusal::AnonymousNotAllowed),
+        Claim::Proven(..) | Claim::Unproven | Claim::Withheld => return Err(Refusal::BadCredentials),
     }
     let in_use = counts.total();
     match cluster.quota.connections {
@@ -58,7 +120,9 @@ pub fn grant_expiry(quota: &Quota, asked_secs: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ClusterId, Plan, QuotaOverrides, SharedStrategy};
+    use crate::model::{
+        ClusterId, Plan, QuotaOverrides, ScramKeys, Secrets, SharedStrategy, Username, Users,
+    };
 
     fn cluster(connections: u32) -> DesiredCluster {
         let plan = Plan::by_name("basic").expect("a plan");
@@ -70,11 +134,12 @@ mod tests {
             quota: Quota::resolve(plan, &overrides),
             shared_strategy: SharedStrategy::Random,
             server_keep_alive_secs: None,
+            users: std::sync::Arc::default(),
         }
     }
 
-    const NEW: Applicant = Applicant { has_credentials: false, is_known: false };
-    const KNOWN: Applicant = Applicant { has_credentials: false, is_known: true };
+    const NEW: Applicant<'_> = Applicant { claim: Claim::Nobody, is_known: false };
+    const KNOWN: Applicant<'_> = Applicant { claim: Claim::Nobody, is_known: true };
 
     #[test]
     fn the_cap_counts_online_and_offline_and_spares_the_known() {
@@ -92,10 +157,42 @@ mod tests {
         let mut closed = cluster(3);
         closed.allow_anonymous = false;
         assert_eq!(admit(&closed, none, NEW), Err(Refusal::AnonymousNotAllowed));
-        let named = Applicant { has_credentials: true, ..NEW };
+        let named = Applicant { claim: Claim::Unproven, ..NEW };
         assert_eq!(admit(&closed, none, named), Err(Refusal::BadCredentials));
         closed.status = ClusterStatus::Suspended;
         assert_eq!(admit(&closed, none, KNOWN), Err(Refusal::Suspended));
+    }
+
+    /// The user `ada` with the secrets number 1.
+    fn user_ada() -> Users {
+        let scram = ScramKeys::decoy(Uuid::nil(), "ada");
+        let secrets = Secrets { id: Uuid::from_u128(1), password_hash: "".into(), scram };
+        let by_name = [(Username::new("ada").expect("a name"), secrets.into())];
+        Users { by_name: by_name.into(), ..Users::default() }
+    }
+
+    #[test]
+    fn a_proof_holds_while_the_user_has_the_same_secrets() {
+        let none = SessionCounts::default();
+        for allow_anonymous in [false, true] {
+            let closed = DesiredCluster { allow_anonymous, users: user_ada().into(), ..cluster(3) };
+            let claim = |claim| admit(&closed, none, Applicant { claim, ..NEW });
+            assert_eq!(claim(Claim::Proven("ada", Uuid::from_u128(1))), Ok(()));
+            for void in [
+                Claim::Proven("ada", Uuid::from_u128(2)),
+                Claim::Proven("bob", Uuid::from_u128(1)),
+                Claim::Unproven,
+                Claim::Withheld,
+            ] {
+                assert_eq!(claim(void), Err(Refusal::BadCredentials), "{void:?}");
+            }
+            let nobody = if allow_anonymous { Ok(()) } else { Err(Refusal::AnonymousNotAllowed) };
+            assert_eq!(claim(Claim::Nobody), nobody);
+        }
+        // Without users an open cluster asks nobody for a proof, and a method is never let in without.
+        let claim = |claim| admit(&cluster(3), none, Applicant { claim, ..NEW });
+        assert_eq!(claim(Claim::Unproven), Ok(()));
+        assert_eq!(claim(Claim::Withheld), Err(Refusal::BadCredentials));
     }
 
     #[test]

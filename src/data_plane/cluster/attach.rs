@@ -12,9 +12,10 @@ use super::pending::{Attachment, Awaiting};
 use super::{Cluster, RecordOutcome, facts};
 use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::broker::Slot;
-use crate::data_plane::broker::admission::{Applicant, Refusal, admit, grant_expiry};
+use crate::data_plane::broker::admission::{Applicant, Claim, Refusal, admit, grant_expiry};
 use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode_within};
 use crate::data_plane::session::aliases::AliasesOut;
+use crate::data_plane::session::authentication::{Proven, SCRAM_SHA_256};
 use crate::data_plane::session::handshake::{
     ClientIdAsked, client_id_asked, expiry_asked_secs, keep_alive_secs, receive_maximum, response_information,
 };
@@ -35,6 +36,8 @@ pub struct ConnectRequest {
     pub origin: Origin,
     /// What it asks.
     pub connect: Connect,
+    /// What the client has proven, if it had to prove anything.
+    pub proven: Option<Proven>,
     /// The id of the session, should one begin; fresh for every request.
     pub fresh_id: Uuid,
 }
@@ -90,19 +93,14 @@ impl Cluster {
     }
 
     fn try_connect(&mut self, now: Now, request: ConnectRequest) -> Result<Slot, Refused> {
-        let ConnectRequest { conn, origin, connect, fresh_id } = request;
-        if connect.auth_method.is_some() {
-            return Err(unknown_auth_method());
-        }
+        let ConnectRequest { conn, origin, connect, proven, fresh_id } = request;
         connect_within_limits(&connect).map_err(|why| (ReasonCode::QuotaExceeded, why))?;
         let (client_id, assigned) = match client_id_asked(&connect)? {
             ClientIdAsked::Given(id) => (id, false),
             ClientIdAsked::Assign => (assigned_client_id(fresh_id)?, true),
         };
         let known = self.registry.get(client_id.as_str());
-        let has_credentials =
-            connect.credentials.username.is_some() || connect.credentials.password.is_some();
-        let applicant = Applicant { has_credentials, is_known: known.is_some() };
+        let applicant = Applicant { claim: claim(&connect, proven.as_ref()), is_known: known.is_some() };
         admit(&self.rules, self.counts(), applicant)?;
 
         let asked_secs = expiry_asked_secs(&connect);
@@ -124,7 +122,7 @@ impl Cluster {
             }
         };
         self.grant_expiry(slot, asked_secs);
-        self.link(now, slot, conn, origin, connect);
+        self.link(now, slot, conn, origin, connect, proven);
         self.announce(now, Attachment { slot, conn }, resumed.is_some(), asked_secs, assigned);
         Ok(slot)
     }
@@ -165,14 +163,28 @@ impl Cluster {
         slot
     }
 
-    fn link(&mut self, now: Now, slot: Slot, conn: ConnId, origin: Origin, connect: Connect) {
+    fn link(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        conn: ConnId,
+        origin: Origin,
+        connect: Connect,
+        proven: Option<Proven>,
+    ) {
         let receive_maximum = receive_maximum(&connect);
         let will = connect.will.map(|will| Box::new(held_will(will, now)));
+        let (username, secrets_id, enhanced) = match proven {
+            Some(proven) => (Some(proven.username), Some(proven.secrets_id), proven.enhanced),
+            None => (connect.credentials.username, None, None),
+        };
         let link = Link {
             conn,
             version: connect.version,
             origin,
-            username: connect.credentials.username.map(String::from),
+            username: username.map(String::from),
+            secrets_id,
+            enhanced,
             clean_start: connect.clean_start,
             keep_alive_asked_secs: connect.keep_alive_secs,
             keep_alive_secs: keep_alive_secs(connect.keep_alive_secs, self.rules.server_keep_alive_secs),
@@ -288,12 +300,16 @@ impl Cluster {
         let response_information =
             |link: &Link| link.response_information.then(|| response_information(&session.client_id));
         let Some(link) = session.link.as_mut() else { return };
+        let server_final = link.enhanced.as_mut().and_then(|enhanced| enhanced.take_server_final());
         let mut connack = Box::new(ConnAck {
             session_present,
             session_expiry_secs: (in_force_secs != expiry_asked_secs).then_some(in_force_secs),
             receive_maximum: Some(RECEIVE_MAXIMUM),
             packet_bytes_max: Some(PACKET_BYTES_MAX),
             assigned_client_id,
+            // [MQTT-4.12.0-5]
+            auth_method: link.enhanced.is_some().then_some(ByteString::from_static(SCRAM_SHA_256)),
+            auth_data: server_final,
             topic_alias_maximum: Some(TOPIC_ALIAS_MAXIMUM),
             // [MQTT-3.2.2-22]: where it is not told, the client's own is in force.
             server_keep_alive_secs: (link.keep_alive_secs != link.keep_alive_asked_secs)
@@ -348,10 +364,15 @@ fn store_away() -> Refused {
     Refused { reason: ReasonCode::ServerUnavailable, why }
 }
 
-/// `[MQTT-4.12.0-1]`: a client that wants to be authenticated is not let in without.
-fn unknown_auth_method() -> Refused {
-    let why = "no enhanced authentication is offered".to_owned();
-    Refused { reason: ReasonCode::BadAuthenticationMethod, why }
+/// Who the client of a CONNECT says it is.
+fn claim<'a>(connect: &Connect, proven: Option<&'a Proven>) -> Claim<'a> {
+    let given = &connect.credentials;
+    match proven {
+        Some(proven) => Claim::Proven(&proven.username, proven.secrets_id),
+        None if connect.auth_method.is_some() => Claim::Withheld,
+        None if given.username.is_some() || given.password.is_some() => Claim::Unproven,
+        None => Claim::Nobody,
+    }
 }
 
 fn record_refused() -> Refused {

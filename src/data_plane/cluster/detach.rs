@@ -60,6 +60,13 @@ impl Ending {
         Self { reason: "cluster_suspended", by: EndedBy::Operator, goodbye, with_will: true }
     }
 
+    /// The user went away, or has another password.
+    pub(super) fn user_changed() -> Self {
+        let why = Some("the user was removed, or has another password".to_owned());
+        let goodbye = Some((ReasonCode::AdministrativeAction, why));
+        Self { reason: "user_changed", by: EndedBy::Operator, goodbye, with_will: true }
+    }
+
     /// The record of the attachment could not be written; CONNACK says so.
     pub(super) fn not_recorded() -> Self {
         Self { reason: "not_recorded", by: EndedBy::Server, goodbye: None, with_will: true }

@@ -70,6 +70,11 @@ impl Journal {
         self.parting.push((conn, output));
     }
 
+    /// Holds nothing back any longer: what it would tell of is gone anyway.
+    pub(super) fn let_go(&mut self) {
+        self.durable = Turn(u64::MAX);
+    }
+
     /// Ends the turn: gives its entries, and the connections that have nothing held any longer.
     fn end_turn(&mut self, tail: Seq, farewells: &mut Vec<Farewell>) -> Vec<Entry> {
         if !self.entries.is_empty() {
@@ -94,7 +99,7 @@ impl Journal {
 impl Cluster {
     /// Everything written down in turns up to this one is on disk.
     pub fn durable(&mut self, turn: Turn) {
-        self.journal.durable = turn;
+        self.journal.durable = turn.max(self.journal.durable);
         while let Some((_, tail)) = self.journal.tails.pop_front_if(|(written, _)| *written <= turn) {
             self.log.durable_through(tail);
         }

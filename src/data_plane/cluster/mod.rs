@@ -11,8 +11,8 @@
 //! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`share`], [`detach`], [`orders`], [`settings`], [`time_passes`], [`trim`],
-//! [`restore`]. What it counts and tells of itself: [`counters`], [`events`], [`system_topics`]; what it does
+//! [`subscribe`], [`share`], [`detach`], [`orders`], [`users`], [`settings`],
+//! [`time_passes`], [`trim`], [`restore`]. What it counts and tells of itself: [`counters`], [`events`], [`system_topics`]; what it does
 //! not take: [`limits`].
 
 mod attach;
@@ -38,6 +38,7 @@ mod system_topics;
 mod tests;
 mod time_passes;
 mod trim;
+mod users;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

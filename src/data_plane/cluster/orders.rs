@@ -77,7 +77,11 @@ impl Cluster {
     pub fn set_rules(&mut self, now: Now, rules: Arc<DesiredCluster>) {
         let keep_alive_changes = rules.server_keep_alive_secs != self.rules.server_keep_alive_secs;
         let strategy_changes = rules.shared_strategy != self.rules.shared_strategy;
+        let void = rules.users.lineage != self.rules.users.lineage;
         self.rules = rules;
+        if void {
+            self.end_voided_connections(now);
+        }
         if keep_alive_changes {
             self.impose_keep_alive(now);
         }
@@ -91,7 +95,7 @@ impl Cluster {
         }
     }
 
-    /// The cluster is no more: every session ends.
+    /// The cluster is no more: every session ends, nothing is waited for, and whoever waits is told.
     pub fn dissolve(&mut self, now: Now) {
         while let Some(slot) = self.online.last().copied() {
             self.detach_and_destroy(now, slot, &Ending::administrative());
@@ -101,6 +105,10 @@ impl Cluster {
         for slot in rest {
             self.destroy(now, slot);
         }
+        for id in self.pending.abandon() {
+            self.effects.answers.push((id, Err(CommandError::NoSuchCluster)));
+        }
+        self.journal.let_go();
     }
 
     /// A record write that something waited for has met its fate.

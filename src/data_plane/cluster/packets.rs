@@ -130,6 +130,7 @@ impl Cluster {
             Request::Publish { message, ack } => self.take_publish(now, slot, message, ack),
             Request::Subscribe(subscribe) => self.subscribe(now, attachment, subscribe),
             Request::Unsubscribe(unsubscribe) => self.unsubscribe(now, attachment, unsubscribe),
+            Request::Authenticate(auth) => self.authenticate_again(now, attachment, &auth),
             Request::Goodbye { with_will, expiry_secs } => {
                 if let Some(asked_secs) = expiry_secs {
                     self.grant_expiry(slot, asked_secs);

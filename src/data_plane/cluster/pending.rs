@@ -95,6 +95,12 @@ impl Pending {
         self.ticket(Awaiting::Order(id))
     }
 
+    /// Nothing is waited for any longer: the orders that have no answer yet.
+    pub(super) fn abandon(&mut self) -> Vec<CommandId> {
+        self.by_ticket.clear();
+        self.proofs.drain().map(|(id, _)| id).collect()
+    }
+
     /// A connection is closed: the orders that waited for it.
     pub(super) fn closed(&mut self, conn: ConnId) -> Vec<CommandId> {
         self.closing.remove(&conn).unwrap_or_default()

@@ -24,6 +24,7 @@ impl Cluster {
         if now.mono.since(self.swept_at).as_millis() >= u128::from(SWEEP_MILLIS) {
             self.swept_at = now.mono;
             self.end_silent_connections(now);
+            self.end_overdue_authentications(now);
             self.repeat_unanswered(now);
             self.trim_log();
             self.tell_of_itself(now);

@@ -1,32 +1,29 @@
 //! One connection: bytes in to the worker, bytes out from the outbox.
 //!
-//! Knows nothing of transports: it waits until one is opened, then for CONNECT, both before one deadline
-//! and in one place among the half open connections. Holds no protocol state but the decoder's. A reading and a writing half run side by side in one
-//! task, so that a client that does not read cannot keep us from hearing it, and the other way round.
+//! Knows nothing of transports, nor of how a client says who it is: both is [`greeting`]'s. Holds no
+//! protocol state but the decoder's. A reading and a writing half run side by side in one task, so that a
+//! client that does not read cannot keep us from hearing it, and the other way round.
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use uuid::Uuid;
 
-use super::arrival::{Carrier, OpenError, Opened, Opening, Place};
-use super::outbox::{FAREWELL_WITHIN, Outbox, Taken};
+use super::arrival::{Carrier, Opened, Opening, Place};
+use super::greeting::{self, Greeted};
+use super::outbox::{Outbox, Taken};
 use super::{Context, Input, goodbye};
 use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::cluster::ConnectRequest;
-use crate::data_plane::protocol::{Connect, Decoder, Packet, Violation, encode};
+use crate::data_plane::protocol::{Connect, Decoder, Packet, Violation};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::output::Output;
 
-/// How long a connection may take from its first byte to the last of its CONNECT: TLS, WebSocket and
-/// whatever else is laid over it included.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-
-/// The largest CONNECT, in bytes: all that an unknown peer can make us keep.
+/// The largest packet of a client that was not let in yet, in bytes: all that an unknown peer can make us
+/// keep.
 pub const CONNECT_BYTES_MAX: u32 = 64 * 1_024;
 
 /// How much is read at once from a connection that has been quiet. An idle connection holds no more.
@@ -41,13 +38,6 @@ const WRITE_KEEP_BYTES: usize = 0;
 /// How many pieces are handed to the socket in one call.
 const PIECES_AT_ONCE: usize = 64;
 
-/// A connection that has said who it is.
-struct Greeted<S> {
-    opened: Opened<S>,
-    reader: Reader,
-    connect: Connect,
-}
-
 /// How the exchange of packets came to its end.
 enum End {
     /// The last of the output was written, with the end of the stream.
@@ -61,13 +51,18 @@ enum End {
 /// Runs a connection from its first byte to its last, and tells the worker when it is closed.
 pub async fn run<S: Carrier>(context: Context, place: Place, opening: Opening<S>) {
     // On the heap, so that a connection does not hold for life what was needed to open it.
-    let Some(greeted) = Box::pin(greet(&context, opening)).await else { return };
+    let Some(greeted) = Box::pin(greeting::greet(&context, opening)).await else { return };
     drop(place);
-    let Greeted { opened: Opened { stream, origin, asked }, mut reader, connect } = greeted;
+    let Greeted { opened: Opened { stream, origin, .. }, mut reader, connect, judged, pass: _pass } = greeted;
     let conn = context.next_conn();
     let outbox = Arc::new(Outbox::default());
-    let request = ConnectRequest { conn, origin, connect, fresh_id: Uuid::now_v7() };
-    let input = Input::Connect { asked, request: Box::new(request), outbox: Arc::clone(&outbox) };
+    let request = ConnectRequest { conn, origin, connect, proven: judged.proven, fresh_id: Uuid::now_v7() };
+    let input = Input::Connect {
+        cluster: judged.cluster,
+        judged_by: judged.by,
+        request: Box::new(request),
+        outbox: Arc::clone(&outbox),
+    };
     if context.mailbox.send(input).await.is_err() {
         return;
     }
@@ -89,42 +84,8 @@ pub async fn run<S: Carrier>(context: Context, place: Place, opening: Opening<S>
     let _ = context.mailbox.send(Input::Closed { conn }).await;
 }
 
-/// Opens the stream and reads its CONNECT, if all of that comes in time and while there is a worker.
-async fn greet<S: Carrier>(context: &Context, opening: Opening<S>) -> Option<Greeted<S>> {
-    tokio::select! {
-        greeted = tokio::time::timeout(CONNECT_WITHIN, open_and_read(opening)) => match greeted {
-            Ok(Ok(greeted)) => greeted,
-            Ok(Err(error)) => {
-                tracing::debug!(error = &error as &dyn std::error::Error, "a connection was not opened: {error}");
-                None
-            }
-            Err(_) => None,
-        },
-        () = context.mailbox.closed() => None,
-    }
-}
-
-async fn open_and_read<S: Carrier>(opening: Opening<S>) -> Result<Option<Greeted<S>>, OpenError> {
-    let mut opened = opening.await?;
-    let mut reader = Reader::new();
-    match reader.connect(&mut opened.stream).await {
-        Ok(Some(connect)) => {
-            opened.stream.greeted();
-            Ok(Some(Greeted { opened, reader, connect }))
-        }
-        Ok(None) => {
-            goodbye::close(&mut opened.stream).await;
-            Ok(None)
-        }
-        Err(violation) => {
-            refuse(&mut opened.stream, &violation).await;
-            Ok(None)
-        }
-    }
-}
-
 /// The reading half.
-struct Reader {
+pub(super) struct Reader {
     decoder: Decoder,
     buffer: BytesMut,
     /// How much to make room for; follows how much comes.
@@ -132,7 +93,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             decoder: Decoder::server(CONNECT_BYTES_MAX),
             buffer: BytesMut::new(),
@@ -141,17 +102,34 @@ impl Reader {
     }
 
     /// The first packet; `None` when the peer goes away before it is whole.
-    async fn connect(&mut self, from: &mut (impl AsyncRead + Unpin)) -> Result<Option<Connect>, Violation> {
+    pub(super) async fn connect(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Result<Option<Connect>, Violation> {
+        match self.next(from).await? {
+            Some(Packet::Connect(connect)) => Ok(Some(*connect)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The next packet; `None` when the peer goes away before it is whole.
+    pub(super) async fn next(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Result<Option<Packet>, Violation> {
         loop {
             if let Some(packet) = self.decoder.decode(&mut self.buffer)? {
-                let Packet::Connect(connect) = packet else { return Ok(None) };
-                self.decoder.set_packet_bytes_max(PACKET_BYTES_MAX.get());
-                return Ok(Some(*connect));
+                return Ok(Some(packet));
             }
             if !matches!(self.fill(from).await, Ok(1..)) {
                 return Ok(None);
             }
         }
+    }
+
+    /// The peer may send what a client may that was let in.
+    pub(super) fn greeted(&mut self) {
+        self.decoder.set_packet_bytes_max(PACKET_BYTES_MAX.get());
     }
 
     /// Hands every batch of packets to the worker until the peer goes away or breaks the rules.
@@ -242,15 +220,4 @@ async fn write_pieces(output: &Output, to: &mut (impl AsyncWrite + Unpin)) -> io
         }
     }
     to.flush().await
-}
-
-/// Answers a CONNECT that is no packet, as far as the standard allows (`[MQTT-3.1.4-1]`).
-async fn refuse(to: &mut (impl AsyncRead + AsyncWrite + Unpin), violation: &Violation) {
-    if let Some((version, connack)) = violation.connack() {
-        let mut bytes = Vec::new();
-        encode(&Packet::ConnAck(Box::new(connack)), version, &mut bytes);
-        // The peer may be gone or not read; there is nobody left to tell.
-        let _ = tokio::time::timeout(FAREWELL_WITHIN, to.write_all(&bytes)).await;
-    }
-    goodbye::close(to).await;
 }

@@ -3,10 +3,11 @@
 //! - [`listener`] accepts, over TCP; each connection becomes a task.
 //! - [`arrival`] is what is known of a connection before its CONNECT; [`proxy_protocol`], [`tls`],
 //!   [`websocket`] and [`quic`] are what comes before that.
+//! - [`greeting`] is the rest of what comes before a client is attached: its CONNECT is read, its cluster
+//!   found ([`selection`]), its credentials or its AUTH checked ([`authentication`]).
 //! - [`connection`] moves bytes: reads and decodes for the worker, writes what the worker made;
 //!   [`goodbye`] is how it ends.
-//! - [`worker`] is the one task that owns every cluster: it alone decides; [`selection`] says which
-//!   cluster a CONNECT is for.
+//! - [`worker`] is the one task that owns every cluster: it alone decides.
 //! - [`outbox`] holds a connection's bytes between the worker and the socket.
 //! - [`journal`] is the worker's end of the message log on disk.
 //! - [`retention`] lets go of what nobody needs any longer there.
@@ -16,8 +17,10 @@
 //! batches), an outbox (see [`outbox`]), a read buffer (see [`connection`]).
 
 pub mod arrival;
+pub mod authentication;
 pub mod connection;
 pub mod goodbye;
+pub mod greeting;
 pub mod journal;
 pub mod listener;
 pub mod outbox;
@@ -34,11 +37,13 @@ pub mod worker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use authentication::Authenticator;
 use tokio::sync::mpsc;
 pub use worker::{Input, Worker};
 
 use super::session::link::ConnId;
 use crate::clock::Clock;
+use crate::seam::desired::DesiredReceiver;
 
 /// How many batches may wait for the worker; connections then wait with reading.
 pub const MAILBOX_MAX: usize = 4_096;
@@ -48,6 +53,10 @@ pub const MAILBOX_MAX: usize = 4_096;
 pub struct Context {
     /// Where batches go.
     pub mailbox: mpsc::Sender<Input>,
+    /// The clusters there are, and their users.
+    pub desired: DesiredReceiver,
+    /// Checks passwords.
+    pub authenticator: Arc<Authenticator>,
     /// Time, for deadlines.
     pub clock: Clock,
     last_conn: Arc<AtomicU64>,
@@ -55,8 +64,13 @@ pub struct Context {
 
 impl Context {
     /// Feeds `mailbox`.
-    pub fn new(mailbox: mpsc::Sender<Input>, clock: Clock) -> Self {
-        Self { mailbox, clock, last_conn: Arc::default() }
+    pub fn new(
+        mailbox: mpsc::Sender<Input>,
+        desired: DesiredReceiver,
+        authenticator: Arc<Authenticator>,
+        clock: Clock,
+    ) -> Self {
+        Self { mailbox, desired, authenticator, clock, last_conn: Arc::default() }
     }
 
     /// An id for a new connection.

@@ -16,7 +16,7 @@ use super::journal::{Inherited, LogWriter, ReadDone};
 use super::outbox::Outbox;
 use super::records::{RecordQueue, Report};
 use super::retention::{Clusters, Retention};
-use super::selection::{self, Asked};
+use super::selection::NoCluster;
 use crate::clock::Clock;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::cluster::{Cluster, CommandId, ConnectRequest, Effects, Order};
@@ -47,8 +47,10 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 pub enum Input {
     /// A CONNECT came.
     Connect {
-        /// What is known of the cluster it is for.
-        asked: Asked,
+        /// The cluster it is for.
+        cluster: ClusterId,
+        /// The state by which that was found, and by which the client has proven what it had to.
+        judged_by: Arc<DesiredState>,
         /// The CONNECT.
         request: Box<ConnectRequest>,
         /// Where answers go.
@@ -190,7 +192,7 @@ impl Worker {
                 Some(command) = sources.commands.recv() => self.take_command(command),
                 Ok(()) = sources.desired.changed() => {
                     let desired = Arc::clone(&sources.desired.borrow_and_update());
-                    self.enforce(&desired, &Inherited::default());
+                    self.enforce_if_newer(&desired);
                 }
                 _ = tick.tick() => {
                     self.tell_the_time();
@@ -207,7 +209,10 @@ impl Worker {
         let now = self.clock.now();
         for input in inputs.drain(..) {
             match input {
-                Input::Connect { asked, request, outbox } => self.connect(now, &asked, *request, outbox),
+                Input::Connect { cluster, judged_by, request, outbox } => {
+                    self.enforce_if_newer(&judged_by);
+                    self.connect(now, &cluster, *request, outbox);
+                }
                 Input::Packets { conn, packets, violation } => {
                     self.take_packets(now, conn, packets, violation.as_ref());
                 }
@@ -225,15 +230,12 @@ impl Worker {
         }
     }
 
-    fn connect(&mut self, now: Now, asked: &Asked, mut request: ConnectRequest, outbox: Arc<Outbox>) {
-        let find = |id: &str| self.by_id.get(id).map(|(home, _)| *home);
-        let home = match selection::choose(asked, &mut request.connect.credentials.username, find) {
-            Ok(home) => home,
-            Err(none) => {
-                refuse(&outbox, request.connect.version, none.connack());
-                return;
-            }
+    fn connect(&mut self, now: Now, cluster: &ClusterId, request: ConnectRequest, outbox: Arc<Outbox>) {
+        let Some((home, _)) = self.by_id.get(cluster) else {
+            refuse(&outbox, request.connect.version, NoCluster::OfListener.connack());
+            return;
         };
+        let home = *home;
         let conn = request.conn;
         let mut slot = None;
         self.act(home, |cluster| {
@@ -358,6 +360,14 @@ impl Worker {
             let fence = (target.if_session_id, target.if_epoch);
             cluster.order(now, id, &target.client_id, fence, order);
         });
+    }
+
+    /// A connection may have been judged by a state that the worker has not been told of yet: it is
+    /// then in force first, so that both see the same users.
+    fn enforce_if_newer(&mut self, desired: &DesiredState) {
+        if desired.revision > self.revision {
+            self.enforce(desired, &Inherited::default());
+        }
     }
 
     /// Makes the clusters what they should be.

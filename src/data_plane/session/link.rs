@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::aliases::AliasesOut;
+use super::authentication::Enhanced;
 use super::inbound::AliasesIn;
 use super::outgoing::Outgoing;
 use crate::data_plane::protocol::{Packet, encode_within};
@@ -37,8 +40,12 @@ pub struct Link {
     pub version: ProtocolVersion,
     /// Where it came from.
     pub origin: Origin,
-    /// The user name it gave.
+    /// The user name it gave; the one it has proven, if it has.
     pub username: Option<String>,
+    /// What it has proven to be that user by; `None` when nobody asked.
+    pub secrets_id: Option<Uuid>,
+    /// How it may authenticate again, if it was let in by an authentication method.
+    pub enhanced: Option<Box<Enhanced>>,
     /// What it said of clean start.
     pub clean_start: bool,
     /// The keep-alive that the client asked for, in seconds; 0 for none.

@@ -4,12 +4,13 @@
 //! link's output, and hands back what it cannot do alone as a [`Request`]: routing a message,
 //! subscribing, ending. It never sees other sessions.
 //!
-//! Where to find what: CONNECT's questions in [`handshake`], the attached connection in [`link`],
-//! QoS 2 and topic aliases from the client in [`inbound`], aliases to it in [`aliases`], packet ids and
-//! windows to the client in [`outbound`], what of both outlives the process in [`progress`], faults in
-//! [`fault`], bytes in [`output`] and [`outgoing`].
+//! Where to find what: CONNECT's questions in [`handshake`], AUTH in [`authentication`], the attached
+//! connection in [`link`], QoS 2 and topic aliases from the client in [`inbound`], aliases to it in
+//! [`aliases`], packet ids and windows to the client in [`outbound`], what of both outlives the process in
+//! [`progress`], faults in [`fault`], bytes in [`output`] and [`outgoing`].
 
 pub mod aliases;
+pub mod authentication;
 pub mod fault;
 pub mod handshake;
 pub mod inbound;
@@ -31,7 +32,7 @@ use outbound::Outbound;
 use progress::Note;
 pub use receive::RECEIVE_MAXIMUM;
 
-use super::protocol::{PacketId, Subscribe, Unsubscribe};
+use super::protocol::{Auth, PacketId, Subscribe, Unsubscribe};
 use crate::model::{
     ClientId, Epoch, FilterId, GroupId, Message, MessageCounters, Place, QoS, Seq, SessionExpiry, SessionId,
     Subscription, Timestamp, TopicFilter,
@@ -170,6 +171,8 @@ pub enum Request {
     Subscribe(Subscribe),
     /// Unsubscribe, then call [`Session::answer_unsubscribe`].
     Unsubscribe(Unsubscribe),
+    /// Authenticate again, by the users there are now; see [`Link::reauthenticate`].
+    Authenticate(Box<Auth>),
     /// The client has consumed this; there may be room for more.
     Consumed(outbound::Delivery),
     /// The client says goodbye.

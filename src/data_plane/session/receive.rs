@@ -37,6 +37,7 @@ impl Session {
                 Ok(Request::None)
             }
             Packet::Disconnect(disconnect) => self.receive_disconnect(&disconnect),
+            Packet::Auth(auth) if link.enhanced.is_some() => Ok(Request::Authenticate(auth)),
             Packet::Auth(_) => Err(Fault::UnexpectedAuth),
             Packet::Connect(_) => Err(Fault::SecondConnect),
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {

@@ -43,6 +43,10 @@ impl Api {
         self.send(Method::DELETE, path, None, None).await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PUT, path, Some(body), None).await
+    }
+
     /// Replaces what was read before, as `answer` showed it.
     pub(crate) async fn put_over(&self, answer: &Answer, path: &str, body: Value) -> Answer {
         self.send(Method::PUT, path, Some(body), Some(answer.etag())).await

@@ -12,6 +12,7 @@ pub(crate) mod mqtt;
 pub(crate) mod notation;
 pub(crate) mod pki;
 pub(crate) mod postgres;
+pub(crate) mod scram;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod sessions;

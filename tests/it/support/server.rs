@@ -55,6 +55,8 @@ pub(crate) struct Options {
     pub(crate) database: Database,
     /// Further flags of `serve`.
     pub(crate) flags: Vec<String>,
+    /// Which lines it logs, as `HOLDFAST_LOG` has it; its default when there is none.
+    pub(crate) log: Option<&'static str>,
     /// Parts of `ERROR` lines that this test provokes; any other one fails it.
     pub(crate) errors_expected: Vec<&'static str>,
 }
@@ -217,6 +219,9 @@ async fn launch(options: &Options, database: Option<&TestDatabase>, data_dir: &P
     command.arg(data_dir.join("data"));
     if let Some(database) = database {
         command.args(["--database-url", &database.url()]);
+    }
+    if let Some(log) = options.log {
+        command.env("HOLDFAST_LOG", log);
     }
     let mut process = Process::spawn(command.args(&options.flags));
     let ready = timeout(START_MAX, process.ready.recv()).await;

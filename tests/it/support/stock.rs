@@ -43,7 +43,21 @@ pub(crate) struct Rumqtting<'a> {
 impl Rumqtt {
     /// Connects, or says with which reason the server refuses.
     pub(crate) async fn connect(server: SocketAddr, how: Rumqtting<'_>) -> Result<Self, ConnectReturnCode> {
+        Self::connect_with(MqttOptions::new(how.client_id, server.ip().to_string(), server.port()), how).await
+    }
+
+    /// The same with a user name and a password.
+    pub(crate) async fn connect_as(
+        server: SocketAddr,
+        how: Rumqtting<'_>,
+        (username, password): (&str, &str),
+    ) -> Result<Self, ConnectReturnCode> {
         let mut options = MqttOptions::new(how.client_id, server.ip().to_string(), server.port());
+        options.set_credentials(username, password);
+        Self::connect_with(options, how).await
+    }
+
+    async fn connect_with(mut options: MqttOptions, how: Rumqtting<'_>) -> Result<Self, ConnectReturnCode> {
         options.set_clean_start(how.clean_start).set_session_expiry_interval(Some(how.expiry_secs));
         options.set_keep_alive(Duration::from_secs(30));
         let (client, mut events) = AsyncClient::new(options, 64);

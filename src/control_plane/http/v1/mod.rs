@@ -10,6 +10,7 @@ mod session_view;
 mod sessions;
 mod subscriptions;
 mod usage;
+mod users;
 
 use super::problem::{Problem, Result};
 use super::routes::Routes;
@@ -26,7 +27,8 @@ pub(super) fn routes() -> Routes {
     let routes = sessions::routes(routes);
     let routes = session_expiry::routes(routes);
     let routes = session_commands::routes(routes);
-    subscriptions::routes(routes)
+    let routes = subscriptions::routes(routes);
+    users::routes(routes)
 }
 
 /// The cluster, or 404.

@@ -26,6 +26,7 @@ mod retain;
 mod settings;
 mod shared_groups;
 mod subscriptions;
+mod users;
 mod wills;
 
 use std::sync::Arc;
@@ -40,6 +41,7 @@ use super::{Cluster, CommandId, ConnectRequest, Order};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::message_log::{ClusterNo, RecentLog};
 use crate::data_plane::protocol::{ConnAck, Decoder, Packet, Publish, ReasonCode, SubAck, encode};
+use crate::data_plane::session::authentication::Proven;
 use crate::data_plane::session::link::{ConnId, Origin};
 use crate::data_plane::session::output::Output;
 use crate::model::{
@@ -89,6 +91,8 @@ struct World {
     /// How many bytes of messages the cluster keeps in memory.
     recent_bytes_max: u64,
     sockets: Vec<Socket>,
+    /// What the next client has proven before its CONNECT reaches the cluster.
+    proven: Option<Proven>,
     answers: Vec<(CommandId, Result<SessionRef, CommandError>)>,
     last_command: u64,
     last_id: u128,
@@ -111,6 +115,7 @@ impl World {
             allow_anonymous: true,
             quota,
             server_keep_alive_secs: None,
+            users: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules.clone()), NO, RecentLog::new(Seq::ZERO, u64::MAX), 1),
@@ -120,6 +125,7 @@ impl World {
             disk: Disk::default(),
             recent_bytes_max: u64::MAX,
             sockets: Vec::new(),
+            proven: None,
             answers: Vec::new(),
             last_command: 0,
             last_id: 0,
@@ -167,7 +173,8 @@ impl World {
         };
         let fresh_id = Uuid::from_u128(self.last_id);
         self.cluster.time_passes(self.now);
-        let request = ConnectRequest { conn: peer, origin, connect: *connect, fresh_id };
+        let proven = self.proven.take();
+        let request = ConnectRequest { conn: peer, origin, connect: *connect, proven, fresh_id };
         let slot = self.cluster.connect(self.now, request);
         self.socket(peer).slot = slot;
         self.socket(peer).last_slot = slot;

@@ -1,5 +1,6 @@
 //! Orders from the API: proven, fenced, and what they do to expiry (API.md; PRODUCT S-6, S-8).
 
+use super::disk::Pace;
 use super::packets::*;
 use super::records::Mode;
 use super::*;
@@ -262,6 +263,24 @@ fn a_dissolved_cluster_holds_nothing() {
     assert_eq!(world.counts(), (0, 0));
     assert_eq!(world.cluster.subscription_count(), 0);
     assert_eq!(world.records.len(), 0);
+}
+
+#[test]
+fn whoever_waits_for_a_dissolved_cluster_is_told() {
+    let mut world = World::new();
+    let client = world.connect(&v5("c").expiry(100));
+    world.subscribe(client, "t", Q1);
+    world.disk.pace = Pace::Late;
+    world.records.mode = Mode::Late;
+    let order = world.order("c", Order::Disconnect);
+    assert_eq!(world.answer(order), None);
+    let other = world.connect(&v5("other"));
+    world.publish(other, publish_at(Q0, 0, "t", "x"));
+    world.send(other, &Packet::Publish(publish_at(Q1, 1, "t", "held")));
+    world.cluster.dissolve(world.now);
+    world.settle();
+    assert_eq!(world.answer(order), Some(Err(CommandError::NoSuchCluster)));
+    assert_eq!(world.kicked_with(other), ReasonCode::AdministrativeAction, "nothing is held back any longer");
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub(crate) struct Broker {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     process: Child,
-    _files: TempDir,
+    files: TempDir,
 }
 
 /// How often, and how long between, it is asked whether mosquitto answers.
@@ -37,11 +37,12 @@ impl Broker {
         BufReader::new(stdout).read_line(&mut ready)?;
         let address = ready.split_whitespace().find_map(|word| word.strip_prefix("mqtt="));
         let address = address.with_context(|| format!("no MQTT address in {ready:?}"))?.parse()?;
-        Ok(Self { name: "holdfast", address, process, _files: files })
+        Ok(Self { name: "holdfast", address, process, files })
     }
 
-    /// Debian's, tuned: no limits on queues, no delay, no log. `None` when it is not installed.
-    pub(crate) fn mosquitto() -> anyhow::Result<Option<Self>> {
+    /// Debian's, tuned: no limits on queues, no delay, no log, and with further settings. `None` when it
+    /// is not installed.
+    pub(crate) fn mosquitto(settings: &str) -> anyhow::Result<Option<Self>> {
         let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"];
         let Some(program) = program.into_iter().find(|program| Path::new(program).exists()) else {
             return Ok(None);
@@ -53,7 +54,7 @@ impl Broker {
             &config,
             format!(
                 "listener {port} 127.0.0.1\nallow_anonymous true\nlog_type none\nset_tcp_nodelay true\n\
-                 max_queued_messages 0\nmax_inflight_messages 0\npersistence false\n"
+                 max_queued_messages 0\nmax_inflight_messages 0\n{settings}\n"
             ),
         )?;
         let process = Command::new(program)
@@ -65,11 +66,26 @@ impl Broker {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         for _ in 0..ATTEMPTS {
             if TcpStream::connect(address).is_ok() {
-                return Ok(Some(Self { name: "mosquitto", address, process, _files: files }));
+                return Ok(Some(Self { name: "mosquitto", address, process, files }));
             }
             std::thread::sleep(BETWEEN_ATTEMPTS);
         }
         bail!("mosquitto does not answer at {address}")
+    }
+
+    /// Resident memory of the process in bytes, from `/proc`.
+    #[allow(dead_code)] // not every benchmark asks
+    pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kib * 1_024)
+    }
+
+    /// The folder that the broker keeps its files in.
+    #[allow(dead_code)] // not every benchmark asks
+    pub(crate) fn folder(&self) -> &Path {
+        self.files.path()
     }
 
     /// CPU time the process has used, user and system, from `/proc`.
