@@ -5,3 +5,5 @@ pub mod data_plane;
 pub mod model;
 #[path = "../../src/seam/mod.rs"]
 pub mod seam;
+#[path = "../../src/secrets.rs"]
+pub mod secrets;

@@ -79,10 +79,10 @@ pub struct DesiredCluster {
     pub quota: Quota,
     /// How its shared groups choose who gets a message.
     pub shared_strategy: SharedStrategy,
-    /// Whom its clients may prove to be.
-    pub users: Arc<Users>,
     /// The longest keep-alive, in seconds; `None` leaves each client its own (PRODUCT S-15).
     pub server_keep_alive_secs: Option<NonZeroU16>,
+    /// Whom its clients may prove to be.
+    pub users: Arc<Users>,
 }
 
 /// How many sessions a cluster has.

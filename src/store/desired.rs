@@ -75,8 +75,8 @@ fn desired_cluster(cluster: &Cluster, users: Arc<Users>) -> Result<DesiredCluste
         status: cluster.status,
         allow_anonymous: cluster.allow_anonymous,
         quota: Quota::resolve(plan, &cluster.overrides),
-        users,
         shared_strategy: cluster.shared_strategy,
         server_keep_alive_secs: cluster.server_keep_alive_secs,
+        users,
     })
 }

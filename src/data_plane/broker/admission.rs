@@ -133,8 +133,8 @@ mod tests {
             allow_anonymous: true,
             quota: Quota::resolve(plan, &overrides),
             shared_strategy: SharedStrategy::Random,
-            users: std::sync::Arc::default(),
             server_keep_alive_secs: None,
+            users: std::sync::Arc::default(),
         }
     }
 

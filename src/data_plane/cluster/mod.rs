@@ -11,8 +11,8 @@
 //! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`share`], [`detach`], [`orders`], [`settings`], [`users`], [`time_passes`],
-//! [`trim`], [`restore`]. What it counts and tells of itself: [`counters`], [`events`], [`system_topics`]; what it does
+//! [`subscribe`], [`share`], [`detach`], [`orders`], [`users`], [`settings`],
+//! [`time_passes`], [`trim`], [`restore`]. What it counts and tells of itself: [`counters`], [`events`], [`system_topics`]; what it does
 //! not take: [`limits`].
 
 mod attach;

@@ -75,18 +75,18 @@ impl Cluster {
 
     /// The control plane wants something else enforced from now on.
     pub fn set_rules(&mut self, now: Now, rules: Arc<DesiredCluster>) {
-        let void = rules.users.lineage != self.rules.users.lineage;
         let keep_alive_changes = rules.server_keep_alive_secs != self.rules.server_keep_alive_secs;
         let strategy_changes = rules.shared_strategy != self.rules.shared_strategy;
+        let void = rules.users.lineage != self.rules.users.lineage;
         self.rules = rules;
+        if void {
+            self.end_voided_connections(now);
+        }
         if keep_alive_changes {
             self.impose_keep_alive(now);
         }
         if strategy_changes {
             self.serve_waiting_groups(now);
-        }
-        if void {
-            self.end_voided_connections(now);
         }
         if self.rules.status == ClusterStatus::Suspended {
             while let Some(slot) = self.online.last().copied() {

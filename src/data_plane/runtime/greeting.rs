@@ -257,12 +257,12 @@ mod tests {
     fn context() -> (Context, mpsc::Receiver<Input>) {
         let id = ClusterId::default_cluster();
         let cluster = DesiredCluster {
-            server_keep_alive_secs: None,
             id: id.clone(),
             status: ClusterStatus::Active,
             allow_anonymous: true,
             quota: Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()),
             shared_strategy: SharedStrategy::Random,
+            server_keep_alive_secs: None,
             users: users(&["ada"]).into(),
         };
         let (sender, receiver) = desired::channel();

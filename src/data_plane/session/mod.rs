@@ -4,11 +4,10 @@
 //! link's output, and hands back what it cannot do alone as a [`Request`]: routing a message,
 //! subscribing, ending. It never sees other sessions.
 //!
-//! Where to find what: CONNECT's questions in [`handshake`], AUTH in
-//! [`authentication`], the attached connection in [`link`],
-//! QoS 2 and topic aliases from the client in [`inbound`], aliases to it in [`aliases`], packet ids and
-//! windows to the client in [`outbound`], what of both outlives the process in [`progress`], faults in
-//! [`fault`], bytes in [`output`] and [`outgoing`].
+//! Where to find what: CONNECT's questions in [`handshake`], AUTH in [`authentication`], the attached
+//! connection in [`link`], QoS 2 and topic aliases from the client in [`inbound`], aliases to it in
+//! [`aliases`], packet ids and windows to the client in [`outbound`], what of both outlives the process in
+//! [`progress`], faults in [`fault`], bytes in [`output`] and [`outgoing`].
 
 pub mod aliases;
 pub mod authentication;

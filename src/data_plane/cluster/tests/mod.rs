@@ -114,8 +114,8 @@ impl World {
             status: ClusterStatus::Active,
             allow_anonymous: true,
             quota,
-            users: Arc::default(),
             server_keep_alive_secs: None,
+            users: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules.clone()), NO, RecentLog::new(Seq::ZERO, u64::MAX), 1),
