@@ -7,6 +7,7 @@
 //!
 //! It holds no SQL (that is `crate::store`) and knows nothing of sockets or packets.
 
+pub mod api_keys;
 pub mod background;
 pub mod http;
 pub mod tokens;

@@ -15,10 +15,13 @@
 //! What it does not do: check quotas, roles or `ETag`s (the control plane does, under a row lock), or
 //! decide when a session ends (the data plane does).
 
+mod api_keys;
+mod audit;
 mod clusters;
 mod desired;
 pub mod embedded;
 mod error;
+mod idempotency;
 mod service;
 mod sessions;
 mod subscriptions;
@@ -31,8 +34,11 @@ use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
 
 use crate::clock::Clock;
 
+pub use api_keys::{ApiKeyRecord, NewApiKey};
+pub use audit::{AuditEnd, AuditFilter, AuditOutcome, AuditRecord, AuditStart};
 pub use clusters::NewCluster;
 pub use error::{Constraint, Error};
+pub use idempotency::{Claim, IdempotencyKey, KEY_AGE_MAX, KeptAnswer};
 pub use service::{ServiceLock, ServiceLockError};
 pub use sessions::{SessionFilter, SessionRecord};
 pub use subscriptions::{FILTER_BYTES_MAX, SubscriptionRecord};

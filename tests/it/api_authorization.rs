@@ -4,6 +4,7 @@
 //! row fails, and so does one whose row says otherwise than what is enforced.
 
 use holdfast::control_plane::tokens::Role;
+use holdfast::store::NewApiKey;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -27,6 +28,11 @@ fn row_of(operation_id: &str) -> Row {
     match operation_id {
         "list_plans" | "list_clusters" | "get_cluster" | "get_quota" | "get_usage" | "list_sessions"
         | "get_session" | "list_subscriptions" => read(),
+        "list_api_keys" | "get_api_key" | "revoke_api_key" => Row { least: Role::Admin, ..read() },
+        "create_api_key" => {
+            Row { least: Role::Admin, body: Some(json!({"name": "k", "role": "viewer"})), ..read() }
+        }
+        "list_audit_log" => Row { least: Role::Operator, ..read() },
         "create_cluster" => {
             Row { least: Role::Admin, global: true, body: Some(json!({"id": "new"})), headers: &[] }
         }
@@ -52,6 +58,21 @@ async fn fleet() -> Api {
         ..row(2, "meter")
     };
     commit(&api.store, &[put(row(1, "meter")), put(other)]).await;
+    let mut tx = api.store.begin().await.expect("begin");
+    for cluster in ["c", "d"] {
+        let key = NewApiKey {
+            id: format!("key-{cluster}"),
+            name: "k".to_owned(),
+            secret_hash: Vec::new(),
+            role: "viewer".to_owned(),
+            scopes: None,
+            cluster: Some(super::support::sessions::cluster_id(cluster)),
+            created_by: "ada".to_owned(),
+            expires_at: None,
+        };
+        tx.insert_api_key(&key, api.clock.wall()).await.expect("a key");
+    }
+    tx.commit().await.expect("commit");
     api
 }
 
@@ -61,14 +82,16 @@ async fn call(caller: &Caller<'_>, method: &Method, path: &str, row: &Row) -> An
     caller.send(method.clone(), path, body).await
 }
 
-fn operations() -> Vec<(Method, String, String)> {
+/// Every operation, with its path: cluster `c`, and of what has an id of its own, that of `own`.
+fn operations(own: &str) -> Vec<(Method, String, String)> {
     let paths = DOCUMENT["paths"].as_object().expect("paths");
     let guarded = paths.iter().filter(|(path, _)| path.starts_with("/v1/"));
     let each = guarded.flat_map(|(path, item)| {
         item.as_object().expect("an item").iter().map(move |(method, operation)| {
             let method = method.to_ascii_uppercase().parse().expect("a method");
             let id = operation["operationId"].as_str().expect("an id").to_owned();
-            (method, path.replace("{cluster}", "c").replace("{client_id}", "meter"), id)
+            let path = path.replace("{cluster}", "c").replace("{client_id}", "meter");
+            (method, path.replace("{key_id}", &format!("key-{own}")), id)
         })
     });
     each.collect()
@@ -78,7 +101,7 @@ fn operations() -> Vec<(Method, String, String)> {
 async fn every_route_lets_in_whom_it_should_and_nobody_else() {
     let api = fleet().await;
     let before = api.admin().get("/v1/clusters/c/sessions/meter").await.text;
-    for (method, path, id) in operations() {
+    for (method, path, id) in operations("d") {
         let row = row_of(&id);
         let of_cluster = path.contains("/c");
 
@@ -108,7 +131,7 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
 
 #[tokio::test]
 async fn the_least_role_is_enough() {
-    for (method, path, id) in operations() {
+    for (method, path, id) in operations("c") {
         let row = row_of(&id);
         // Each in a fleet of its own: some of them end what others need.
         let api = fleet().await;

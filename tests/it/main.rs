@@ -1,8 +1,11 @@
 //! The integration tests: one binary, linked once, one module for each topic, one Postgres for all.
 
+mod api_audit;
 mod api_authorization;
 mod api_clusters;
 mod api_docs;
+mod api_idempotency;
+mod api_keys;
 mod api_problems;
 mod api_quota;
 mod api_session_changes;

@@ -2,19 +2,22 @@
 //!
 //! A request passes, from the outside in: the envelope (request id, log line, error bodies), the
 //! panic catcher, the time limit, the routing; under `/v1` also the bound on requests at once, the
-//! token, the route's scope, and the detachment of changes from their caller. A handler then is:
+//! token, the route's scope, and for changes the detachment from their caller, the idempotency key and the
+//! audit row ([`change`]). A handler then is:
 //! parse, begin, store calls, commit, have it enforced, answer.
 //!
 //! Every answer has an `X-Request-Id`; every error is a problem (RFC 9457) with a stable code; a
 //! change is answered when it holds for the next packet.
 
 mod auth;
+mod change;
 mod code;
 mod docs;
 mod envelope;
 mod etag;
 mod extract;
 mod health;
+mod idempotency;
 mod number;
 mod openapi;
 mod page;
@@ -74,10 +77,11 @@ async fn bounded(State(state): State<ApiState>, request: Request, next: Next) ->
 
 /// Runs a change to its end even when its caller hangs up or its time is over: what is committed
 /// must also be told to the data plane.
-async fn detached(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+async fn detached(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         return next.run(request).await;
     }
+    request.extensions_mut().insert(state.clone());
     let change = state.tasks.spawn(next.run(request).in_current_span());
     match change.await {
         Ok(response) => response,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::code::Code;
 use super::problem::{self, Problem, Result};
@@ -38,6 +39,8 @@ pub struct ApiState {
     /// Changes under way. They run to their end even when their caller hangs up; who stops the
     /// service closes this tracker and waits for it.
     pub tasks: TaskTracker,
+    /// This run of the program, as idempotency keys name it.
+    pub(super) run: Uuid,
     /// Permits for requests; see [`REQUESTS_MAX`].
     pub(super) requests: Arc<Semaphore>,
 }
@@ -53,7 +56,8 @@ impl ApiState {
         tasks: TaskTracker,
     ) -> Self {
         let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
-        Self { store, data_plane, desired, clock, tokens: Arc::new(tokens), tasks, requests }
+        let run = Uuid::new_v4();
+        Self { store, data_plane, desired, clock, tokens: Arc::new(tokens), tasks, run, requests }
     }
 
     /// Waits until the data plane enforces what this request has committed, so that the answer

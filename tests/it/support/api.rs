@@ -70,6 +70,7 @@ impl Api {
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let served = router.clone();
         let serving = tokio::spawn(async move {
+            let served = served.into_make_service_with_connect_info::<std::net::SocketAddr>();
             axum::serve(listener, served).await.expect("serve");
         });
         let client = reqwest::Client::new();
@@ -215,6 +216,11 @@ impl Answer {
 
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{}: {e}: {}", self.asked, self.text))
+    }
+
+    /// Whether it is an earlier answer given again.
+    pub(crate) fn replayed(&self) -> bool {
+        self.headers.get("idempotency-replayed").is_some()
     }
 
     /// What holds for every answer.

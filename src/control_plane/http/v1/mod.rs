@@ -1,5 +1,7 @@
 //! Version 1 of the API: one file for each resource.
 
+mod api_keys;
+mod audit_log;
 mod clusters;
 mod labels;
 mod plans;
@@ -26,7 +28,9 @@ pub(super) fn routes() -> Routes {
     let routes = sessions::routes(routes);
     let routes = session_expiry::routes(routes);
     let routes = session_commands::routes(routes);
-    subscriptions::routes(routes)
+    let routes = subscriptions::routes(routes);
+    let routes = audit_log::routes(routes);
+    api_keys::routes(routes)
 }
 
 /// The cluster, or 404.

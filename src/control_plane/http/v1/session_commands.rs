@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::super::auth::Scope;
+use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::IfMatch;
 use super::super::extract::{NO_BODY, NoBody, Query, SessionPath, Wait};
@@ -129,8 +130,10 @@ async fn target(state: &ApiState, path: &SessionPath, fence: Fence, if_match: &I
     params(SessionPath, Fence, IfMatch, Wait),
     responses((status = 200, description = "The session that was ended.", body = Ended))
 )]
+#[allow(clippy::too_many_arguments)] // one for each part of the request
 async fn delete_session(
     State(state): State<ApiState>,
+    change: Change,
     path: SessionPath,
     Query(fence): Query<Fence>,
     if_match: IfMatch,
@@ -138,6 +141,7 @@ async fn delete_session(
     _: NoBody,
 ) -> Result<Json<Ended>> {
     let target = target(&state, &path, fence, &if_match).await?;
+    change.dispatch().await?;
     let met = state.data_plane.destroy(target, wait).await;
     let met = met.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
     Ok(Json(Ended::new(path, met)))
@@ -154,8 +158,10 @@ async fn delete_session(
     params(SessionPath, Fence, IfMatch, Wait),
     responses((status = 200, description = "The session whose connection was ended.", body = Ended))
 )]
+#[allow(clippy::too_many_arguments)] // one for each part of the request
 async fn disconnect_session(
     State(state): State<ApiState>,
+    change: Change,
     path: SessionPath,
     Query(fence): Query<Fence>,
     if_match: IfMatch,
@@ -163,6 +169,7 @@ async fn disconnect_session(
     _: NoBody,
 ) -> Result<Json<Ended>> {
     let target = target(&state, &path, fence, &if_match).await?;
+    change.dispatch().await?;
     let met = state.data_plane.disconnect(target, wait).await;
     let met = met.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
     if !met.was_online {

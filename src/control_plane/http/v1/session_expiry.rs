@@ -10,6 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::super::auth::Scope;
+use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::IfMatch;
 use super::super::extract::{self, Object, Query, SessionPath, Wait, present};
@@ -128,6 +129,7 @@ struct PatchParams {
 #[allow(clippy::too_many_arguments)] // one for each part of the request
 async fn patch_session(
     State(state): State<ApiState>,
+    change: Change,
     path: SessionPath,
     Query(fence): Query<Fence>,
     Query(params): Query<PatchParams>,
@@ -149,17 +151,18 @@ async fn patch_session(
         check_not_past(order, &current, now)?;
     }
     let changed = tx.set_session_expiry(current.row.session_id, order, now).await?;
-    tx.commit().await?;
+    let id = changed.row.session_id;
+    let response = change.commit(tx, Some(&SessionView::new(current, now)), tagged(changed, now)).await?;
     // The same session in whatever attachment it now is.
     let target = Target {
         cluster: path.cluster.clone(),
         client_id: path.client_id.clone(),
-        if_session_id: Some(changed.row.session_id),
+        if_session_id: Some(id),
         if_epoch: None,
     };
     let applied = state.data_plane.apply_expiry(target, order, wait).await;
     applied.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
-    Ok(tagged(changed, now))
+    Ok(response)
 }
 
 /// No session waits longer than its cluster lets it.
