@@ -28,16 +28,16 @@ fn row_of(operation_id: &str) -> Row {
     match operation_id {
         "list_plans" | "list_clusters" | "get_cluster" | "get_quota" | "get_usage" | "list_sessions"
         | "get_session" | "list_subscriptions" => read(),
-        "list_api_keys" | "get_api_key" | "revoke_api_key" => Row { least: Role::Admin, ..read() },
+        "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" => {
+            Row { least: Role::Admin, ..read() }
+        }
         "create_api_key" => {
             Row { least: Role::Admin, body: Some(json!({"name": "k", "role": "viewer"})), ..read() }
         }
-        "list_audit_log" => Row { least: Role::Operator, ..read() },
         "create_cluster" => {
             Row { least: Role::Admin, global: true, body: Some(json!({"id": "new"})), headers: &[] }
         }
         "patch_cluster" => Row { least: Role::Admin, body: Some(json!({"name": "x"})), ..read() },
-        "delete_cluster" => Row { least: Role::Admin, ..read() },
         "put_quota" => Row {
             least: Role::Admin,
             body: Some(json!({"connections": 3})),
@@ -45,7 +45,7 @@ fn row_of(operation_id: &str) -> Row {
             ..read()
         },
         "patch_session" => Row { least: Role::Operator, body: Some(json!({"expiry": null})), ..read() },
-        "delete_session" | "disconnect_session" => Row { least: Role::Operator, ..read() },
+        "delete_session" | "disconnect_session" | "list_audit_log" => Row { least: Role::Operator, ..read() },
         other => panic!("the operation {other} has no row: say here who may call it"),
     }
 }
