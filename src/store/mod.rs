@@ -40,7 +40,9 @@ pub use clusters::NewCluster;
 pub use error::{Constraint, Error};
 pub use idempotency::{Claim, IdempotencyKey, KEY_AGE_MAX, KeptAnswer};
 pub use service::{ServiceLock, ServiceLockError};
-pub use sessions::{SessionFilter, SessionRecord};
+pub use sessions::{
+    CountBy, Network, OperatorPart, SessionCount, SessionCounted, SessionFilter, SessionRecord,
+};
 pub use subscriptions::{FILTER_BYTES_MAX, SubscriptionRecord};
 
 /// What a function of the store answers.

@@ -141,6 +141,8 @@ async fn what_contradicts(api: &Api, met: &mut Met) {
     met.code(Code::ClusterExists, &admin.post("/v1/clusters", &json!({"id": "c"})).await);
     met.code(Code::PreconditionRequired, &admin.put(quota, &json!({})).await);
     met.code(Code::PreconditionFailed, &admin.header("if-match", "\"9\"").put(quota, &json!({})).await);
+    admin.patch(ASLEEP, &json!({"protected": true})).await.expect(200);
+    met.code(Code::SessionProtected, &admin.delete(ASLEEP).await);
     met.code(
         Code::SessionSuperseded,
         &admin.delete(&format!("{METER}?if_session_id={}", session_id(9))).await,

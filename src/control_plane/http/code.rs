@@ -99,6 +99,8 @@ codes! {
     SessionSuperseded, "session_superseded", CONFLICT, "The session has moved on",
         "The session is not the one that `if_session_id` names, or not in the attachment that \
          `if_epoch` names. Nothing was done. `detail` says what it is now.";
+    SessionProtected, "session_protected", CONFLICT, "The session is protected",
+        "An operator has set `protected` on the session. Take that back with PATCH first. Nothing was done.";
     SessionNotConnected, "session_not_connected", CONFLICT, "The session has no connection",
         "The session is offline already. Nothing was done.";
     IdempotencyKeyReused, "idempotency_key_reused", UNPROCESSABLE_ENTITY,

@@ -35,6 +35,7 @@ pub(super) const SESSION_COMMAND: [Code; 6] = [
 pub(super) fn routes(routes: Routes) -> Routes {
     let delete = [&SESSION_COMMAND[..], &NO_BODY].concat();
     let disconnect = [&delete[..], &[Code::SessionNotConnected]].concat();
+    let delete = [&delete[..], &[Code::SessionProtected]].concat();
     routes.add(Scope::SessionsWrite, &delete, routes!(delete_session)).add(
         Scope::SessionsWrite,
         &disconnect,
@@ -118,6 +119,19 @@ async fn target(state: &ApiState, path: &SessionPath, fence: Fence, if_match: &I
     Ok(target)
 }
 
+/// Refuses to delete what an operator has protected.
+async fn check_not_protected(state: &ApiState, path: &SessionPath) -> Result<()> {
+    let now = state.clock.wall();
+    match state.store.get_session(&path.cluster, &path.client_id, now).await? {
+        Some(record) if record.protected => {
+            let detail = format!("the session of client \"{}\" is protected", path.client_id);
+            Err(Problem::new(Code::SessionProtected, detail))
+        }
+        // The data plane may know a session whose record is on its way.
+        _ => Ok(()),
+    }
+}
+
 /// End a session
 ///
 /// Closes its connection with reason 0x98 and destroys it: subscriptions, progress and messages
@@ -141,6 +155,7 @@ async fn delete_session(
     _: NoBody,
 ) -> Result<Json<Ended>> {
     let target = target(&state, &path, fence, &if_match).await?;
+    check_not_protected(&state, &path).await?;
     change.dispatch().await?;
     let met = state.data_plane.destroy(target, wait).await;
     let met = met.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
