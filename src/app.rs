@@ -92,7 +92,8 @@ async fn serve_with(
         clock.clone(),
         TokenVerifier::new(&secret),
         tasks.tracker(),
-    );
+    )
+    .stopped_by(stop.clone());
     tasks.spawn_essential("http", serve_http(http, state, shutdown.clone()));
     tasks.spawn_essential("desired state", async move {
         publisher.run(stop).await;

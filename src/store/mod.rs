@@ -21,16 +21,19 @@ mod clusters;
 mod desired;
 pub mod embedded;
 mod error;
+mod events;
 mod idempotency;
 mod service;
 mod sessions;
 mod subscriptions;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 
@@ -38,6 +41,7 @@ pub use api_keys::{ApiKeyRecord, NewApiKey};
 pub use audit::{AuditEnd, AuditFilter, AuditOutcome, AuditRecord, AuditStart};
 pub use clusters::NewCluster;
 pub use error::{Constraint, Error};
+pub use events::{EVENTS_MAX, EventKind, EventSpan, NewEvent, SessionEvent};
 pub use idempotency::{Claim, IdempotencyKey, KEY_AGE_MAX, KeptAnswer};
 pub use service::{ServiceLock, ServiceLockError};
 pub use sessions::{
@@ -65,6 +69,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 pub struct Store {
     pool: PgPool,
     clock: Clock,
+    /// Counts the commits of events, so that whoever waits for them need not ask the database.
+    told: Arc<watch::Sender<u64>>,
 }
 
 impl Store {
@@ -83,7 +89,7 @@ impl Store {
             return Err(Error::TooOld { found: version, needed: SERVER_VERSION_MIN });
         }
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_MAX);
-        Ok(Self { pool: pool.connect_lazy_with(options), clock })
+        Ok(Self { pool: pool.connect_lazy_with(options), clock, told: Arc::new(watch::Sender::new(0)) })
     }
 
     /// Brings the schema up to this program. Safe to run from several processes at once.
@@ -101,7 +107,8 @@ impl Store {
 
     /// Begins a transaction. Dropping it takes everything back.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(Tx { transaction: self.pool.begin().await?, desired_revision: None })
+        let transaction = self.pool.begin().await?;
+        Ok(Tx { transaction, desired_revision: None, has_events: false, store: self.clone() })
     }
 
     /// Asks the database for an answer, which must come soon.
@@ -127,6 +134,9 @@ pub struct Tx {
     transaction: Transaction<'static, Postgres>,
     /// The desired revision this transaction bumped to, if it did.
     desired_revision: Option<i64>,
+    /// Whether readers of events are to be told.
+    has_events: bool,
+    store: Store,
 }
 
 impl Tx {
@@ -136,6 +146,9 @@ impl Tx {
     /// [`Error::Away`] leaves it unknown whether it was committed.
     pub async fn commit(self) -> Result<()> {
         self.transaction.commit().await?;
+        if self.has_events {
+            self.store.tell_events();
+        }
         Ok(())
     }
 }

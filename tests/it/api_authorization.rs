@@ -26,8 +26,17 @@ fn read() -> Row {
 
 fn row_of(operation_id: &str) -> Row {
     match operation_id {
-        "list_plans" | "list_clusters" | "get_cluster" | "get_quota" | "get_usage" | "list_sessions"
-        | "count_sessions" | "get_session" | "list_subscriptions" => read(),
+        "list_plans"
+        | "list_clusters"
+        | "get_cluster"
+        | "get_quota"
+        | "get_usage"
+        | "list_sessions"
+        | "count_sessions"
+        | "list_session_history"
+        | "follow_events"
+        | "get_session"
+        | "list_subscriptions" => read(),
         "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" => {
             Row { least: Role::Admin, ..read() }
         }

@@ -136,6 +136,7 @@ async fn what_contradicts(api: &Api, met: &mut Met) {
     let admin = api.admin();
     let quota = "/v1/clusters/c/quota";
     met.code(Code::ClusterNotFound, &admin.get("/v1/clusters/x").await);
+    met.code(Code::EventsGone, &admin.get("/v1/clusters/c/events?since=1000").await);
     met.code(Code::ApiKeyNotFound, &admin.get("/v1/api-keys/x").await);
     met.code(Code::SessionNotFound, &admin.get("/v1/clusters/c/sessions/x").await);
     met.code(Code::ClusterExists, &admin.post("/v1/clusters", &json!({"id": "c"})).await);

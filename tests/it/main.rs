@@ -4,6 +4,7 @@ mod api_audit;
 mod api_authorization;
 mod api_clusters;
 mod api_docs;
+mod api_events;
 mod api_idempotency;
 mod api_keys;
 mod api_problems;

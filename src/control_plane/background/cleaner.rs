@@ -1,4 +1,4 @@
-//! Forgets what has been kept long enough: answers under idempotency keys, rows of the audit log.
+//! Forgets what has been kept long enough: answers under idempotency keys, events, rows of the audit log.
 //!
 //! Nothing depends on when it runs: whoever reads applies the same bounds by the clock.
 
@@ -17,6 +17,9 @@ const EVERY: Duration = Duration::from_mins(1);
 const ROWS_AT_ONCE: u32 = 1_000;
 /// How long a row of the audit log is kept: a year and a month, for a yearly review.
 pub const AUDIT_AGE_MAX: Duration = Duration::from_hours(24 * 396);
+
+/// How long an event is kept.
+pub const EVENT_AGE_MAX: Duration = Duration::from_hours(24 * 30);
 
 /// Cleans until `stop` is cancelled.
 pub async fn run(store: Store, clock: Clock, stop: CancellationToken) {
@@ -43,6 +46,8 @@ pub async fn run(store: Store, clock: Clock, stop: CancellationToken) {
 /// The database is away; what is left is forgotten the next time.
 pub async fn clean(store: &Store, now: Timestamp) -> store::Result<()> {
     while store.forget_keys(now, ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
+    store.retire_events(before(now, EVENT_AGE_MAX)).await?;
+    while store.forget_events(ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
     let audit_until = before(now, AUDIT_AGE_MAX);
     while store.forget_audit(audit_until, ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
     Ok(())

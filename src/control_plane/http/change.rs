@@ -26,11 +26,12 @@ use tracing::warn;
 
 use super::auth::Caller;
 use super::envelope::RequestId;
-use super::extract::read;
+use super::extract::{SessionPath, read};
 use super::idempotency::{self, fingerprint, kept, read_out, sent_key};
 use super::problem::{Problem, Result};
 use super::state::ApiState;
-use crate::store::{AuditEnd, AuditOutcome, AuditStart, IdempotencyKey, KeptAnswer, Tx};
+use crate::model::{Epoch, SessionId};
+use crate::store::{AuditEnd, AuditOutcome, AuditStart, EventKind, IdempotencyKey, KeptAnswer, NewEvent, Tx};
 
 /// One change under way. As an extractor it is there in every operation that is not a read.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ struct Inner {
     state: ApiState,
     key: Option<IdempotencyKey>,
     audit: i64,
+    actor: String,
+    request_id: String,
     /// Whether the effect is committed, with its answer.
     committed: AtomicBool,
     /// Whether a command went to the data plane.
@@ -102,9 +105,25 @@ impl Change {
         Ok(())
     }
 
-    /// The id of the row in the audit log.
-    pub(super) fn audit_id(&self) -> i64 {
-        self.0.audit
+    /// An event that says who did it, in which request.
+    pub(super) fn event(
+        &self,
+        path: &SessionPath,
+        (session_id, epoch): (SessionId, Epoch),
+        kind: EventKind,
+        detail: Value,
+    ) -> NewEvent {
+        NewEvent {
+            cluster: path.cluster.clone(),
+            client_id: path.client_id.clone(),
+            session_id,
+            epoch,
+            at: self.0.state.clock.wall(),
+            kind,
+            detail,
+            actor: Some(self.0.actor.clone()),
+            request_id: Some(self.0.request_id.clone()),
+        }
     }
 
     /// What is to become of the key when the handler is done.
@@ -180,7 +199,9 @@ async fn begin(operation: &str, request: Request) -> Result<Begun> {
         let _ = state.store.release_key(key).await;
     }
     let (committed, dispatched) = (AtomicBool::new(false), AtomicBool::new(false));
-    let change = Change(Arc::new(Inner { state, key, audit: begun?, committed, dispatched }));
+    let AuditStart { actor, request_id, .. } = start;
+    let inner = Inner { state, key, audit: begun?, actor, request_id, committed, dispatched };
+    let change = Change(Arc::new(inner));
     request.extensions_mut().insert(change.clone());
     Ok(Begun::Work(change, Box::new(request)))
 }
@@ -245,7 +266,7 @@ async fn finish(change: Change, request: Request, next: Next) -> Response {
         duration_millis: u64::try_from(state.clock.mono().since(started).as_millis()).unwrap_or(u64::MAX),
         after: if in_transaction { None } else { serde_json::from_slice(&body).ok() },
     };
-    if let Err(error) = state.store.finish_audit(change.audit_id(), &end).await {
+    if let Err(error) = state.store.finish_audit(change.0.audit, &end).await {
         warn!(%error, "a row of the audit log stays \"started\": {error}");
     }
     response

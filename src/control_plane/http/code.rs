@@ -91,6 +91,10 @@ codes! {
     ApiKeyNotFound, "api_key_not_found", NOT_FOUND, "No such API key",
         "No API key has this id, or it is not one that the token may see.";
 
+    EventsGone, "events_gone", GONE, "Events have been missed",
+        "What follows the position is no longer kept, or the position is none of this stream. `detail` says \
+         which events are kept. Read the sessions anew, then follow from now on.";
+
     // What contradicts the state.
     ClusterExists, "cluster_exists", CONFLICT, "The cluster exists already",
         "Another cluster has this id.";

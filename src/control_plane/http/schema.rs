@@ -16,7 +16,7 @@ use crate::model::{
     ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, ProtocolVersion, QoS, QuotaSource,
     RetainHandling, SessionId, SessionState, Timestamp, Transport,
 };
-use crate::store::AuditOutcome;
+use crate::store::{AuditOutcome, EventKind};
 
 macro_rules! schemas {
     ($($type:ident: $object:expr;)*) => {
@@ -73,6 +73,7 @@ schemas! {
     Role: words("`viewer` reads, `operator` acts on sessions too, `admin` changes everything.",
         [Role::Viewer, Role::Operator, Role::Admin].map(Role::as_str));
     Scope: words("What an operation does, for deciding who may.", Scope::ALL.iter().map(|scope| scope.as_str()));
+    EventKind: words("What happened to a session.", EventKind::ALL.iter().map(|kind| kind.as_str()));
     EndedBy: words("Who ended the connection.",
         [EndedBy::Client, EndedBy::Network, EndedBy::Server, EndedBy::Operator].map(EndedBy::as_str));
     QuotaSource: words("Whether the limit is the plan's or the cluster's own.", ["plan", "override"]);

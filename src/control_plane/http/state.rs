@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -19,6 +20,9 @@ use crate::store::Store;
 /// only add its waiting time to every answer. Above the store's connections, because most requests
 /// spend most of their time elsewhere.
 pub const REQUESTS_MAX: usize = 256;
+
+/// How many streams of events are followed at once. They are long, so they have a bound of their own.
+pub(super) const STREAMS_MAX: usize = 64;
 
 /// How long a change waits for the data plane to enforce it, and a question for its answer.
 pub(super) const DATA_PLANE_WAIT: Duration = Duration::from_secs(2);
@@ -43,6 +47,10 @@ pub struct ApiState {
     pub(super) run: Uuid,
     /// Permits for requests; see [`REQUESTS_MAX`].
     pub(super) requests: Arc<Semaphore>,
+    /// Permits for streams; see [`STREAMS_MAX`].
+    pub(super) streams: Arc<Semaphore>,
+    /// Ends the streams, which would otherwise keep the service from stopping.
+    pub(super) stopping: CancellationToken,
 }
 
 impl ApiState {
@@ -56,8 +64,26 @@ impl ApiState {
         tasks: TaskTracker,
     ) -> Self {
         let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
+        let (streams, stopping) = (Arc::new(Semaphore::new(STREAMS_MAX)), CancellationToken::new());
         let run = Uuid::new_v4();
-        Self { store, data_plane, desired, clock, tokens: Arc::new(tokens), tasks, run, requests }
+        Self {
+            store,
+            data_plane,
+            desired,
+            clock,
+            tokens: Arc::new(tokens),
+            tasks,
+            run,
+            requests,
+            streams,
+            stopping,
+        }
+    }
+
+    /// The same, whose streams end when `stopping` is cancelled.
+    #[must_use]
+    pub fn stopped_by(self, stopping: CancellationToken) -> Self {
+        Self { stopping, ..self }
     }
 
     /// Waits until the data plane enforces what this request has committed, so that the answer

@@ -3,6 +3,7 @@
 mod api_keys;
 mod audit_log;
 mod clusters;
+mod events;
 mod labels;
 mod plans;
 mod quota;
@@ -33,6 +34,7 @@ pub(super) fn routes() -> Routes {
     let routes = session_patch::routes(routes);
     let routes = session_commands::routes(routes);
     let routes = subscriptions::routes(routes);
+    let routes = events::routes(routes);
     let routes = audit_log::routes(routes);
     api_keys::routes(routes)
 }

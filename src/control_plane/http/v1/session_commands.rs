@@ -3,7 +3,9 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
@@ -20,7 +22,7 @@ use super::session_view::tag;
 use super::sessions::existing_session;
 use crate::model::{ClientId, ClusterId, Epoch, SessionId};
 use crate::seam::command::{CommandError, SessionRef, Target};
-use crate::store::SessionRecord;
+use crate::store::{EventKind, SessionRecord};
 
 /// What every command to a session can answer, beside what its path implies.
 pub(super) const SESSION_COMMAND: [Code; 6] = [
@@ -119,6 +121,22 @@ async fn target(state: &ApiState, path: &SessionPath, fence: Fence, if_match: &I
     Ok(target)
 }
 
+/// The answer, kept together with the event that says who did it.
+async fn kicked(
+    state: &ApiState,
+    change: &Change,
+    path: SessionPath,
+    met: SessionRef,
+    operation: &str,
+) -> Result<Response> {
+    let detail = json!({"operation": operation, "was_online": met.was_online});
+    let event = change.event(&path, (met.session_id, met.epoch), EventKind::Kicked, detail);
+    let response = Json(Ended::new(path, met)).into_response();
+    let mut tx = state.store.begin().await?;
+    tx.add_events(&[event]).await?;
+    change.commit(tx, None::<&()>, response).await
+}
+
 /// Refuses to delete what an operator has protected.
 async fn check_not_protected(state: &ApiState, path: &SessionPath) -> Result<()> {
     let now = state.clock.wall();
@@ -153,13 +171,13 @@ async fn delete_session(
     if_match: IfMatch,
     Wait(wait): Wait,
     _: NoBody,
-) -> Result<Json<Ended>> {
+) -> Result<Response> {
     let target = target(&state, &path, fence, &if_match).await?;
     check_not_protected(&state, &path).await?;
     change.dispatch().await?;
     let met = state.data_plane.destroy(target, wait).await;
     let met = met.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
-    Ok(Json(Ended::new(path, met)))
+    kicked(&state, &change, path, met, "delete").await
 }
 
 /// End a session's connection
@@ -182,7 +200,7 @@ async fn disconnect_session(
     if_match: IfMatch,
     Wait(wait): Wait,
     _: NoBody,
-) -> Result<Json<Ended>> {
+) -> Result<Response> {
     let target = target(&state, &path, fence, &if_match).await?;
     change.dispatch().await?;
     let met = state.data_plane.disconnect(target, wait).await;
@@ -190,5 +208,5 @@ async fn disconnect_session(
     if !met.was_online {
         return Err(Problem::new(Code::SessionNotConnected, "the session is offline already"));
     }
-    Ok(Json(Ended::new(path, met)))
+    kicked(&state, &change, path, met, "disconnect").await
 }

@@ -6,6 +6,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
@@ -22,9 +23,9 @@ use super::session_commands::{Fence, SESSION_COMMAND};
 use super::session_expiry::{ExpiryOrder, check_ceiling, check_not_past};
 use super::session_view::{SessionView, tag, tagged};
 use super::{existing_cluster, quota_of};
-use crate::model::OperatorExpiry;
+use crate::model::{OperatorExpiry, Timestamp};
 use crate::seam::command::Target;
-use crate::store::{OperatorPart, SessionRecord};
+use crate::store::{EventKind, OperatorPart, SessionRecord};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     let codes = [&SESSION_COMMAND[..], &[Code::ExpiryInPast, Code::ExpiryAboveCeiling]].concat();
@@ -62,6 +63,16 @@ impl SessionPatch {
         part.expiry = order.unwrap_or(part.expiry);
         Ok(part)
     }
+}
+
+/// The expiry in force, as an event tells it.
+fn expiry_view(record: &SessionRecord, now: Timestamp) -> Value {
+    let expiry = record.expiry();
+    json!({
+        "interval_seconds": expiry.interval_secs(record.row.disconnected_at.unwrap_or(now)),
+        "source": expiry.source(),
+        "expires_at": record.expires_at,
+    })
 }
 
 fn part_of(record: &SessionRecord) -> OperatorPart {
@@ -132,6 +143,11 @@ async fn patch_session(
     }
     let changed = tx.set_operator_part(current.row.session_id, &wanted, now).await?;
     let id = changed.row.session_id;
+    if order.is_some() {
+        let detail = json!({"from": expiry_view(&current, now), "to": expiry_view(&changed, now)});
+        let met = (id, changed.row.epoch);
+        tx.add_events(&[change.event(&path, met, EventKind::ExpiryChanged, detail)]).await?;
+    }
     let response = change.commit(tx, Some(&SessionView::new(current, now)), tagged(changed, now)).await?;
     let Some(order) = order else { return Ok(response) };
     // The same session in whatever attachment it now is.
