@@ -94,6 +94,11 @@ async fn serve_with(
         tasks.tracker(),
     )
     .stopped_by(stop.clone());
+    let (operations, stopping) = (Arc::clone(&state.operations), stop.clone());
+    tasks.spawn_essential("operations", async move {
+        operations.run(stopping).await;
+        Ok::<_, TaskFailure>(())
+    });
     tasks.spawn_essential("http", serve_http(http, state, shutdown.clone()));
     tasks.spawn_essential("desired state", async move {
         publisher.run(stop).await;

@@ -23,6 +23,7 @@ pub mod embedded;
 mod error;
 mod events;
 mod idempotency;
+mod operations;
 mod service;
 mod sessions;
 mod subscriptions;
@@ -43,6 +44,7 @@ pub use clusters::NewCluster;
 pub use error::{Constraint, Error};
 pub use events::{EVENTS_MAX, EventKind, EventSpan, NewEvent, SessionEvent};
 pub use idempotency::{Claim, IdempotencyKey, KEY_AGE_MAX, KeptAnswer};
+pub use operations::{NewOperation, Operation, PendingTarget, PurgeAction, TargetOutcome};
 pub use service::{ServiceLock, ServiceLockError};
 pub use sessions::{
     CountBy, Network, OperatorPart, SessionCount, SessionCounted, SessionFilter, SessionRecord,

@@ -4,9 +4,10 @@
 //! row fails, and so does one whose row says otherwise than what is enforced.
 
 use holdfast::control_plane::tokens::Role;
-use holdfast::store::NewApiKey;
+use holdfast::store::{NewApiKey, NewOperation, PurgeAction};
 use reqwest::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::support::api::{Answer, Api, Caller, DOCUMENT};
 use super::support::sessions::{commit, put, row};
@@ -35,10 +36,16 @@ fn row_of(operation_id: &str) -> Row {
         | "count_sessions"
         | "list_session_history"
         | "follow_events"
+        | "get_operation"
+        | "list_operation_sessions"
         | "get_session"
         | "list_subscriptions" => read(),
         "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" => {
             Row { least: Role::Admin, ..read() }
+        }
+        "purge_sessions" => {
+            let body = json!({"action": "delete", "filter": "state=offline"});
+            Row { least: Role::Operator, body: Some(body), ..read() }
         }
         "create_api_key" => {
             Row { least: Role::Admin, body: Some(json!({"name": "k", "role": "viewer"})), ..read() }
@@ -54,7 +61,9 @@ fn row_of(operation_id: &str) -> Row {
             ..read()
         },
         "patch_session" => Row { least: Role::Operator, body: Some(json!({"expiry": null})), ..read() },
-        "delete_session" | "disconnect_session" | "list_audit_log" => Row { least: Role::Operator, ..read() },
+        "delete_session" | "disconnect_session" | "list_audit_log" | "cancel_operation" => {
+            Row { least: Role::Operator, ..read() }
+        }
         other => panic!("the operation {other} has no row: say here who may call it"),
     }
 }
@@ -80,9 +89,22 @@ async fn fleet() -> Api {
             expires_at: None,
         };
         tx.insert_api_key(&key, api.clock.wall()).await.expect("a key");
+        let operation = NewOperation {
+            id: operation_id(cluster),
+            cluster: super::support::sessions::cluster_id(cluster),
+            action: PurgeAction::Delete,
+            rate: None,
+            actor: "ada".to_owned(),
+            request_id: "r".to_owned(),
+        };
+        tx.insert_operation(&operation, &[], api.clock.wall()).await.expect("an operation");
     }
     tx.commit().await.expect("commit");
     api
+}
+
+fn operation_id(cluster: &str) -> Uuid {
+    Uuid::from_u128(cluster.bytes().map(u128::from).sum())
 }
 
 async fn call(caller: &Caller<'_>, method: &Method, path: &str, row: &Row) -> Answer {
@@ -100,6 +122,7 @@ fn operations(own: &str) -> Vec<(Method, String, String)> {
             let method = method.to_ascii_uppercase().parse().expect("a method");
             let id = operation["operationId"].as_str().expect("an id").to_owned();
             let path = path.replace("{cluster}", "c").replace("{client_id}", "meter");
+            let path = path.replace("{operation_id}", &operation_id(own).to_string());
             (method, path.replace("{key_id}", &format!("key-{own}")), id)
         })
     });

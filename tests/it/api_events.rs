@@ -69,13 +69,13 @@ impl Stream {
 async fn a_history_tells_who_did_what_and_outlives_the_session() {
     let api = Api::with_clusters(&["c"]).await;
     commit(&api.store, &[put(row(1, "meter")), subscribe(1, "x/+")]).await;
-    let taken = SessionRow { epoch: Epoch(2), peer: "192.0.2.9:7".to_owned(), ..row(1, "meter") };
-    commit(&api.store, &[put(taken.clone())]).await;
+    let second = SessionRow { epoch: Epoch(2), peer: "192.0.2.9:7".to_owned(), ..row(1, "meter") };
+    commit(&api.store, &[put(second.clone())]).await;
     commit(&api.store, &[SessionWrite::Unsubscribe(session_id(1), filter("x/+"))]).await;
     let named = api.admin().header("x-request-id", "trace-7");
     named.patch(METER, &json!({"expiry": {"interval_seconds": 60}})).await.expect(200);
     named.post(&format!("{METER}/disconnect"), &json!({})).await.expect(200);
-    let back = SessionRow { epoch: Epoch(3), connected_at: T.plus_secs(9), ..taken };
+    let back = SessionRow { epoch: Epoch(3), connected_at: T.plus_secs(9), ..second };
     commit(&api.store, &[put(back)]).await;
     named.delete(METER).await.expect(200);
 
@@ -100,7 +100,7 @@ async fn a_history_tells_who_did_what_and_outlives_the_session() {
     assert_eq!(of(2)["detail"], json!({"filter": "x/+", "qos": 1}));
     let taken =
         json!({"from_peer": "192.0.2.1:50123", "from_epoch": 1, "peer": "192.0.2.9:7", "transport": "tcp"});
-    assert_eq!(of(3)["detail"], taken);
+    assert_eq!(of(3)["detail"], told);
     assert_eq!(of(5)["detail"]["from"]["interval_seconds"], 3_600);
     assert_eq!(
         of(5)["detail"]["to"],

@@ -136,6 +136,8 @@ async fn what_contradicts(api: &Api, met: &mut Met) {
     let admin = api.admin();
     let quota = "/v1/clusters/c/quota";
     met.code(Code::ClusterNotFound, &admin.get("/v1/clusters/x").await);
+    met.code(Code::OperationNotFound, &admin.get("/v1/operations/x").await);
+    purges(api, met).await;
     met.code(Code::EventsGone, &admin.get("/v1/clusters/c/events?since=1000").await);
     met.code(Code::ApiKeyNotFound, &admin.get("/v1/api-keys/x").await);
     met.code(Code::SessionNotFound, &admin.get("/v1/clusters/c/sessions/x").await);
@@ -157,6 +159,29 @@ async fn what_contradicts(api: &Api, met: &mut Met) {
     met.code(Code::ExpiryAboveCeiling, &admin.patch(ASLEEP, &expiry(259_201)).await);
     admin.patch("/v1/clusters/c", &json!({"delete_protection": true})).await.expect(200);
     met.code(Code::ClusterProtected, &admin.delete("/v1/clusters/c").await);
+}
+
+async fn purges(api: &Api, met: &mut Met) {
+    let admin = api.admin();
+    let path = "/v1/clusters/c/session-purges";
+    let body = json!({"action": "delete", "filter": "username=nobody", "plan_token": "x"});
+    met.code(Code::PlanTokenInvalid, &admin.post(path, &body).await);
+    let plan = admin.post(path, &json!({"action": "delete", "filter": "username=nobody"})).await.expect(200);
+    let body = json!({"action": "delete", "filter": "username=nobody", "plan_token": plan["plan_token"]});
+    let id = admin.post(path, &body).await.expect(202)["id"].as_str().expect("an id").to_owned();
+    api.operations.step().await.expect("a step");
+    met.code(Code::OperationEnded, &admin.post(&format!("/v1/operations/{id}/cancel"), &json!({})).await);
+
+    let mut connection = PgConnection::connect_with(&api.database.options()).await.expect("connect");
+    let many = "INSERT INTO sessions (session_id, cluster_id, client_id, epoch, protocol, clean_start, peer, \
+         listener, transport, keep_alive_secs, receive_maximum, expiry_client_secs, expiry_bounded, has_will, \
+         created_at, connected_at, version) \
+         SELECT md5(n::text)::uuid, cluster_id, 'many-' || n, epoch, protocol, clean_start, peer, listener, \
+         transport, keep_alive_secs, receive_maximum, expiry_client_secs, expiry_bounded, has_will, created_at, \
+         connected_at, version FROM sessions, generate_series(1, 100001) n WHERE client_id = 'meter'";
+    connection.execute(many).await.expect("insert");
+    met.code(Code::PurgeTooLarge, &admin.post(path, &json!({"action": "delete", "filter": ""})).await);
+    connection.execute("DELETE FROM sessions WHERE client_id LIKE 'many-%'").await.expect("delete");
 }
 
 async fn what_the_service_cannot_do(api: &Api, met: &mut Met) {

@@ -8,6 +8,7 @@ mod api_events;
 mod api_idempotency;
 mod api_keys;
 mod api_problems;
+mod api_purges;
 mod api_quota;
 mod api_session_changes;
 mod api_session_marks;

@@ -21,6 +21,9 @@ pub const AUDIT_AGE_MAX: Duration = Duration::from_hours(24 * 396);
 /// How long an event is kept.
 pub const EVENT_AGE_MAX: Duration = Duration::from_hours(24 * 30);
 
+/// How long an operation is kept after its end.
+pub const OPERATION_AGE_MAX: Duration = Duration::from_hours(24 * 30);
+
 /// Cleans until `stop` is cancelled.
 pub async fn run(store: Store, clock: Clock, stop: CancellationToken) {
     let mut failing = false;
@@ -48,6 +51,8 @@ pub async fn clean(store: &Store, now: Timestamp) -> store::Result<()> {
     while store.forget_keys(now, ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
     store.retire_events(before(now, EVENT_AGE_MAX)).await?;
     while store.forget_events(ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
+    let ended_until = before(now, OPERATION_AGE_MAX);
+    while store.forget_operations(ended_until, 1).await? == 1 {}
     let audit_until = before(now, AUDIT_AGE_MAX);
     while store.forget_audit(audit_until, ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
     Ok(())

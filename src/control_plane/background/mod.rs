@@ -3,3 +3,4 @@
 
 pub mod cleaner;
 pub mod desired;
+pub mod operations;

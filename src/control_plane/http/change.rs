@@ -105,6 +105,11 @@ impl Change {
         Ok(())
     }
 
+    /// Who asks for it, and in which request.
+    pub(super) fn who(&self) -> (String, String) {
+        (self.0.actor.clone(), self.0.request_id.clone())
+    }
+
     /// An event that says who did it, in which request.
     pub(super) fn event(
         &self,

@@ -91,6 +91,9 @@ codes! {
     ApiKeyNotFound, "api_key_not_found", NOT_FOUND, "No such API key",
         "No API key has this id, or it is not one that the token may see.";
 
+    OperationNotFound, "operation_not_found", NOT_FOUND, "No such operation",
+        "No operation has this id, or it is not one that the token may see. Operations are kept for 30 days \
+         after their end.";
     EventsGone, "events_gone", GONE, "Events have been missed",
         "What follows the position is no longer kept, or the position is none of this stream. `detail` says \
          which events are kept. Read the sessions anew, then follow from now on.";
@@ -105,6 +108,12 @@ codes! {
          `if_epoch` names. Nothing was done. `detail` says what it is now.";
     SessionProtected, "session_protected", CONFLICT, "The session is protected",
         "An operator has set `protected` on the session. Take that back with PATCH first. Nothing was done.";
+    OperationEnded, "operation_ended", CONFLICT, "The operation has ended",
+        "The operation has succeeded, or was cancelled, already. Nothing was done.";
+    PlanTokenInvalid, "plan_token_invalid", CONFLICT, "The plan does not fit",
+        "`plan_token` is of another purge, or older than 10 minutes. Plan again. Nothing was done.";
+    PurgeTooLarge, "purge_too_large", UNPROCESSABLE_ENTITY, "Too many sessions are meant",
+        "A purge is about at most 100,000 sessions. Narrow the filter. Nothing was done.";
     SessionNotConnected, "session_not_connected", CONFLICT, "The session has no connection",
         "The session is offline already. Nothing was done.";
     IdempotencyKeyReused, "idempotency_key_reused", UNPROCESSABLE_ENTITY,

@@ -95,6 +95,7 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
         ("clusters", "Clusters, their quotas and what they use of them."),
         ("sessions", "Client sessions: what they are, when they end, what they subscribe to."),
         ("plans", "Named sets of quotas."),
+        ("operations", "Work that outlasts its request."),
         ("access", "API keys: what programs send in place of a token."),
         ("audit", "Who asked for which change, and what became of it."),
         ("health", "Probes and the specification itself."),

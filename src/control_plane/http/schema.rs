@@ -16,7 +16,7 @@ use crate::model::{
     ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, ProtocolVersion, QoS, QuotaSource,
     RetainHandling, SessionId, SessionState, Timestamp, Transport,
 };
-use crate::store::{AuditOutcome, EventKind};
+use crate::store::{AuditOutcome, EventKind, PurgeAction};
 
 macro_rules! schemas {
     ($($type:ident: $object:expr;)*) => {
@@ -73,6 +73,8 @@ schemas! {
     Role: words("`viewer` reads, `operator` acts on sessions too, `admin` changes everything.",
         [Role::Viewer, Role::Operator, Role::Admin].map(Role::as_str));
     Scope: words("What an operation does, for deciding who may.", Scope::ALL.iter().map(|scope| scope.as_str()));
+    PurgeAction: words("What is done to each session: its connection ended, or the session itself.",
+        [PurgeAction::Disconnect, PurgeAction::Delete].map(PurgeAction::as_str));
     EventKind: words("What happened to a session.", EventKind::ALL.iter().map(|kind| kind.as_str()));
     EndedBy: words("Who ended the connection.",
         [EndedBy::Client, EndedBy::Network, EndedBy::Server, EndedBy::Operator].map(EndedBy::as_str));

@@ -12,6 +12,7 @@ use super::code::Code;
 use super::problem::{self, Problem, Result};
 use crate::clock::Clock;
 use crate::control_plane::background::desired::DesiredPublisher;
+use crate::control_plane::background::operations::Operations;
 use crate::control_plane::tokens::TokenVerifier;
 use crate::seam::command::{CommandError, DataPlane};
 use crate::store::Store;
@@ -47,6 +48,8 @@ pub struct ApiState {
     pub(super) run: Uuid,
     /// Permits for requests; see [`REQUESTS_MAX`].
     pub(super) requests: Arc<Semaphore>,
+    /// Carries purges out; who serves runs it.
+    pub operations: Arc<Operations>,
     /// Permits for streams; see [`STREAMS_MAX`].
     pub(super) streams: Arc<Semaphore>,
     /// Ends the streams, which would otherwise keep the service from stopping.
@@ -65,6 +68,8 @@ impl ApiState {
     ) -> Self {
         let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
         let (streams, stopping) = (Arc::new(Semaphore::new(STREAMS_MAX)), CancellationToken::new());
+        let operations = Operations::new(store.clone(), data_plane.clone(), clock.clone());
+        let operations = Arc::new(operations);
         let run = Uuid::new_v4();
         Self {
             store,
@@ -75,6 +80,7 @@ impl ApiState {
             tasks,
             run,
             requests,
+            operations,
             streams,
             stopping,
         }

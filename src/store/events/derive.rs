@@ -94,19 +94,16 @@ pub(in crate::store) fn put(before: Option<&Before>, row: &SessionRow) -> Vec<Ne
         let taken = before.filter(|before| {
             before.disconnected_at.is_none() || before.disconnect_reason.as_deref() == Some("taken_over")
         });
-        match taken {
-            Some(before) => {
-                let detail = json!({
-                    "from_peer": before.peer, "from_epoch": before.epoch,
-                    "peer": row.peer, "transport": row.transport,
-                });
-                tell(EventKind::TakenOver, row.connected_at, detail);
-            }
-            None => {
-                let detail =
-                    json!({"peer": row.peer, "transport": row.transport, "resumed": before.is_some()});
-                tell(EventKind::Attached, row.connected_at, detail);
-            }
+        if let Some(before) = taken {
+            let detail = json!({
+                "from_peer": before.peer, "from_epoch": before.epoch,
+                "peer": row.peer, "transport": row.transport,
+            });
+            tell(EventKind::TakenOver, row.connected_at, detail);
+        } else {
+            let resumed = before.is_some();
+            let detail = json!({"peer": row.peer, "transport": row.transport, "resumed": resumed});
+            tell(EventKind::Attached, row.connected_at, detail);
         }
     }
     let was_online = attached || before.is_some_and(|before| before.disconnected_at.is_none());

@@ -116,7 +116,7 @@ impl SessionFilter {
 
     /// Adds what narrows the rows of the table called `s` to those of the cluster that exist at `now` and pass.
     /// `matching` are the filters that match [`SessionFilter::subscribed_to`].
-    pub(super) fn narrow(
+    pub(in crate::store) fn narrow(
         &self,
         query: &mut QueryBuilder<Postgres>,
         cluster: &ClusterId,
@@ -232,7 +232,10 @@ impl SessionFilter {
 
 impl Store {
     /// The filters in the table that match the topic of the filter, if it asks for one.
-    pub(super) async fn matching_filters(&self, filter: &SessionFilter) -> Result<Option<Vec<String>>> {
+    pub(in crate::store) async fn matching_filters(
+        &self,
+        filter: &SessionFilter,
+    ) -> Result<Option<Vec<String>>> {
         let Some(topic) = &filter.subscribed_to else { return Ok(None) };
         let levels: Vec<String> = topic.as_str().split('/').map(str::to_owned).collect();
         let matching = sqlx::query_scalar(MATCHING)

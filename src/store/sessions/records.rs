@@ -29,6 +29,12 @@ macro_rules! unexpired {
 
 const LIST: &str = concat!("SELECT ", record_columns!(), " FROM sessions s WHERE ");
 
+const BY_ID: &str = concat!(
+    "SELECT ",
+    record_columns!(),
+    " FROM sessions s WHERE s.session_id = ANY($1) ORDER BY s.client_id"
+);
+
 const GET: &str = concat!(
     "SELECT ",
     record_columns!(),
@@ -155,6 +161,14 @@ impl Store {
         let total = rows.first().map_or(Ok(0), |(_, _, total)| count(*total))?;
         let groups = rows.into_iter().map(|(key, sessions, _)| Ok((key, count(sessions)?)));
         Ok(SessionCount { total, groups: groups.collect::<Result<_>>()? })
+    }
+
+    /// The records of these sessions, as far as they exist, in the byte order of client ids.
+    pub async fn sessions_by_id(&self, sessions: &[SessionId]) -> Result<Vec<SessionRecord>> {
+        let sessions: Vec<_> = sessions.iter().map(|id| id.0).collect();
+        let query = sqlx::query_as(BY_ID).persistent(false).bind(sessions);
+        let rows: Vec<RecordColumns> = query.fetch_all(&self.pool).await?;
+        rows.into_iter().map(SessionRecord::try_from).collect()
     }
 
     /// The session of a client, if it has one at `now`.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use holdfast::clock::Clock;
 use holdfast::control_plane::background::desired::DesiredPublisher;
+use holdfast::control_plane::background::operations::Operations;
 use holdfast::control_plane::http::{ApiState, openapi, router};
 use holdfast::control_plane::tokens::{Grant, Role, TokenIssuer, TokenSecret, TokenVerifier};
 use holdfast::model::Timestamp;
@@ -39,6 +40,8 @@ pub(crate) struct Api {
     pub(crate) desired: DesiredReceiver,
     pub(crate) publisher: Arc<DesiredPublisher>,
     pub(crate) router: Router,
+    /// Carries its purges out, when a test says so.
+    pub(crate) operations: Arc<Operations>,
     /// Ends its streams.
     pub(crate) stopping: CancellationToken,
     base: String,
@@ -68,6 +71,7 @@ impl Api {
             TokenVerifier::new(&SECRET),
             TaskTracker::new(),
         );
+        let operations = Arc::clone(&state.operations);
         let stopping = CancellationToken::new();
         let state = state.stopped_by(stopping.clone());
         let router = router(state);
@@ -80,7 +84,20 @@ impl Api {
         });
         let client = reqwest::Client::new();
         let tasks = vec![serving, answering];
-        Self { store, clock, data_plane, desired, publisher, router, stopping, base, client, tasks, database }
+        Self {
+            store,
+            clock,
+            data_plane,
+            desired,
+            publisher,
+            router,
+            operations,
+            stopping,
+            base,
+            client,
+            tasks,
+            database,
+        }
     }
 
     /// The same with these clusters.

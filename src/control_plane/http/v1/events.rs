@@ -71,9 +71,10 @@ struct EventView {
     epoch: Epoch,
     /// What happened.
     kind: EventKind,
-    /// What belongs to that kind: `attached` {peer, transport, resumed}, `taken_over` {from_peer, from_epoch,
-    /// peer, transport}, `detached` {reason, by}, `subscribed` {filter, qos}, `unsubscribed` {filter},
-    /// `expiry_changed` {from, to}, `kicked` {operation}, `created` {protocol, clean_start}, `ended` {reason}.
+    /// What belongs to that kind: `attached {peer, transport, resumed}`, `taken_over {from_peer,
+    /// from_epoch, peer, transport}`, `detached {reason, by}`, `subscribed {filter, qos}`,
+    /// `unsubscribed {filter}`, `expiry_changed {from, to}`, `kicked {operation, was_online, operation_id}`,
+    /// `created {protocol, clean_start}`, `ended {reason}`.
     #[schema(value_type = Object)]
     detail: Value,
     /// Who did it, where it was an operator; else null.
@@ -221,7 +222,7 @@ async fn follow_events(
     };
     let events = stream::unfold(follower, |mut follower| async {
         let event = follower.next().await?;
-        Some((sse(event), follower))
+        Some((Ok::<_, Infallible>(sse(event)), follower))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("heartbeat")))
 }
@@ -236,11 +237,11 @@ fn seen_until(seen: u64, span: EventSpan) -> Result<i64> {
     Err(Problem::new(Code::EventsGone, detail))
 }
 
-fn sse(event: SessionEvent) -> Result<Event, Infallible> {
+fn sse(event: SessionEvent) -> Event {
     let (id, kind) = (event.seq.to_string(), event.event.kind.as_str());
     // JSON writes line breaks as \n, so the data is one line; it cannot fail for a value of our own.
     let data = serde_json::to_string(&EventView::from(event)).unwrap_or_default();
-    Ok(Event::default().id(id).event(kind).data(data))
+    Event::default().id(id).event(kind).data(data)
 }
 
 /// Where one stream stands.

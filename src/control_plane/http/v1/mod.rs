@@ -5,6 +5,7 @@ mod audit_log;
 mod clusters;
 mod events;
 mod labels;
+mod operations;
 mod plans;
 mod quota;
 mod session_commands;
@@ -12,6 +13,7 @@ mod session_count;
 mod session_expiry;
 mod session_filter;
 mod session_patch;
+mod session_purges;
 mod session_view;
 mod sessions;
 mod subscriptions;
@@ -35,6 +37,8 @@ pub(super) fn routes() -> Routes {
     let routes = session_commands::routes(routes);
     let routes = subscriptions::routes(routes);
     let routes = events::routes(routes);
+    let routes = session_purges::routes(routes);
+    let routes = operations::routes(routes);
     let routes = audit_log::routes(routes);
     api_keys::routes(routes)
 }
