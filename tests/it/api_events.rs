@@ -98,7 +98,7 @@ async fn a_history_tells_who_did_what_and_outlives_the_session() {
     assert_eq!(of(0)["detail"], json!({"protocol": "5", "clean_start": false}));
     assert_eq!(of(1)["detail"], json!({"peer": "192.0.2.1:50123", "transport": "tcp", "resumed": false}));
     assert_eq!(of(2)["detail"], json!({"filter": "x/+", "qos": 1}));
-    let taken =
+    let told =
         json!({"from_peer": "192.0.2.1:50123", "from_epoch": 1, "peer": "192.0.2.9:7", "transport": "tcp"});
     assert_eq!(of(3)["detail"], told);
     assert_eq!(of(5)["detail"]["from"]["interval_seconds"], 3_600);
