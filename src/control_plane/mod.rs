@@ -10,4 +10,5 @@
 pub mod api_keys;
 pub mod background;
 pub mod http;
+pub mod metrics;
 pub mod tokens;

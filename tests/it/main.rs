@@ -7,6 +7,7 @@ mod api_docs;
 mod api_events;
 mod api_idempotency;
 mod api_keys;
+mod api_metrics;
 mod api_problems;
 mod api_purges;
 mod api_quota;

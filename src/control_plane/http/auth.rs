@@ -68,6 +68,8 @@ scopes! {
     SessionsWrite, "sessions:write", Operator;
     /// Read the audit log.
     AuditRead, "audit:read", Operator;
+    /// Read the metrics of all clusters: never with a token that is bound to one.
+    MetricsRead, "metrics:read", Viewer;
     /// Read API keys, without their secrets.
     ApiKeysRead, "api-keys:read", Admin;
     /// Make and revoke API keys.
@@ -82,7 +84,7 @@ impl Scope {
 
     /// Whether a token bound to one cluster lacks it, whatever its role.
     pub(super) const fn is_global(self) -> bool {
-        matches!(self, Self::ClustersCreate)
+        matches!(self, Self::ClustersCreate | Self::MetricsRead)
     }
 }
 

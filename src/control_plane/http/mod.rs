@@ -31,7 +31,7 @@ use std::any::Any;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -67,8 +67,19 @@ pub fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// Works on so many requests at once and refuses more.
-async fn bounded(State(state): State<ApiState>, request: Request, next: Next) -> Result<Response, Problem> {
+/// Works on so many requests at once and refuses more; counts both.
+async fn bounded(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let (method, started) = (request.method().clone(), state.clock.mono());
+    let response = within_bound(&state, request, next).await.into_response();
+    let took = state.clock.mono().since(started);
+    if let Some(route) = route {
+        state.metrics.request(route.as_str(), method.as_str(), response.status().as_u16(), took);
+    }
+    response
+}
+
+async fn within_bound(state: &ApiState, request: Request, next: Next) -> Result<Response, Problem> {
     match state.requests.try_acquire() {
         Ok(_permit) => Ok(next.run(request).await),
         Err(_) => Err(Problem::new(Code::Overloaded, format!("{REQUESTS_MAX} requests are being worked on"))),

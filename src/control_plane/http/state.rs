@@ -13,6 +13,7 @@ use super::problem::{self, Problem, Result};
 use crate::clock::Clock;
 use crate::control_plane::background::desired::DesiredPublisher;
 use crate::control_plane::background::operations::Operations;
+use crate::control_plane::metrics::Metrics;
 use crate::control_plane::tokens::TokenVerifier;
 use crate::seam::command::{CommandError, DataPlane};
 use crate::store::Store;
@@ -50,6 +51,8 @@ pub struct ApiState {
     pub(super) requests: Arc<Semaphore>,
     /// Carries purges out; who serves runs it.
     pub operations: Arc<Operations>,
+    /// What is counted of requests.
+    pub(super) metrics: Metrics,
     /// Permits for streams; see [`STREAMS_MAX`].
     pub(super) streams: Arc<Semaphore>,
     /// Ends the streams, which would otherwise keep the service from stopping.
@@ -81,6 +84,7 @@ impl ApiState {
             run,
             requests,
             operations,
+            metrics: Metrics::default(),
             streams,
             stopping,
         }

@@ -5,6 +5,7 @@ mod audit_log;
 mod clusters;
 mod events;
 mod labels;
+mod metrics;
 mod operations;
 mod plans;
 mod quota;
@@ -39,6 +40,7 @@ pub(super) fn routes() -> Routes {
     let routes = events::routes(routes);
     let routes = session_purges::routes(routes);
     let routes = operations::routes(routes);
+    let routes = metrics::routes(routes);
     let routes = audit_log::routes(routes);
     api_keys::routes(routes)
 }
