@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::control_plane::background::cleaner;
 use crate::control_plane::background::desired::DesiredPublisher;
 use crate::control_plane::http::{self, ApiState};
 use crate::control_plane::tokens::TokenVerifier;
@@ -78,6 +79,12 @@ async fn serve_with(
     let tasks = Tasks::new(shutdown.clone());
     let log = data_plane::open_log(config).await?;
     data_plane::start(&tasks, clock, &store, log, desired_state, orders, mqtt).await?;
+    let stop = shutdown.soft_token();
+    let cleaning = cleaner::run(store.clone(), clock.clone(), stop.clone());
+    tasks.spawn_essential("cleaner", async move {
+        cleaning.await;
+        Ok::<_, TaskFailure>(())
+    });
     let state = ApiState::new(
         store,
         commands,
@@ -85,9 +92,14 @@ async fn serve_with(
         clock.clone(),
         TokenVerifier::new(&secret),
         tasks.tracker(),
-    );
+    )
+    .stopped_by(stop.clone());
+    let (operations, stopping) = (Arc::clone(&state.operations), stop.clone());
+    tasks.spawn_essential("operations", async move {
+        operations.run(stopping).await;
+        Ok::<_, TaskFailure>(())
+    });
     tasks.spawn_essential("http", serve_http(http, state, shutdown.clone()));
-    let stop = shutdown.soft_token();
     tasks.spawn_essential("desired state", async move {
         publisher.run(stop).await;
         Ok::<_, TaskFailure>(())
@@ -103,9 +115,9 @@ async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 async fn serve_http(listener: TcpListener, state: ApiState, shutdown: Shutdown) -> io::Result<()> {
-    axum::serve(listener, http::router(state))
-        .with_graceful_shutdown(async move { shutdown.requested().await })
-        .await
+    // The address of the caller is for the audit log.
+    let service = http::router(state).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.requested().await }).await
 }
 
 /// Says every few seconds that this process serves the database. Another one that has taken over

@@ -7,7 +7,9 @@
 //!
 //! It holds no SQL (that is `crate::store`) and knows nothing of sockets or packets.
 
+pub mod api_keys;
 pub mod background;
 pub mod http;
+pub mod metrics;
 pub mod passwords;
 pub mod tokens;

@@ -48,7 +48,7 @@ impl Quota {
 }
 
 /// What a cluster sets itself; `None` leaves the plan's value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct QuotaOverrides {
     /// See [`Quota::connections`].
     pub connections: Option<u32>,

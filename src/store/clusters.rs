@@ -187,6 +187,8 @@ impl Tx {
         let done = sqlx::query(DELETE).bind(id.as_str()).execute(&mut *self.transaction).await?;
         let existed = done.rows_affected() > 0;
         if existed {
+            // After the deletion, which waits for the batches that add to them.
+            self.clear_events(id).await?;
             self.bump_desired_revision().await?;
         }
         Ok(existed)

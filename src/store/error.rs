@@ -41,12 +41,15 @@ pub enum Error {
 pub enum Constraint {
     /// A cluster of this id exists.
     ClusterExists,
+    /// The cluster that an API key is bound to does not exist.
+    ApiKeyCluster,
 }
 
 impl Constraint {
     fn by_name(name: &str) -> Option<Self> {
         match name {
             "clusters_pkey" => Some(Self::ClusterExists),
+            "api_keys_cluster_id_fkey" => Some(Self::ApiKeyCluster),
             _ => None,
         }
     }

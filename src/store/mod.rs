@@ -15,27 +15,41 @@
 //! What it does not do: check quotas, roles or `ETag`s (the control plane does, under a row lock), or
 //! decide when a session ends (the data plane does).
 
+mod api_keys;
+mod audit;
 mod clusters;
 mod desired;
 pub mod embedded;
 mod error;
+mod events;
+mod idempotency;
+mod operations;
 mod service;
 mod sessions;
 mod subscriptions;
 mod users;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 
+pub use api_keys::{ApiKeyRecord, NewApiKey};
+pub use audit::{AuditEnd, AuditFilter, AuditOutcome, AuditRecord, AuditStart};
 pub use clusters::NewCluster;
 pub use error::{Constraint, Error};
+pub use events::{EVENTS_MAX, EventKind, EventSpan, NewEvent, SessionEvent};
+pub use idempotency::{Claim, IdempotencyKey, KEY_AGE_MAX, KeptAnswer};
+pub use operations::{NewOperation, Operation, PendingTarget, PurgeAction, TargetOutcome};
 pub use service::{ServiceLock, ServiceLockError};
-pub use sessions::{SessionFilter, SessionRecord};
+pub use sessions::{
+    CountBy, Network, OperatorPart, SessionCount, SessionCounted, SessionFilter, SessionRecord,
+};
 pub use subscriptions::{FILTER_BYTES_MAX, SubscriptionRecord};
 
 /// What a function of the store answers.
@@ -58,6 +72,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 pub struct Store {
     pool: PgPool,
     clock: Clock,
+    /// Counts the commits of events, so that whoever waits for them need not ask the database.
+    told: Arc<watch::Sender<u64>>,
 }
 
 impl Store {
@@ -76,7 +92,7 @@ impl Store {
             return Err(Error::TooOld { found: version, needed: SERVER_VERSION_MIN });
         }
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_MAX);
-        Ok(Self { pool: pool.connect_lazy_with(options), clock })
+        Ok(Self { pool: pool.connect_lazy_with(options), clock, told: Arc::new(watch::Sender::new(0)) })
     }
 
     /// Brings the schema up to this program. Safe to run from several processes at once.
@@ -94,7 +110,8 @@ impl Store {
 
     /// Begins a transaction. Dropping it takes everything back.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(Tx { transaction: self.pool.begin().await?, desired_revision: None })
+        let transaction = self.pool.begin().await?;
+        Ok(Tx { transaction, desired_revision: None, has_events: false, store: self.clone() })
     }
 
     /// Asks the database for an answer, which must come soon.
@@ -120,6 +137,9 @@ pub struct Tx {
     transaction: Transaction<'static, Postgres>,
     /// The desired revision this transaction bumped to, if it did.
     desired_revision: Option<i64>,
+    /// Whether readers of events are to be told.
+    has_events: bool,
+    store: Store,
 }
 
 impl Tx {
@@ -129,6 +149,9 @@ impl Tx {
     /// [`Error::Away`] leaves it unknown whether it was committed.
     pub async fn commit(self) -> Result<()> {
         self.transaction.commit().await?;
+        if self.has_events {
+            self.store.tell_events();
+        }
         Ok(())
     }
 }

@@ -35,10 +35,25 @@ const HEARTBEAT: &str = "UPDATE service SET heartbeat_at = $1";
 
 // Not later than now, lest the wall clock went back; not before the connection began, lest it did
 // after the last heartbeat.
-const RECOVER: &str = "UPDATE sessions s \
-     SET disconnected_at = greatest(least(coalesce(h.heartbeat_at, s.connected_at), $1), s.connected_at), \
-     disconnect_reason = 'server_restart', disconnect_by = 'server', version = s.version + 1 \
-     FROM service h WHERE s.disconnected_at IS NULL";
+// Each is an event, numbered as `store::events` does.
+const RECOVER: &str = "
+    WITH recovered AS (
+        UPDATE sessions s
+        SET disconnected_at = greatest(least(coalesce(h.heartbeat_at, s.connected_at), $1), s.connected_at),
+            disconnect_reason = 'server_restart', disconnect_by = 'server', version = s.version + 1
+        FROM service h WHERE s.disconnected_at IS NULL
+        RETURNING s.cluster_id, s.client_id, s.session_id, s.epoch, s.disconnected_at
+    ), heads AS (
+        INSERT INTO session_event_heads AS h (cluster_id, last, first)
+        SELECT cluster_id, count(*), 1 FROM recovered GROUP BY cluster_id
+        ON CONFLICT (cluster_id) DO UPDATE SET last = h.last + excluded.last
+        RETURNING cluster_id, last
+    )
+    INSERT INTO session_events (cluster_id, seq, at, client_id, session_id, epoch, kind, detail)
+    SELECT r.cluster_id, h.last + 1 - row_number() OVER (PARTITION BY r.cluster_id ORDER BY r.session_id),
+        r.disconnected_at, r.client_id, r.session_id, r.epoch, 'detached',
+        '{\"reason\": \"server_restart\", \"by\": \"server\"}'
+    FROM recovered r JOIN heads h USING (cluster_id)";
 
 /// Why this process may not serve this database, or does not know whether it may.
 #[derive(Debug, Error)]

@@ -4,8 +4,10 @@
 //! row fails, and so does one whose row says otherwise than what is enforced.
 
 use holdfast::control_plane::tokens::Role;
+use holdfast::store::{NewApiKey, NewOperation, PurgeAction};
 use reqwest::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::support::api::{Answer, Api, Caller, DOCUMENT};
 use super::support::sessions::{commit, put, row};
@@ -25,13 +27,34 @@ fn read() -> Row {
 
 fn row_of(operation_id: &str) -> Row {
     match operation_id {
-        "list_plans" | "list_clusters" | "get_cluster" | "get_quota" | "get_usage" | "list_sessions"
-        | "get_session" | "list_subscriptions" => read(),
+        "list_plans"
+        | "list_clusters"
+        | "get_cluster"
+        | "get_quota"
+        | "get_usage"
+        | "list_sessions"
+        | "count_sessions"
+        | "list_session_history"
+        | "follow_events"
+        | "get_operation"
+        | "list_operation_sessions"
+        | "get_session"
+        | "list_subscriptions" => read(),
+        "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" => {
+            Row { least: Role::Admin, ..read() }
+        }
+        "purge_sessions" => {
+            let body = json!({"action": "delete", "filter": "state=offline"});
+            Row { least: Role::Operator, body: Some(body), ..read() }
+        }
+        "create_api_key" => {
+            Row { least: Role::Admin, body: Some(json!({"name": "k", "role": "viewer"})), ..read() }
+        }
         "create_cluster" => {
             Row { least: Role::Admin, global: true, body: Some(json!({"id": "new"})), headers: &[] }
         }
         "patch_cluster" => Row { least: Role::Admin, body: Some(json!({"name": "x"})), ..read() },
-        "delete_cluster" | "list_users" | "get_user" | "delete_user" => Row { least: Role::Admin, ..read() },
+        "list_users" | "get_user" | "delete_user" => Row { least: Role::Admin, ..read() },
         "put_quota" => Row {
             least: Role::Admin,
             body: Some(json!({"connections": 3})),
@@ -40,7 +63,9 @@ fn row_of(operation_id: &str) -> Row {
         },
         "put_user" => Row { least: Role::Admin, body: Some(json!({"password": "pencil"})), ..read() },
         "patch_session" => Row { least: Role::Operator, body: Some(json!({"expiry": null})), ..read() },
-        "delete_session" | "disconnect_session" => Row { least: Role::Operator, ..read() },
+        "delete_session" | "disconnect_session" | "list_audit_log" | "cancel_operation" => {
+            Row { least: Role::Operator, ..read() }
+        }
         other => panic!("the operation {other} has no row: say here who may call it"),
     }
 }
@@ -53,8 +78,36 @@ async fn fleet() -> Api {
         ..row(2, "meter")
     };
     commit(&api.store, &[put(row(1, "meter")), put(other)]).await;
+    let mut tx = api.store.begin().await.expect("begin");
+    for cluster in ["c", "d"] {
+        let key = NewApiKey {
+            id: format!("key-{cluster}"),
+            name: "k".to_owned(),
+            secret_hash: Vec::new(),
+            role: "viewer".to_owned(),
+            scopes: None,
+            cluster: Some(super::support::sessions::cluster_id(cluster)),
+            created_by: "ada".to_owned(),
+            expires_at: None,
+        };
+        tx.insert_api_key(&key, api.clock.wall()).await.expect("a key");
+        let operation = NewOperation {
+            id: operation_id(cluster),
+            cluster: super::support::sessions::cluster_id(cluster),
+            action: PurgeAction::Delete,
+            rate: None,
+            actor: "ada".to_owned(),
+            request_id: "r".to_owned(),
+        };
+        tx.insert_operation(&operation, &[], api.clock.wall()).await.expect("an operation");
+    }
+    tx.commit().await.expect("commit");
     api.admin().put("/v1/clusters/c/users/ada", &json!({"password": "pencil"})).await.expect(201);
     api
+}
+
+fn operation_id(cluster: &str) -> Uuid {
+    Uuid::from_u128(cluster.bytes().map(u128::from).sum())
 }
 
 async fn call(caller: &Caller<'_>, method: &Method, path: &str, row: &Row) -> Answer {
@@ -63,18 +116,18 @@ async fn call(caller: &Caller<'_>, method: &Method, path: &str, row: &Row) -> An
     caller.send(method.clone(), path, body).await
 }
 
-fn operations() -> Vec<(Method, String, String)> {
+/// Every operation, with its path: cluster `c`, and of what has an id of its own, that of `own`.
+fn operations(own: &str) -> Vec<(Method, String, String)> {
     let paths = DOCUMENT["paths"].as_object().expect("paths");
     let guarded = paths.iter().filter(|(path, _)| path.starts_with("/v1/"));
     let each = guarded.flat_map(|(path, item)| {
         item.as_object().expect("an item").iter().map(move |(method, operation)| {
             let method = method.to_ascii_uppercase().parse().expect("a method");
             let id = operation["operationId"].as_str().expect("an id").to_owned();
-            (
-                method,
-                path.replace("{cluster}", "c").replace("{client_id}", "meter").replace("{username}", "ada"),
-                id,
-            )
+            let path =
+                path.replace("{cluster}", "c").replace("{client_id}", "meter").replace("{username}", "ada");
+            let path = path.replace("{operation_id}", &operation_id(own).to_string());
+            (method, path.replace("{key_id}", &format!("key-{own}")), id)
         })
     });
     each.collect()
@@ -84,7 +137,7 @@ fn operations() -> Vec<(Method, String, String)> {
 async fn every_route_lets_in_whom_it_should_and_nobody_else() {
     let api = fleet().await;
     let before = api.admin().get("/v1/clusters/c/sessions/meter").await.text;
-    for (method, path, id) in operations() {
+    for (method, path, id) in operations("d") {
         let row = row_of(&id);
         let of_cluster = path.contains("/c");
 
@@ -114,7 +167,7 @@ async fn every_route_lets_in_whom_it_should_and_nobody_else() {
 
 #[tokio::test]
 async fn the_least_role_is_enough() {
-    for (method, path, id) in operations() {
+    for (method, path, id) in operations("c") {
         let row = row_of(&id);
         // Each in a fleet of its own: some of them end what others need.
         let api = fleet().await;

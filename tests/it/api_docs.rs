@@ -1,5 +1,6 @@
 //! The specification and its page.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::Value;
@@ -53,6 +54,25 @@ async fn the_page_and_its_parts_come_from_this_host_alone() {
     assert!(settings.contains("/openapi.json") && !settings.contains("petstore"), "{settings}");
 
     api.anonymous().get("/docs/none.js").await.expect_problem("route_not_found");
+}
+
+/// The lines of the runbook's list of routes, as the specification says them.
+#[test]
+fn the_runbook_lists_every_route_with_its_scope() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbook.md");
+    let runbook = std::fs::read_to_string(path).expect("the runbook");
+    let listed: BTreeSet<&str> = runbook.lines().filter(|line| line.starts_with("| `")).collect();
+    let mut routes = BTreeSet::new();
+    for (path, item) in DOCUMENT["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("an item") {
+            let Some(scope) = operation["security"][0]["bearer"][0].as_str() else { continue };
+            let description = operation["description"].as_str().expect("a description");
+            let role = description.rsplit_once("Needs the role `").expect("it names the role").1;
+            let role = role.split('`').next().expect("a role");
+            routes.insert(format!("| `{} {path}` | `{scope}` | {role} |", method.to_uppercase()));
+        }
+    }
+    assert_eq!(listed, routes.iter().map(String::as_str).collect(), "docs/runbook.md");
 }
 
 fn quoted_after(text: &str, marks: &[&str]) -> Vec<String> {

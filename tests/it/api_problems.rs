@@ -10,6 +10,7 @@ use holdfast::control_plane::http::{Code, REQUESTS_MAX};
 use holdfast::control_plane::tokens::Role;
 use holdfast::model::Timestamp;
 use holdfast::seam::command::CommandError;
+use holdfast::store::{AuditFilter, AuditOutcome};
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
@@ -56,7 +57,7 @@ async fn every_code_is_provoked() {
     what_the_service_cannot_do(&api, &mut met).await;
     met.body(
         Code::RequestTimeout,
-        &interrupted(&api, Body::from_stream(stream::pending::<Result<Bytes, String>>())).await,
+        &interrupted(&api, Body::from_stream(stream::pending::<Result<Bytes, String>>()), true).await,
     );
 
     let all: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str().to_owned()).collect();
@@ -85,23 +86,39 @@ async fn what_is_sent(api: &Api, met: &mut Met) {
     met.code(Code::MethodNotAllowed, &api.anonymous().send(Method::POST, "/livez", None).await);
 
     let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err("the caller hung up".to_owned())]);
-    met.body(Code::InvalidRequest, &interrupted(api, Body::from_stream(broken)).await);
+    met.body(Code::InvalidRequest, &interrupted(api, Body::from_stream(broken), false).await);
     let unexpected = json!({"reason": "x"});
     met.code(Code::InvalidBody, &admin.post(&format!("{METER}/disconnect"), &unexpected).await);
 }
 
 /// Creates a cluster with a body that does not arrive as it should, without a socket between.
-async fn interrupted(api: &Api, body: Body) -> Value {
+async fn interrupted(api: &Api, body: Body, endless: bool) -> Value {
     let request = Request::post("/v1/clusters")
         .header("content-type", "application/json")
         .header("authorization", format!("Bearer {}", api.token(Role::Admin, None)))
         .body(body)
         .expect("a request");
-    tokio::time::pause();
-    let response = api.router.clone().oneshot(request).await.expect("an answer");
-    tokio::time::resume();
+    let before = started(api).await;
+    let answer = tokio::spawn(api.router.clone().oneshot(request));
+    if endless {
+        while started(api).await == before {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        // The database has been spoken to: from here on only the body is waited for.
+        tokio::time::pause();
+    }
+    let response = answer.await.expect("it ends").expect("an answer");
+    if endless {
+        tokio::time::resume();
+    }
     let body = axum::body::to_bytes(response.into_body(), 65_536).await.expect("a body");
     serde_json::from_slice(&body).expect("json")
+}
+
+/// How many changes wait for something.
+async fn started(api: &Api) -> usize {
+    let filter = AuditFilter { outcome: Some(AuditOutcome::Started), ..AuditFilter::default() };
+    api.store.list_audit(&filter, None, 100).await.expect("the log").len()
 }
 
 async fn who_asks(api: &Api, met: &mut Met) {
@@ -119,17 +136,26 @@ async fn what_contradicts(api: &Api, met: &mut Met) {
     let admin = api.admin();
     let quota = "/v1/clusters/c/quota";
     met.code(Code::ClusterNotFound, &admin.get("/v1/clusters/x").await);
+    met.code(Code::OperationNotFound, &admin.get("/v1/operations/x").await);
+    purges(api, met).await;
+    met.code(Code::EventsGone, &admin.get("/v1/clusters/c/events?since=1000").await);
+    met.code(Code::ApiKeyNotFound, &admin.get("/v1/api-keys/x").await);
     met.code(Code::SessionNotFound, &admin.get("/v1/clusters/c/sessions/x").await);
     met.code(Code::UserNotFound, &admin.get("/v1/clusters/c/users/x").await);
     met.code(Code::TooManyUsers, &one_user_more(api).await);
     met.code(Code::ClusterExists, &admin.post("/v1/clusters", &json!({"id": "c"})).await);
     met.code(Code::PreconditionRequired, &admin.put(quota, &json!({})).await);
     met.code(Code::PreconditionFailed, &admin.header("if-match", "\"9\"").put(quota, &json!({})).await);
+    admin.patch(ASLEEP, &json!({"protected": true})).await.expect(200);
+    met.code(Code::SessionProtected, &admin.delete(ASLEEP).await);
     met.code(
         Code::SessionSuperseded,
         &admin.delete(&format!("{METER}?if_session_id={}", session_id(9))).await,
     );
     met.code(Code::SessionNotConnected, &admin.post(&format!("{ASLEEP}/disconnect"), &json!({})).await);
+    let keyed = admin.header("idempotency-key", "k");
+    keyed.patch("/v1/clusters/c", &json!({"name": "x"})).await.expect(200);
+    met.code(Code::IdempotencyKeyReused, &keyed.patch("/v1/clusters/c", &json!({"name": "y"})).await);
     let expiry = |seconds: u32| json!({"expiry": {"interval_seconds": seconds}});
     met.code(Code::ExpiryInPast, &admin.patch(ASLEEP, &expiry(5)).await);
     met.code(Code::ExpiryAboveCeiling, &admin.patch(ASLEEP, &expiry(259_201)).await);
@@ -149,10 +175,46 @@ async fn one_user_more(api: &Api) -> Answer {
     answer
 }
 
+async fn purges(api: &Api, met: &mut Met) {
+    let admin = api.admin();
+    let path = "/v1/clusters/c/session-purges";
+    let body = json!({"action": "delete", "filter": "username=nobody", "plan_token": "x"});
+    met.code(Code::PlanTokenInvalid, &admin.post(path, &body).await);
+    let plan = admin.post(path, &json!({"action": "delete", "filter": "username=nobody"})).await.expect(200);
+    let body = json!({"action": "delete", "filter": "username=nobody", "plan_token": plan["plan_token"]});
+    let id = admin.post(path, &body).await.expect(202)["id"].as_str().expect("an id").to_owned();
+    api.operations.step().await.expect("a step");
+    met.code(Code::OperationEnded, &admin.post(&format!("/v1/operations/{id}/cancel"), &json!({})).await);
+
+    let mut connection = PgConnection::connect_with(&api.database.options()).await.expect("connect");
+    let many = "INSERT INTO sessions (session_id, cluster_id, client_id, epoch, protocol, clean_start, peer, \
+         listener, transport, keep_alive_secs, receive_maximum, expiry_client_secs, expiry_bounded, has_will, \
+         created_at, connected_at, version) \
+         SELECT md5(n::text)::uuid, cluster_id, 'many-' || n, epoch, protocol, clean_start, peer, listener, \
+         transport, keep_alive_secs, receive_maximum, expiry_client_secs, expiry_bounded, has_will, created_at, \
+         connected_at, version FROM sessions, generate_series(1, 100001) n WHERE client_id = 'meter'";
+    connection.execute(many).await.expect("insert");
+    met.code(Code::PurgeTooLarge, &admin.post(path, &json!({"action": "delete", "filter": ""})).await);
+    connection.execute("DELETE FROM sessions WHERE client_id LIKE 'many-%'").await.expect("delete");
+}
+
 async fn what_the_service_cannot_do(api: &Api, met: &mut Met) {
     let admin = api.admin();
     api.data_plane.be(Mood::Fails(CommandError::TimedOut));
-    met.code(Code::NotConfirmed, &admin.delete(METER).await);
+    let keyed = admin.header("idempotency-key", "u");
+    met.code(Code::NotConfirmed, &keyed.delete(METER).await);
+    met.code(Code::IdempotencyOutcomeUnknown, &keyed.delete(METER).await);
+    api.data_plane.be(Mood::Silent);
+    let (before, keyed) = (api.data_plane.commands(), admin.header("idempotency-key", "f"));
+    let second = async {
+        while api.data_plane.commands() == before {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        keyed.delete(METER).await
+    };
+    let (_, second) = tokio::join!(keyed.delete(METER), second);
+    met.code(Code::IdempotencyKeyInFlight, &second);
+    api.data_plane.be(Mood::Fails(CommandError::TimedOut));
     met.code(Code::NotConfirmed, &admin.post("/v1/clusters", &json!({"id": "late"})).await);
     met.code(Code::DataPlaneUnavailable, &admin.get("/v1/clusters/c/usage").await);
     met.code(Code::NotReady, &api.anonymous().get("/readyz").await);

@@ -1,11 +1,18 @@
 //! The integration tests: one binary, linked once, one module for each topic, one Postgres for all.
 
+mod api_audit;
 mod api_authorization;
 mod api_clusters;
 mod api_docs;
+mod api_events;
+mod api_idempotency;
+mod api_keys;
+mod api_metrics;
 mod api_problems;
+mod api_purges;
 mod api_quota;
 mod api_session_changes;
+mod api_session_marks;
 mod api_sessions;
 mod api_users;
 mod authentication;
@@ -25,6 +32,7 @@ mod store_clusters;
 mod store_embedded;
 mod store_scale;
 mod store_service;
+mod store_session_filters;
 mod store_session_records;
 mod store_sessions;
 mod support;

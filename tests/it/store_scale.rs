@@ -9,17 +9,20 @@
 
 #![allow(clippy::print_stdout, reason = "a measurement is for reading")]
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use holdfast::clock::Clock;
-use holdfast::model::{ClientId, ProtocolVersion, SessionState};
+use holdfast::model::{
+    ClientId, ExpirySource, OperatorExpiry, ProtocolVersion, SessionState, Timestamp, TopicName,
+};
 use holdfast::seam::ports::{SessionRow, SessionStore, SessionWrite};
 use holdfast::store::embedded::{EmbeddedOptions, EmbeddedPostgres};
-use holdfast::store::{SessionFilter, Store};
+use holdfast::store::{CountBy, Network, OperatorPart, SessionFilter, Store};
 
 use crate::support::scratch;
 use crate::support::sessions::{
-    T, client_id, cluster_id, commit, make_clusters, offline, put, row, subscribe,
+    T, client_id, cluster_id, commit, make_clusters, offline, put, row, session_id, subscribe,
 };
 
 /// Sessions in one batch.
@@ -48,6 +51,7 @@ async fn a_million_sessions() {
 
     fill(&store, sessions).await;
     flip(&store, sessions).await;
+    mark(&store, sessions).await;
     load(&store, sessions).await;
     lists(&store, sessions).await;
     let (recovered, took) = timed(store.recover_after_restart(T.plus_secs(2))).await;
@@ -62,8 +66,42 @@ fn client(n: u128) -> String {
 /// One in ten online, one in a thousand MQTT 3.1, a user name shared by a thousand.
 fn session(n: u128) -> SessionRow {
     let protocol = if n.is_multiple_of(1_000) { ProtocolVersion::V3_1 } else { ProtocolVersion::V5 };
-    let row = SessionRow { protocol, username: Some(format!("fleet-{}", n % 1_000)), ..row(n, &client(n)) };
-    if n.is_multiple_of(10) { row } else { offline(row, T.plus_secs(1)) }
+    let peer = format!("10.{}.{}.{}:50123", n % 256, n / 256 % 256, n / 65_536 % 256);
+    let username = Some(format!("fleet-{}", n % 1_000));
+    let connected_at = ago(1 + n * 7 % 1_000);
+    let row = SessionRow { protocol, peer, username, connected_at, ..row(n, &client(n)) };
+    if n.is_multiple_of(10) { row } else { offline(row, ago(n * 7 % 1_000)) }
+}
+
+/// So many seconds before [`T`].
+fn ago(secs: u128) -> Timestamp {
+    Timestamp::from_millis(T.as_millis() - i64::try_from(secs).expect("few") * 1_000)
+}
+
+fn network(address: &str, bits: u32) -> Option<Network> {
+    Network::new(address.parse().expect("an address"), bits)
+}
+
+fn label(value: &str) -> (String, String) {
+    ("site".to_owned(), value.to_owned())
+}
+
+fn topic(text: &str) -> TopicName {
+    TopicName::new(text.to_owned()).expect("a topic")
+}
+
+/// One in a thousand has labels, an order about its expiry, and protection.
+async fn mark(store: &Store, sessions: u128) {
+    let mut tx = store.begin().await.expect("begin");
+    for n in (1..=sessions).step_by(1_000) {
+        let part = OperatorPart {
+            expiry: Some(OperatorExpiry::Interval(7_200)),
+            labels: BTreeMap::from([label(&(n / 1_000 % 10).to_string())]),
+            protected: true,
+        };
+        tx.set_operator_part(session_id(n), &part, T).await.expect("mark");
+    }
+    tx.commit().await.expect("commit");
 }
 
 async fn timed<R>(work: impl Future<Output = R>) -> (R, Duration) {
@@ -147,7 +185,40 @@ async fn lists(store: &Store, sessions: u128) {
             Some(&deep),
         ),
         ("user name", SessionFilter { username: Some("fleet-7".to_owned()), ..all.clone() }, None),
-        ("user name of nobody", SessionFilter { username: Some("x".to_owned()), ..all }, None),
+        ("user name of nobody", SessionFilter { username: Some("x".to_owned()), ..all.clone() }, None),
+        ("one address", SessionFilter { peer: network("10.0.3.7", 32), ..all.clone() }, None),
+        ("a network of 1 in 16", SessionFilter { peer: network("10.0.0.0", 12), ..all.clone() }, Some(&deep)),
+        (
+            "connected in the last second",
+            SessionFilter { connected_after: Some(T), ..all.clone() },
+            Some(&deep),
+        ),
+        (
+            "connected in the last 1 in 1,000",
+            SessionFilter { connected_after: Some(ago(1)), ..all.clone() },
+            None,
+        ),
+        ("offline for a while", SessionFilter { offline_for_secs: Some(500), ..all.clone() }, Some(&deep)),
+        ("the longest offline", SessionFilter { offline_for_secs: Some(999), ..all.clone() }, None),
+        (
+            "soon to expire",
+            SessionFilter { expires_before: Some(ago(998).plus_secs(3_600)), ..all.clone() },
+            None,
+        ),
+        ("label", SessionFilter { label: Some(label("7")), ..all.clone() }, None),
+        ("label of nobody", SessionFilter { label: Some(label("x")), ..all.clone() }, None),
+        (
+            "expiry of an operator",
+            SessionFilter { expiry_source: Some(ExpirySource::Operator), ..all.clone() },
+            None,
+        ),
+        ("protected", SessionFilter { protected: Some(true), ..all.clone() }, None),
+        (
+            "subscribed by 1 in 100",
+            SessionFilter { subscribed_to: Some(topic("cmd/7")), ..all.clone() },
+            Some(&deep),
+        ),
+        ("subscribed by one", SessionFilter { subscribed_to: Some(topic("dev/77/x")), ..all }, None),
     ] {
         let mut pages = Vec::new();
         for _ in 0..200 {
@@ -155,6 +226,19 @@ async fn lists(store: &Store, sessions: u128) {
         }
         report(&format!("list page of 100, {what}"), &mut pages);
     }
+    let contains =
+        SessionFilter { client_id_contains: Some("999999".to_owned()), ..SessionFilter::default() };
+    let mut pages = Vec::new();
+    for _ in 0..5 {
+        pages.push(timed(list(store, &contains, None)).await.1);
+    }
+    report("list of those whose id contains a text (not indexed)", &mut pages);
+    let mut counts = Vec::new();
+    for _ in 0..5 {
+        let (by, all) = ([CountBy::State, CountBy::Protocol], SessionFilter::default());
+        counts.push(timed(store.count_sessions(&cluster_id("c"), &all, &by, 100, T)).await.1);
+    }
+    report("count of all by state and protocol (not indexed)", &mut counts);
     let mut gets = Vec::new();
     for i in 0..1_000_u128 {
         let client = client_id(&client(1 + i * 7_919 % sessions));

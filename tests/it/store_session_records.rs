@@ -7,6 +7,7 @@ use holdfast::store::{SessionFilter, SessionRecord, Store};
 use crate::support::database::TestDatabase;
 use crate::support::sessions::{
     T, client_id, cluster_id, commit, make_clusters, offline, put, row, session_id, subscribe, subscription,
+    with_expiry,
 };
 
 async fn with_sessions(rows: impl IntoIterator<Item = SessionRow>) -> (TestDatabase, Store) {
@@ -32,7 +33,7 @@ async fn order(store: &Store, client: &str, order: Option<OperatorExpiry>) -> Se
     let locked =
         tx.lock_session(&cluster_id("c"), &client_id(client), T).await.expect("lock").expect("exists");
     let id = locked.row.session_id;
-    let record = tx.set_session_expiry(id, order, T).await.expect("set the expiry");
+    let record = tx.set_operator_part(id, &with_expiry(order), T).await.expect("set the expiry");
     tx.commit().await.expect("commit");
     record
 }
@@ -110,7 +111,7 @@ async fn check_expiry(online: SessionRow, ends_at: Timestamp, expiry: SessionExp
     let set = async |operator| {
         let mut tx = store.begin().await.expect("begin");
         // As of the beginning of time nothing has expired.
-        let record = tx.set_session_expiry(id, operator, Timestamp::EPOCH).await;
+        let record = tx.set_operator_part(id, &with_expiry(operator), Timestamp::EPOCH).await;
         tx.commit().await.expect("commit");
         record
     };
@@ -168,7 +169,7 @@ async fn two_operators_follow_each_other() {
     });
     asked.await.expect("the second asks");
     let order = Some(OperatorExpiry::Interval(1));
-    let changed = first.set_session_expiry(session_id(1), order, T).await.expect("set");
+    let changed = first.set_operator_part(session_id(1), &with_expiry(order), T).await.expect("set");
     first.commit().await.expect("commit");
     let second = second.await.expect("the second ends");
     assert_eq!(second.version, seen.version + 1, "it sees what the first wrote, so an old ETag fails");

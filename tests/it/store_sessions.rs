@@ -234,7 +234,9 @@ async fn the_operator_s_part_outlives_the_data_plane_s_writes() {
     commit(&store, &[put(row(1, "a"))]).await;
     let mut tx = store.begin().await.expect("begin");
     let order = Some(OperatorExpiry::Interval(5));
-    tx.set_session_expiry(session_id(1), order, T).await.expect("set the expiry");
+    tx.set_operator_part(session_id(1), &crate::support::sessions::with_expiry(order), T)
+        .await
+        .expect("set the expiry");
     tx.commit().await.expect("commit");
     commit(&store, &[put(offline(row(1, "a"), T))]).await;
     let record = record(&store, "a").await.expect("a");

@@ -1,6 +1,6 @@
 //! Who calls, and whether they may.
 //!
-//! Two steps. [`authenticate`] turns the bearer token into a [`Caller`], for every route of `/v1`.
+//! Two steps. [`authenticate`] turns the bearer token, or API key, into a [`Caller`], for every route of `/v1`.
 //! [`Rule::guard`] then holds the caller against the scope that its route was registered with.
 //! Routes are only registered through [`Routes`](super::routes::Routes), which asks for that scope:
 //! a route without one cannot be written down.
@@ -8,6 +8,7 @@
 //! A cluster that a token is not bound to does not exist for its bearer: 404, before any role is
 //! looked at.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
@@ -15,75 +16,148 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-
+use serde::{Deserialize, Serialize};
 use tracing::Span;
 
 use super::code::Code;
 use super::envelope::CALLER_FIELD;
 use super::problem::{Problem, Result};
 use super::state::ApiState;
+use crate::control_plane::api_keys::{self, ApiKeyError};
 use crate::control_plane::tokens::{Grant, Role};
-use crate::model::ClusterId;
+use crate::model::{ClusterId, Timestamp};
+use crate::store::ApiKeyRecord;
 
-/// What a route does, for deciding who may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scope {
+macro_rules! scopes {
+    ($($(#[doc = $about:literal])* $variant:ident, $text:literal, $least:ident;)*) => {
+        /// What a route does, for deciding who may.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub(super) enum Scope {
+            $($(#[doc = $about])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl Scope {
+            /// Every scope.
+            pub(super) const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// As the specification and API keys write it.
+            pub(super) const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// The least role that has it.
+            pub(super) const fn least_role(self) -> Role {
+                match self { $(Self::$variant => Role::$least,)* }
+            }
+        }
+    };
+}
+
+scopes! {
     /// Read plans.
-    PlansRead,
+    PlansRead, "plans:read", Viewer;
     /// Read clusters, quotas and usage.
-    ClustersRead,
+    ClustersRead, "clusters:read", Viewer;
     /// Change or delete a cluster, or change its quota.
-    ClustersWrite,
+    ClustersWrite, "clusters:write", Admin;
     /// Make a cluster: never with a token that is bound to one.
-    ClustersCreate,
+    ClustersCreate, "clusters:create", Admin;
     /// Read sessions and subscriptions.
-    SessionsRead,
+    SessionsRead, "sessions:read", Viewer;
     /// Act on sessions.
-    SessionsWrite,
+    SessionsWrite, "sessions:write", Operator;
+    /// Read the audit log.
+    AuditRead, "audit:read", Operator;
+    /// Read the metrics of all clusters: never with a token that is bound to one.
+    MetricsRead, "metrics:read", Viewer;
     /// Read users.
-    UsersRead,
+    UsersRead, "users:read", Admin;
     /// Make, change or delete users.
-    UsersWrite,
+    UsersWrite, "users:write", Admin;
+    /// Read API keys, without their secrets.
+    ApiKeysRead, "api-keys:read", Admin;
+    /// Make and revoke API keys.
+    ApiKeysWrite, "api-keys:write", Admin;
 }
 
 impl Scope {
-    /// As the specification writes it.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::PlansRead => "plans:read",
-            Self::ClustersRead => "clusters:read",
-            Self::ClustersWrite => "clusters:write",
-            Self::ClustersCreate => "clusters:create",
-            Self::SessionsRead => "sessions:read",
-            Self::SessionsWrite => "sessions:write",
-            Self::UsersRead => "users:read",
-            Self::UsersWrite => "users:write",
-        }
-    }
-
-    /// The least role that has it.
-    pub(super) const fn least_role(self) -> Role {
-        match self {
-            Self::PlansRead | Self::ClustersRead | Self::SessionsRead => Role::Viewer,
-            Self::SessionsWrite => Role::Operator,
-            Self::ClustersWrite | Self::ClustersCreate | Self::UsersRead | Self::UsersWrite => Role::Admin,
-        }
+    /// The reverse of [`Scope::as_str`].
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|scope| scope.as_str() == text)
     }
 
     /// Whether a token bound to one cluster lacks it, whatever its role.
     pub(super) const fn is_global(self) -> bool {
-        matches!(self, Self::ClustersCreate)
+        matches!(self, Self::ClustersCreate | Self::MetricsRead)
     }
 }
 
 /// Who made this request. As an extractor it is there on every route of `/v1`.
 #[derive(Clone, Debug)]
-pub(super) struct Caller(Arc<Grant>);
+pub(super) struct Caller(Arc<Identity>);
+
+#[derive(Debug)]
+struct Identity {
+    grant: Grant,
+    key: Option<KeyIdentity>,
+}
+
+/// What an API key adds to what it grants.
+#[derive(Debug)]
+struct KeyIdentity {
+    id: String,
+    /// What of the role it has; `None` for all of it.
+    scopes: Option<BTreeSet<Scope>>,
+}
 
 impl Caller {
+    fn by_token(grant: Grant) -> Self {
+        Self(Arc::new(Identity { grant, key: None }))
+    }
+
+    fn by_key(record: ApiKeyRecord) -> Result<Self> {
+        let key = record.key;
+        // A word that this program does not know grants nothing.
+        let scopes = key.scopes.map(|words| words.iter().filter_map(|word| Scope::parse(word)).collect());
+        let role = key.role.parse().map_err(Problem::internal)?;
+        let grant = Grant { subject: key.name, role, cluster: key.cluster };
+        Ok(Self(Arc::new(Identity { grant, key: Some(KeyIdentity { id: key.id, scopes }) })))
+    }
+
     /// The one cluster that exists for the caller; `None` for all of them.
     pub(super) fn cluster(&self) -> Option<&ClusterId> {
-        self.0.cluster.as_ref()
+        self.0.grant.cluster.as_ref()
+    }
+
+    /// Who calls, for people.
+    pub(super) fn subject(&self) -> &str {
+        &self.0.grant.subject
+    }
+
+    /// The API key that was used, if one was.
+    pub(super) fn key_id(&self) -> Option<&str> {
+        self.0.key.as_ref().map(|key| key.id.as_str())
+    }
+
+    /// Whose idempotency keys these are: what one caller sends never meets what another sends.
+    pub(super) fn identity(&self) -> String {
+        match self.key_id() {
+            Some(id) => format!("key:{id}"),
+            None => format!("token:{}:{}", self.cluster().map_or("*", ClusterId::as_str), self.subject()),
+        }
+    }
+
+    /// Whether it may give these rights to another: no more than its own.
+    pub(super) fn may_grant(
+        &self,
+        role: Role,
+        scopes: Option<&BTreeSet<Scope>>,
+        cluster: Option<&ClusterId>,
+    ) -> bool {
+        let in_cluster = self.cluster().is_none_or(|own| cluster.is_none_or(|given| given == own));
+        let own_scopes = self.0.key.as_ref().and_then(|key| key.scopes.as_ref());
+        let in_scopes = own_scopes.is_none_or(|own| scopes.is_some_and(|given| given.is_subset(own)));
+        role <= self.0.grant.role && in_cluster && in_scopes
     }
 
     fn may_see(&self, cluster: &str) -> bool {
@@ -91,7 +165,10 @@ impl Caller {
     }
 
     fn has(&self, scope: Scope) -> bool {
-        self.0.role >= scope.least_role() && !(scope.is_global() && self.0.cluster.is_some())
+        let narrowed = self.0.key.as_ref().and_then(|key| key.scopes.as_ref());
+        self.0.grant.role >= scope.least_role()
+            && !(scope.is_global() && self.cluster().is_some())
+            && narrowed.is_none_or(|scopes| scopes.contains(&scope))
     }
 }
 
@@ -110,10 +187,22 @@ pub(super) async fn authenticate(
     next: Next,
 ) -> Result<Response> {
     let token = bearer(&request)?;
-    let grant = state.tokens.verify(token, state.clock.wall())?;
-    Span::current().record(CALLER_FIELD, &grant.subject);
-    request.extensions_mut().insert(Caller(Arc::new(grant)));
+    let now = state.clock.wall();
+    let caller = match api_keys::parts(token) {
+        Some((id, secret)) => by_key(&state, id, secret, now).await?,
+        None => Caller::by_token(state.tokens.verify(token, now)?),
+    };
+    Span::current().record(CALLER_FIELD, caller.subject());
+    request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
+}
+
+async fn by_key(state: &ApiState, id: &str, secret: &str, now: Timestamp) -> Result<Caller> {
+    let record = state.store.get_api_key(id).await?;
+    api_keys::check(record.as_ref(), secret, now)?;
+    let record = record.ok_or(ApiKeyError::Unknown)?;
+    state.store.note_api_key_used(&record, now).await?;
+    Caller::by_key(record)
 }
 
 /// RFC 6750, 2.1. The scheme is compared without regard to case (RFC 9110, 11.1).
@@ -203,7 +292,34 @@ mod tests {
 
     fn caller(role: Role, cluster: Option<&str>) -> Caller {
         let cluster = cluster.map(|id| ClusterId::new(id).expect("a cluster id"));
-        Caller(Arc::new(Grant { subject: "ada".to_owned(), role, cluster }))
+        Caller::by_token(Grant { subject: "ada".to_owned(), role, cluster })
+    }
+
+    fn key(role: Role, scopes: &[Scope]) -> Caller {
+        let grant = Grant { subject: "ci".to_owned(), role, cluster: None };
+        let key = KeyIdentity { id: "k".to_owned(), scopes: Some(scopes.iter().copied().collect()) };
+        Caller(Arc::new(Identity { grant, key: Some(key) }))
+    }
+
+    #[test]
+    fn a_key_may_have_less_than_its_role_and_never_more() {
+        let reader = key(Role::Admin, &[Scope::SessionsRead]);
+        assert!(reader.has(Scope::SessionsRead) && !reader.has(Scope::SessionsWrite));
+        assert!(!key(Role::Viewer, &[Scope::SessionsWrite]).has(Scope::SessionsWrite));
+    }
+
+    #[test]
+    fn nobody_grants_more_than_is_theirs() {
+        let (a, b) = (ClusterId::new("a").expect("an id"), ClusterId::new("b").expect("an id"));
+        let bound = caller(Role::Admin, Some("a"));
+        assert!(bound.may_grant(Role::Admin, None, None) && bound.may_grant(Role::Viewer, None, Some(&a)));
+        assert!(!bound.may_grant(Role::Viewer, None, Some(&b)));
+        assert!(!caller(Role::Operator, None).may_grant(Role::Admin, None, None));
+        let narrow = key(Role::Admin, &[Scope::ApiKeysWrite]);
+        let own = BTreeSet::from([Scope::ApiKeysWrite]);
+        assert!(narrow.may_grant(Role::Admin, Some(&own), None));
+        assert!(!narrow.may_grant(Role::Admin, None, None));
+        assert!(!narrow.may_grant(Role::Admin, Some(&BTreeSet::from([Scope::SessionsRead])), None));
     }
 
     #[test]

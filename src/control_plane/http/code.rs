@@ -54,7 +54,8 @@ codes! {
     UnknownParameter, "unknown_parameter", BAD_REQUEST, "A parameter is unknown",
         "The operation has no such query parameter. `errors[].parameter` says which.";
     InvalidHeader, "invalid_header", BAD_REQUEST, "A header has a wrong value",
-        "`If-Match` is neither `*` nor a list of entity tags.";
+        "`If-Match` is neither `*` nor a list of entity tags, or `Idempotency-Key` is not 1 to 255 visible \
+         characters of ASCII.";
     PageTokenInvalid, "page_token_invalid", BAD_REQUEST, "The page token does not fit",
         "`page_token` was not given out by this list with this filter. A filter cannot change \
          between pages: begin again without the token.";
@@ -68,11 +69,12 @@ codes! {
 
     // Who asks.
     TokenMissing, "token_missing", UNAUTHORIZED, "A token is needed",
-        "Send `Authorization: Bearer {token}`. `holdfast token create` makes one.";
+        "Send `Authorization: Bearer {token}`, with a token (`holdfast token create` makes one) or an API key.";
     TokenInvalid, "token_invalid", UNAUTHORIZED, "The token is not accepted",
-        "The token is malformed, not signed by this service, or not meant for this API.";
+        "The token is malformed, not signed by this service, or not meant for this API; or the API key is \
+         unknown or revoked.";
     TokenExpired, "token_expired", UNAUTHORIZED, "The token has expired",
-        "The token was good. Get a new one.";
+        "The token, or API key, was good. Get a new one.";
     Forbidden, "forbidden", FORBIDDEN, "The token does not allow this",
         "The operation needs a greater role, or a token that is not bound to one cluster.";
 
@@ -88,6 +90,15 @@ codes! {
 
     UserNotFound, "user_not_found", NOT_FOUND, "No such user",
         "The cluster has no user of this name.";
+    ApiKeyNotFound, "api_key_not_found", NOT_FOUND, "No such API key",
+        "No API key has this id, or it is not one that the token may see.";
+
+    OperationNotFound, "operation_not_found", NOT_FOUND, "No such operation",
+        "No operation has this id, or it is not one that the token may see. Operations are kept for 30 days \
+         after their end.";
+    EventsGone, "events_gone", GONE, "Events have been missed",
+        "What follows the position is no longer kept, or the position is none of this stream. `detail` says \
+         which events are kept. Read the sessions anew, then follow from now on.";
 
     // What contradicts the state.
     ClusterExists, "cluster_exists", CONFLICT, "The cluster exists already",
@@ -99,8 +110,27 @@ codes! {
     SessionSuperseded, "session_superseded", CONFLICT, "The session has moved on",
         "The session is not the one that `if_session_id` names, or not in the attachment that \
          `if_epoch` names. Nothing was done. `detail` says what it is now.";
+    SessionProtected, "session_protected", CONFLICT, "The session is protected",
+        "An operator has set `protected` on the session. Take that back with PATCH first. Nothing was done.";
+    OperationEnded, "operation_ended", CONFLICT, "The operation has ended",
+        "The operation has succeeded, or was cancelled, already. Nothing was done.";
+    PlanTokenInvalid, "plan_token_invalid", CONFLICT, "The plan does not fit",
+        "`plan_token` is of another purge, or older than 10 minutes. Plan again. Nothing was done.";
+    PurgeTooLarge, "purge_too_large", UNPROCESSABLE_ENTITY, "Too many sessions are meant",
+        "A purge is about at most 100,000 sessions. Narrow the filter. Nothing was done.";
     SessionNotConnected, "session_not_connected", CONFLICT, "The session has no connection",
         "The session is offline already. Nothing was done.";
+    IdempotencyKeyReused, "idempotency_key_reused", UNPROCESSABLE_ENTITY,
+        "The idempotency key belongs to another request",
+        "The caller has sent this `Idempotency-Key` within 24 hours with another method, path, query or \
+         body. Nothing was done. Take a new key for a new request.";
+    IdempotencyKeyInFlight, "idempotency_key_in_flight", CONFLICT, "The same request is being worked on",
+        "A request with this `Idempotency-Key` has not been answered yet. Nothing more was done. Ask again \
+         a little later, with the same key.";
+    IdempotencyOutcomeUnknown, "idempotency_outcome_unknown", CONFLICT, "The first outcome is not known",
+        "A request with this `Idempotency-Key` was handed to the data plane, and the service ended, or \
+         the time was over, before its outcome was recorded. It may have taken effect. Nothing more was \
+         done. Read the record, then take a new key.";
     ExpiryInPast, "expiry_in_past", CONFLICT, "The session would expire at once",
         "The session is offline, and the new expiry has passed already. `allow_immediate=true` \
          lets the session end now. Nothing was done.";

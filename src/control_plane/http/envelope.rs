@@ -23,12 +23,17 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The field of the request's span that says who calls, once that is known.
 pub(super) const CALLER_FIELD: &str = "caller";
 
+/// The id of a request, for whoever works on it.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) String);
+
 /// The longest request id taken from a caller.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Wraps a request; see the module.
-pub(super) async fn envelope(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+pub(super) async fn envelope(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     let request_id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(request_id.clone()));
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let started = state.clock.mono();

@@ -50,7 +50,8 @@ fn is_json(content_type: Option<&str>) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes> {
+/// The whole body, within its bound.
+pub(super) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes> {
     Bytes::from_request(request, state).await.map_err(|error| {
         let status = error.into_response().status();
         if status == StatusCode::PAYLOAD_TOO_LARGE {

@@ -2,19 +2,22 @@
 //!
 //! A request passes, from the outside in: the envelope (request id, log line, error bodies), the
 //! panic catcher, the time limit, the routing; under `/v1` also the bound on requests at once, the
-//! token, the route's scope, and the detachment of changes from their caller. A handler then is:
+//! token, the route's scope, and for changes the detachment from their caller, the idempotency key and the
+//! audit row ([`change`]). A handler then is:
 //! parse, begin, store calls, commit, have it enforced, answer.
 //!
 //! Every answer has an `X-Request-Id`; every error is a problem (RFC 9457) with a stable code; a
 //! change is answered when it holds for the next packet.
 
 mod auth;
+mod change;
 mod code;
 mod docs;
 mod envelope;
 mod etag;
 mod extract;
 mod health;
+mod idempotency;
 mod number;
 mod openapi;
 mod page;
@@ -28,7 +31,7 @@ use std::any::Any;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -64,8 +67,19 @@ pub fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// Works on so many requests at once and refuses more.
-async fn bounded(State(state): State<ApiState>, request: Request, next: Next) -> Result<Response, Problem> {
+/// Works on so many requests at once and refuses more; counts both.
+async fn bounded(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let (method, started) = (request.method().clone(), state.clock.mono());
+    let response = within_bound(&state, request, next).await.into_response();
+    let took = state.clock.mono().since(started);
+    if let Some(route) = route {
+        state.metrics.request(route.as_str(), method.as_str(), response.status().as_u16(), took);
+    }
+    response
+}
+
+async fn within_bound(state: &ApiState, request: Request, next: Next) -> Result<Response, Problem> {
     match state.requests.try_acquire() {
         Ok(_permit) => Ok(next.run(request).await),
         Err(_) => Err(Problem::new(Code::Overloaded, format!("{REQUESTS_MAX} requests are being worked on"))),
@@ -74,10 +88,11 @@ async fn bounded(State(state): State<ApiState>, request: Request, next: Next) ->
 
 /// Runs a change to its end even when its caller hangs up or its time is over: what is committed
 /// must also be told to the data plane.
-async fn detached(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+async fn detached(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         return next.run(request).await;
     }
+    request.extensions_mut().insert(state.clone());
     let change = state.tasks.spawn(next.run(request).in_current_span());
     match change.await {
         Ok(response) => response,

@@ -23,10 +23,14 @@ in fields that end in `_seconds`. **Lists** are paged: send `next_page_token` ba
 with the same filter, until it is absent. **Concurrency**: send a record's `ETag` back as `If-Match` \
 and a change is made to what you have read or not at all. **Unknown** fields and query parameters \
 are refused. **Request ids**: send `X-Request-Id`, or take the one in the answer; the service's log \
-has it.";
+has it. **Idempotency**: send `Idempotency-Key` with a change and repeat it safely for 24 hours. After \
+a crash a database change was made with its answer or not at all, so the repetition is right either \
+way; a command to the data plane (disconnect, delete a session) that was under way is not repeated, but \
+answered `idempotency_outcome_unknown`: read the record. **Audit**: every change is a row in \
+`/v1/audit-log`, written before its effect.";
 
 const TOKEN: &str = "\
-A JSON Web Token (HS256): `holdfast token create --role viewer`. The first start leaves an \
+A JSON Web Token (HS256), which `holdfast token create --role viewer` makes, or an API key of `/v1/api-keys`. The first start leaves an \
 administrator's in `{data-dir}/admin.token`. Roles: `viewer` reads, `operator` acts on sessions, \
 `admin` changes clusters, quotas and users. A token bound to a cluster sees that one alone.";
 
@@ -79,9 +83,10 @@ fn example(code: Code) -> RefOr<Example> {
 }
 
 /// Headers that many answers have.
-const HEADERS: [(&str, &str); 3] = [
+const HEADERS: [(&str, &str); 4] = [
     ("X-Request-Id", "The request's id: the caller's own when it was well-formed, else a new one."),
     ("WWW-Authenticate", "How to log in."),
+    ("Idempotency-Replayed", "`true` when this is the answer to an earlier request with the same key."),
     ("Retry-After", "Seconds to wait before asking again."),
 ];
 
@@ -91,6 +96,9 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
         ("sessions", "Client sessions: what they are, when they end, what they subscribe to."),
         ("users", "Users: whom the clients of a cluster may prove to be, by password."),
         ("plans", "Named sets of quotas."),
+        ("operations", "Work that outlasts its request."),
+        ("access", "API keys: what programs send in place of a token."),
+        ("audit", "Who asked for which change, and what became of it."),
         ("health", "Probes and the specification itself."),
     ]
     .map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build())
@@ -175,7 +183,8 @@ mod tests {
     fn every_operation_of_v1_names_its_scope() {
         for (name, operation) in operations(&document()) {
             let scope = operation.pointer("/security/0/bearer/0");
-            assert_eq!(name.contains("/v1/"), scope.is_some(), "{name}");
+            let guarded = name.contains("/v1/") || name.ends_with(" /metrics");
+            assert_eq!(guarded, scope.is_some(), "{name}");
         }
     }
 

@@ -15,6 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::code::Code;
+use crate::control_plane::api_keys::ApiKeyError;
 use crate::control_plane::tokens::TokenError;
 use crate::model::ClusterId;
 use crate::seam::command::CommandError;
@@ -215,6 +216,9 @@ impl From<store::Error> for Problem {
             store::Error::Conflict(store::Constraint::ClusterExists) => {
                 Self::new(Code::ClusterExists, "a cluster of this id exists")
             }
+            store::Error::Conflict(store::Constraint::ApiKeyCluster) => {
+                Self::new(Code::ClusterNotFound, "the cluster was deleted just now")
+            }
             other => Self::internal(other),
         }
     }
@@ -225,6 +229,16 @@ impl From<TokenError> for Problem {
         let code = match error {
             TokenError::Expired => Code::TokenExpired,
             _ => Code::TokenInvalid,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<ApiKeyError> for Problem {
+    fn from(error: ApiKeyError) -> Self {
+        let code = match error {
+            ApiKeyError::Expired => Code::TokenExpired,
+            ApiKeyError::Unknown | ApiKeyError::Revoked => Code::TokenInvalid,
         };
         Self::new(code, error.to_string())
     }

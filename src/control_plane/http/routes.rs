@@ -1,10 +1,11 @@
 //! How a route comes to be: its handler, its scope and the problems it can answer, in one line.
 //!
 //! [`Routes`] is the only way to register a route of `/v1`. From one registration follow the check
-//! of the caller's scope, the refusal of undocumented query parameters and the problem responses in
+//! of the caller's scope, the idempotency key and the audit row of a change, the refusal of undocumented query parameters and the problem responses in
 //! the specification, so that what is served, enforced and documented cannot differ.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::middleware::{self, Next};
@@ -16,8 +17,10 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::auth::{Rule, Scope};
 use super::code::Code;
+use super::etag::optional_header;
 use super::problem::MEDIA_TYPE;
 use super::state::ApiState;
+use super::{change, idempotency};
 
 /// The name of the security scheme in the specification.
 pub(super) const SECURITY_SCHEME: &str = "bearer";
@@ -35,11 +38,23 @@ impl Routes {
         // Two would share a rule that was made for one of them.
         debug_assert_eq!(paths.paths.values_mut().flat_map(operations).count(), 1, "one operation at a time");
         for (path, item) in &mut paths.paths {
+            let changes = item.get.is_none();
             for operation in operations(item) {
                 let query = query_parameters(operation);
                 require(operation, scope);
-                let codes = implied(path, operation).into_iter().chain(codes.iter().copied());
-                document(operation, codes.collect());
+                let mut codes: BTreeSet<Code> =
+                    implied(path, operation).into_iter().chain(codes.iter().copied()).collect();
+                if changes {
+                    codes.extend(idempotency::CODES);
+                    document_key(operation);
+                    let name: Arc<str> = operation.operation_id.clone().unwrap_or_default().into();
+                    handlers =
+                        handlers.route_layer(middleware::from_fn(move |request: Request, next: Next| {
+                            change::carry_out(Arc::clone(&name), request, next)
+                        }));
+                }
+                document(operation, codes);
+                // Laid around the change: who may not, changes nothing and claims no key.
                 let rule = Rule { scope, query: query.into() };
                 handlers = handlers.route_layer(middleware::from_fn(move |request: Request, next: Next| {
                     rule.clone().guard(request, next)
@@ -70,6 +85,20 @@ pub(super) fn public(codes: &[Code], routes: UtoipaMethodRouter<ApiState>) -> Op
 /// The operations of a path.
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+}
+
+/// Says that a change may be asked for under a key.
+fn document_key(operation: &mut Operation) {
+    let key = optional_header("Idempotency-Key", idempotency::ABOUT, "8e03978e-40d5-43dd-bc93-6894a57f9324");
+    operation.parameters.get_or_insert_with(Vec::new).push(RefOr::T(key));
+    for (status, answer) in &mut operation.responses.responses {
+        if let RefOr::T(answer) = answer
+            && status.starts_with('2')
+        {
+            let replayed = RefOr::Ref(header("Idempotency-Replayed"));
+            answer.headers.insert("Idempotency-Replayed".to_owned(), replayed);
+        }
+    }
 }
 
 fn query_parameters(operation: &Operation) -> Vec<String> {
@@ -104,6 +133,8 @@ fn implied(path: &str, operation: &Operation) -> Vec<Code> {
         Code::RequestTimeout,
         Code::Internal,
         Code::Overloaded,
+        // Whoever comes with an API key is looked up.
+        Code::StoreUnavailable,
     ];
     if operation.parameters.iter().flatten().next().is_some() {
         codes.push(Code::InvalidParameter);

@@ -8,12 +8,15 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::auth::Scope;
 use super::code::Code;
 use super::page::PageSize;
+use crate::control_plane::tokens::Role;
 use crate::model::{
     ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, ProtocolVersion, QoS, QuotaSource,
     RetainHandling, SessionId, SessionState, SharedStrategy, Timestamp, Transport, Username,
 };
+use crate::store::{AuditOutcome, EventKind, PurgeAction};
 
 macro_rules! schemas {
     ($($type:ident: $object:expr;)*) => {
@@ -71,6 +74,14 @@ schemas! {
         [SessionState::Online, SessionState::Offline].map(SessionState::as_str));
     ExpirySource: words("Who decided how long the session waits: the `client`, the cluster's bounds (`cluster_ceiling`) or an `operator`.",
         [ExpirySource::Client, ExpirySource::ClusterCeiling, ExpirySource::Operator].map(ExpirySource::as_str));
+    AuditOutcome: words("`started`: being worked on, or left so by a crash. `succeeded`: done. `refused`: nothing was done. `failed`: the service could not do it, or does not know.",
+        AuditOutcome::ALL.map(AuditOutcome::as_str));
+    Role: words("`viewer` reads, `operator` acts on sessions too, `admin` changes everything.",
+        [Role::Viewer, Role::Operator, Role::Admin].map(Role::as_str));
+    Scope: words("What an operation does, for deciding who may.", Scope::ALL.iter().map(|scope| scope.as_str()));
+    PurgeAction: words("What is done to each session: its connection ended, or the session itself.",
+        [PurgeAction::Disconnect, PurgeAction::Delete].map(PurgeAction::as_str));
+    EventKind: words("What happened to a session.", EventKind::ALL.iter().map(|kind| kind.as_str()));
     EndedBy: words("Who ended the connection.",
         [EndedBy::Client, EndedBy::Network, EndedBy::Server, EndedBy::Operator].map(EndedBy::as_str));
     QuotaSource: words("Whether the limit is the plan's or the cluster's own.", ["plan", "override"]);

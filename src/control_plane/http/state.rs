@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::code::Code;
 use super::problem::{self, Problem, Result};
 use crate::clock::Clock;
 use crate::control_plane::background::desired::DesiredPublisher;
+use crate::control_plane::background::operations::Operations;
+use crate::control_plane::metrics::Metrics;
 use crate::control_plane::passwords::Passwords;
 use crate::control_plane::tokens::TokenVerifier;
 use crate::seam::command::{CommandError, DataPlane};
@@ -19,6 +23,9 @@ use crate::store::Store;
 /// only add its waiting time to every answer. Above the store's connections, because most requests
 /// spend most of their time elsewhere.
 pub const REQUESTS_MAX: usize = 256;
+
+/// How many streams of events are followed at once. They are long, so they have a bound of their own.
+pub(super) const STREAMS_MAX: usize = 64;
 
 /// How long a change waits for the data plane to enforce it, and a question for its answer.
 pub(super) const DATA_PLANE_WAIT: Duration = Duration::from_secs(2);
@@ -41,8 +48,18 @@ pub struct ApiState {
     /// Changes under way. They run to their end even when their caller hangs up; who stops the
     /// service closes this tracker and waits for it.
     pub tasks: TaskTracker,
+    /// This run of the program, as idempotency keys name it.
+    pub(super) run: Uuid,
     /// Permits for requests; see [`REQUESTS_MAX`].
     pub(super) requests: Arc<Semaphore>,
+    /// Carries purges out; who serves runs it.
+    pub operations: Arc<Operations>,
+    /// What is counted of requests.
+    pub(super) metrics: Metrics,
+    /// Permits for streams; see [`STREAMS_MAX`].
+    pub(super) streams: Arc<Semaphore>,
+    /// Ends the streams, which would otherwise keep the service from stopping.
+    pub(super) stopping: CancellationToken,
 }
 
 impl ApiState {
@@ -56,8 +73,31 @@ impl ApiState {
         tasks: TaskTracker,
     ) -> Self {
         let requests = Arc::new(Semaphore::new(REQUESTS_MAX));
-        let (tokens, passwords) = (Arc::new(tokens), Passwords::default());
-        Self { store, data_plane, desired, clock, tokens, passwords, tasks, requests }
+        let (streams, stopping) = (Arc::new(Semaphore::new(STREAMS_MAX)), CancellationToken::new());
+        let operations = Operations::new(store.clone(), data_plane.clone(), clock.clone());
+        let operations = Arc::new(operations);
+        let run = Uuid::new_v4();
+        Self {
+            store,
+            data_plane,
+            desired,
+            clock,
+            tokens: Arc::new(tokens),
+            passwords: Passwords::default(),
+            tasks,
+            run,
+            requests,
+            operations,
+            metrics: Metrics::default(),
+            streams,
+            stopping,
+        }
+    }
+
+    /// The same, whose streams end when `stopping` is cancelled.
+    #[must_use]
+    pub fn stopped_by(self, stopping: CancellationToken) -> Self {
+        Self { stopping, ..self }
     }
 
     /// Waits until the data plane enforces what this request has committed, so that the answer

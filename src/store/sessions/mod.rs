@@ -4,11 +4,14 @@
 //! operator's order comes through [`Tx`](super::Tx) ([`records`]). What follows from both,
 //! `expires_at`, is a generated column.
 
+mod filter;
 mod load;
 mod records;
 mod write;
 
-use sqlx::types::Uuid;
+use std::collections::BTreeMap;
+
+use sqlx::types::{Json, Uuid};
 use time::OffsetDateTime;
 
 use super::{Error, Result};
@@ -18,7 +21,8 @@ use crate::model::{
 };
 use crate::seam::ports::SessionRow;
 
-pub use records::SessionFilter;
+pub use filter::{Network, SessionFilter};
+pub use records::{CountBy, OperatorPart, SessionCount, SessionCounted};
 
 /// A session as an operator sees it, as far as its row tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,10 @@ pub struct SessionRecord {
     pub row: SessionRow,
     /// The operator's order about its expiry.
     pub operator_expiry: Option<OperatorExpiry>,
+    /// The operator's own marks.
+    pub labels: BTreeMap<String, String>,
+    /// Whether deleting it is refused.
+    pub protected: bool,
     /// When it expires; `None` while online.
     pub expires_at: Option<Timestamp>,
     /// How many subscriptions it has.
@@ -61,12 +69,13 @@ macro_rules! session_columns {
          s.listener, s.transport, s.keep_alive_secs, s.receive_maximum, s.packet_bytes_max, \
          s.expiry_client_secs, s.expiry_bounded, s.has_will, s.created_at, s.connected_at, \
          s.disconnected_at, s.disconnect_reason, s.disconnect_by, s.expiry_override_secs, \
-         s.expiry_override_at, s.expires_at, s.version"
+         s.expiry_override_at, s.labels, s.protected, s.expires_at, s.version"
     };
 }
 use session_columns;
 
 /// A row as Postgres gives it.
+#[allow(clippy::struct_excessive_bools)] // the table's columns
 #[derive(sqlx::FromRow)]
 struct SessionColumns {
     session_id: Uuid,
@@ -96,6 +105,8 @@ struct SessionColumns {
     disconnect_by: Option<String>,
     expiry_override_secs: Option<i64>,
     expiry_override_at: Option<OffsetDateTime>,
+    labels: Json<BTreeMap<String, String>>,
+    protected: bool,
     expires_at: Option<OffsetDateTime>,
     version: i64,
 }

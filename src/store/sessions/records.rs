@@ -1,12 +1,14 @@
-//! The control plane's view: list, get, and an operator's order about expiry.
+//! The control plane's view: list, count, get, and the operator's part.
 
-use sqlx::{Postgres, QueryBuilder};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sqlx::QueryBuilder;
+use sqlx::types::Json;
 use time::OffsetDateTime;
 
-use super::{SessionColumns, SessionRecord, session_columns};
-use crate::model::{
-    ClientId, ClusterId, OperatorExpiry, ProtocolVersion, SessionId, SessionState, Timestamp,
-};
+use super::{SessionColumns, SessionFilter, SessionRecord, session_columns};
+use crate::model::{ClientId, ClusterId, OperatorExpiry, SessionId, Timestamp};
 use crate::store::{Error, Result, Store, Tx};
 
 macro_rules! record_columns {
@@ -25,7 +27,13 @@ macro_rules! unexpired {
     };
 }
 
-const LIST: &str = concat!("SELECT ", record_columns!(), " FROM sessions s WHERE s.cluster_id = ");
+const LIST: &str = concat!("SELECT ", record_columns!(), " FROM sessions s WHERE ");
+
+const BY_ID: &str = concat!(
+    "SELECT ",
+    record_columns!(),
+    " FROM sessions s WHERE s.session_id = ANY($1) ORDER BY s.client_id"
+);
 
 const GET: &str = concat!(
     "SELECT ",
@@ -42,27 +50,60 @@ const LOCK: &str = concat!(
     " FOR NO KEY UPDATE OF s"
 );
 
-const SET_EXPIRY: &str = concat!(
-    "UPDATE sessions s SET expiry_override_secs = $2, expiry_override_at = $3, version = version + 1 \
-     WHERE s.session_id = $1 AND ",
-    unexpired!("$4"),
+const SET_OPERATOR_PART: &str = concat!(
+    "UPDATE sessions s SET expiry_override_secs = $2, expiry_override_at = $3, labels = $4, protected = $5, \
+     version = version + 1 WHERE s.session_id = $1 AND ",
+    unexpired!("$6"),
     " RETURNING ",
     record_columns!()
 );
 
-/// Which sessions of a cluster to list. What is `None` does not narrow.
+/// The operator's part of a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SessionFilter {
+pub struct OperatorPart {
+    /// The order about its expiry.
+    pub expiry: Option<OperatorExpiry>,
+    /// The operator's own marks.
+    pub labels: BTreeMap<String, String>,
+    /// Whether deleting it is refused.
+    pub protected: bool,
+}
+
+/// What sessions are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CountBy {
     /// Online or offline.
-    pub state: Option<SessionState>,
-    /// This client alone.
-    pub client_id: Option<ClientId>,
-    /// Client ids that begin with this, byte for byte.
-    pub client_id_prefix: Option<String>,
-    /// Clients that speak this.
-    pub protocol: Option<ProtocolVersion>,
-    /// Clients that gave this user name.
-    pub username: Option<String>,
+    State,
+    /// What the client speaks.
+    Protocol,
+    /// How its bytes arrive.
+    Transport,
+    /// The user name that the client gave.
+    Username,
+}
+
+impl CountBy {
+    const fn column(self) -> &'static str {
+        match self {
+            Self::State => "CASE WHEN s.disconnected_at IS NULL THEN 'online' ELSE 'offline' END",
+            Self::Protocol => "s.protocol",
+            Self::Transport => "s.transport",
+            Self::Username => "s.username",
+        }
+    }
+}
+
+/// So many sessions have these values, in the order of what was asked for.
+pub type SessionCounted = (Vec<Option<String>>, u64);
+
+/// How many sessions there are, and of which kinds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionCount {
+    /// All together.
+    pub total: u64,
+    /// The greatest groups, greatest first.
+    pub groups: Vec<SessionCounted>,
 }
 
 impl Store {
@@ -79,8 +120,54 @@ impl Store {
         if filter.asks_for_nul() {
             return Ok(Vec::new());
         }
-        let rows: Vec<RecordColumns> =
-            list_query(cluster, filter, after, limit, now).build_query_as().fetch_all(&self.pool).await?;
+        let matching = self.matching_filters(filter).await?;
+        let mut query = QueryBuilder::new(LIST);
+        filter.narrow(&mut query, cluster, matching, now);
+        if let Some(after) = after {
+            query.push(" AND s.client_id > ").push_bind(after.as_str().to_owned());
+        }
+        query.push(" ORDER BY s.client_id LIMIT ").push_bind(i64::from(limit));
+        // Planned for these values: which index is best hangs on how many rows they pick.
+        let rows: Vec<RecordColumns> = query.build_query_as().persistent(false).fetch_all(&self.pool).await?;
+        rows.into_iter().map(SessionRecord::try_from).collect()
+    }
+
+    /// How many sessions of a cluster the filter lets through, and the `limit` greatest groups of them. Reads
+    /// all of those sessions.
+    pub async fn count_sessions(
+        &self,
+        cluster: &ClusterId,
+        filter: &SessionFilter,
+        by: &[CountBy],
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<SessionCount> {
+        if filter.asks_for_nul() {
+            return Ok(SessionCount { total: 0, groups: Vec::new() });
+        }
+        let matching = self.matching_filters(filter).await?;
+        let values = by.iter().map(|by| by.column()).collect::<Vec<_>>().join(", ");
+        // One statement, so that the groups and the total are of the same moment.
+        let mut query = QueryBuilder::new("WITH groups AS (SELECT ARRAY[");
+        query.push(values).push("]::text[] AS key, count(*) AS sessions FROM sessions s WHERE ");
+        filter.narrow(&mut query, cluster, matching, now);
+        query.push(
+            " GROUP BY key) SELECT key, sessions, (SELECT sum(sessions)::bigint FROM groups) AS total ",
+        );
+        query.push("FROM groups ORDER BY sessions DESC, key LIMIT ").push_bind(i64::from(limit));
+        let rows: Vec<(Vec<Option<String>>, i64, i64)> =
+            query.build_query_as().persistent(false).fetch_all(&self.pool).await?;
+        let count = |n: i64| u64::try_from(n).map_err(Error::unreadable);
+        let total = rows.first().map_or(Ok(0), |(_, _, total)| count(*total))?;
+        let groups = rows.into_iter().map(|(key, sessions, _)| Ok((key, count(sessions)?)));
+        Ok(SessionCount { total, groups: groups.collect::<Result<_>>()? })
+    }
+
+    /// The records of these sessions, as far as they exist, in the byte order of client ids.
+    pub async fn sessions_by_id(&self, sessions: &[SessionId]) -> Result<Vec<SessionRecord>> {
+        let sessions: Vec<_> = sessions.iter().map(|id| id.0).collect();
+        let query = sqlx::query_as(BY_ID).persistent(false).bind(sessions);
+        let rows: Vec<RecordColumns> = query.fetch_all(&self.pool).await?;
         rows.into_iter().map(SessionRecord::try_from).collect()
     }
 
@@ -119,96 +206,30 @@ impl Tx {
         row.map(SessionRecord::try_from).transpose()
     }
 
-    /// Writes an operator's order about a session's expiry, or takes it back with `None`. The
-    /// session is one that this transaction has locked at the same `now`.
-    pub async fn set_session_expiry(
+    /// Writes the operator's part of a record. The session is one that this transaction has locked at the same
+    /// `now`.
+    pub async fn set_operator_part(
         &mut self,
         session: SessionId,
-        order: Option<OperatorExpiry>,
+        part: &OperatorPart,
         now: Timestamp,
     ) -> Result<SessionRecord> {
-        let (secs, at) = match order {
+        let (secs, at) = match part.expiry {
             Some(OperatorExpiry::Interval(secs)) => (Some(i64::from(secs)), None),
             Some(OperatorExpiry::At(at)) => (None, Some(OffsetDateTime::from(at))),
             None => (None, None),
         };
-        let row: RecordColumns = sqlx::query_as(SET_EXPIRY)
+        let row: RecordColumns = sqlx::query_as(SET_OPERATOR_PART)
             .bind(session.0)
             .bind(secs)
             .bind(at)
+            .bind(Json(&part.labels))
+            .bind(part.protected)
             .bind(OffsetDateTime::from(now))
             .fetch_one(&mut *self.transaction)
             .await?;
         row.try_into()
     }
-}
-
-impl SessionFilter {
-    /// Postgres has no text with U+0000 and neither has MQTT: nothing can match it.
-    fn asks_for_nul(&self) -> bool {
-        [&self.client_id_prefix, &self.username].into_iter().flatten().any(|text| text.contains('\0'))
-    }
-}
-
-/// Conditions that a partial index needs are written out, not bound: the planner must see them.
-fn list_query(
-    cluster: &ClusterId,
-    filter: &SessionFilter,
-    after: Option<&ClientId>,
-    limit: u32,
-    now: Timestamp,
-) -> QueryBuilder<Postgres> {
-    let mut query = QueryBuilder::new(LIST);
-    query.push_bind(cluster.as_str().to_owned());
-    match filter.state {
-        Some(SessionState::Online) => {
-            query.push(" AND s.disconnected_at IS NULL");
-        }
-        Some(SessionState::Offline) => {
-            query.push(" AND s.disconnected_at IS NOT NULL AND s.expires_at > ");
-            query.push_bind(OffsetDateTime::from(now));
-        }
-        None => {
-            query.push(" AND (s.expires_at IS NULL OR s.expires_at > ");
-            query.push_bind(OffsetDateTime::from(now)).push(")");
-        }
-    }
-    if let Some(id) = &filter.client_id {
-        query.push(" AND s.client_id = ").push_bind(id.as_str().to_owned());
-    }
-    if let Some(prefix) = &filter.client_id_prefix {
-        query.push(" AND s.client_id >= ").push_bind(prefix.clone());
-        if let Some(end) = end_of_prefix(prefix) {
-            query.push(" AND s.client_id < ").push_bind(end);
-        }
-    }
-    if let Some(protocol) = filter.protocol {
-        query.push(" AND s.protocol = ").push_bind(protocol.as_str());
-    }
-    if let Some(username) = &filter.username {
-        query.push(" AND left(s.username, 128) = left(").push_bind(username.clone());
-        query.push(", 128) AND s.username = ").push_bind(username.clone());
-    }
-    if let Some(after) = after {
-        query.push(" AND s.client_id > ").push_bind(after.as_str().to_owned());
-    }
-    query.push(" ORDER BY s.client_id LIMIT ").push_bind(i64::from(limit));
-    query
-}
-
-/// The least text above every text that begins with `prefix`, in byte order; `None` when there is
-/// none. UTF-8 orders bytes as it orders characters, so the last character that has a successor is
-/// replaced by it. A range rather than LIKE: `%` and `_` mean themselves, and an index serves it.
-fn end_of_prefix(prefix: &str) -> Option<String> {
-    let mut kept = prefix.to_owned();
-    while let Some(last) = kept.pop() {
-        // A range of characters steps over the surrogates.
-        if let Some(next) = (last..=char::MAX).nth(1) {
-            kept.push(next);
-            return Some(kept);
-        }
-    }
-    None
 }
 
 /// A row as Postgres gives it, with the subscriptions counted.
@@ -230,28 +251,9 @@ impl TryFrom<RecordColumns> for SessionRecord {
             expires_at: session.expires_at.map(Timestamp::from),
             subscription_count: columns.subscription_count,
             version: session.version,
+            labels: session.labels.0.clone(),
+            protected: session.protected,
             row: session.into_row()?,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_a_prefix_is_the_next_text_that_does_not_begin_with_it() {
-        for (prefix, end) in [
-            ("", None),
-            ("a", Some("b")),
-            ("sensor-", Some("sensor.")),
-            ("100%", Some("100&")),
-            ("a\u{7f}", Some("a\u{80}")),
-            ("\u{d7ff}", Some("\u{e000}")),
-            ("a\u{10ffff}", Some("b")),
-            ("\u{10ffff}\u{10ffff}", None),
-        ] {
-            assert_eq!(end_of_prefix(prefix).as_deref(), end, "{prefix:?}");
-        }
     }
 }

@@ -2,33 +2,43 @@
 //!
 //! Rows are written in the order of their keys, so that two batches cannot wait for each other in
 //! a circle; should they still (with a cluster being deleted), the database ends one and the batch
-//! is committed again. Committing a batch twice leaves what committing it once does, versions included.
+//! is committed again. Committing a batch twice leaves what committing it once does, versions and
+//! events included: events tell of rows that changed (`store::events`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use sqlx::postgres::PgArguments;
-use sqlx::query::Query;
+use serde_json::json;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::QueryAs;
 use sqlx::types::Uuid;
-use sqlx::{PgConnection, Postgres};
+use sqlx::{FromRow, PgConnection, Postgres};
 use time::OffsetDateTime;
 
 use crate::model::{ClientId, ClusterId, SessionId, Subscription, Timestamp, TopicFilter};
 use crate::seam::ports::{self, SessionRow, SessionStore, SessionWrite, StoredSession};
+use crate::store::events::derive::{self, Before, before_columns};
+use crate::store::events::{self, EventKind, NewEvent};
 use crate::store::{Error, Result, Store};
 
 // Keeps the clusters until the commit. Taken before any lock on a session, as a deletion of the
 // cluster does, so that the two do not wait for each other.
 const LOCK_CLUSTERS: &str = "SELECT 1 FROM clusters WHERE id = ANY($1) ORDER BY id FOR KEY SHARE";
 
-const REMOVE: &str = "DELETE FROM sessions WHERE session_id = ANY($1)";
+const REMOVE: &str =
+    concat!("DELETE FROM sessions s WHERE s.session_id = ANY($1) RETURNING ", before_columns!());
 
 // A client has one session. When a new one arrives and the old one's row still stands, its removal
 // was lost.
-const REMOVE_PREDECESSORS: &str = "
-    DELETE FROM sessions s
+const REMOVE_PREDECESSORS: &str = concat!(
+    "DELETE FROM sessions s
     USING UNNEST($1::uuid[], $2::text[], $3::text[]) AS n (session_id, cluster_id, client_id)
-    WHERE s.cluster_id = n.cluster_id AND s.client_id = n.client_id AND s.session_id <> n.session_id";
+    WHERE s.cluster_id = n.cluster_id AND s.client_id = n.client_id AND s.session_id <> n.session_id
+    RETURNING ",
+    before_columns!()
+);
+
+const BEFORE: &str = concat!("SELECT ", before_columns!(), " FROM sessions s WHERE s.session_id = ANY($1)");
 
 macro_rules! columns_of {
     ($of:literal: $first:ident $($column:ident)*) => {
@@ -73,13 +83,14 @@ const PUT: &str = concat!(
     changing_columns!("s."),
     ") IS DISTINCT FROM (",
     changing_columns!("excluded."),
-    ")"
+    ") RETURNING s.session_id"
 );
 
 const UNSUBSCRIBE: &str = "
     DELETE FROM subscriptions b
     USING UNNEST($1::uuid[], $2::text[]) AS n (session_id, filter)
-    WHERE b.session_id = n.session_id AND b.filter = n.filter";
+    WHERE b.session_id = n.session_id AND b.filter = n.filter
+    RETURNING b.session_id, b.filter";
 
 // `alive` passes over sessions that are gone, and locks the others so that they stay until the commit.
 const SUBSCRIBE: &str = "
@@ -99,7 +110,8 @@ const SUBSCRIBE: &str = "
             excluded.retain_handling, excluded.identifier)
     WHERE (b.qos, b.no_local, b.retain_as_published, b.retain_handling, b.identifier)
         IS DISTINCT FROM (excluded.qos, excluded.no_local, excluded.retain_as_published,
-            excluded.retain_handling, excluded.identifier)";
+            excluded.retain_handling, excluded.identifier)
+    RETURNING b.session_id, b.filter, b.qos";
 
 /// A batch that is not committed by then has failed: the network may have swallowed it.
 const COMMIT_MAX: Duration = Duration::from_secs(15);
@@ -122,13 +134,18 @@ impl SessionStore for Store {
 
 impl Store {
     async fn commit_batch(&self, batch: &Batch<'_>) -> Result<()> {
+        let now = self.clock.wall();
         let mut transaction = self.pool.begin().await?;
         lock_clusters(&mut transaction, &batch.sessions).await?;
-        remove(&mut transaction, &batch.removals).await?;
-        put(&mut transaction, &batch.sessions).await?;
-        unsubscribe(&mut transaction, &batch.unsubscriptions).await?;
-        subscribe(&mut transaction, &batch.subscriptions, self.clock.wall()).await?;
+        let mut happened = remove(&mut transaction, batch, now).await?;
+        happened.extend(put(&mut transaction, &batch.sessions, now).await?);
+        happened.extend(change_subscriptions(&mut transaction, batch, now).await?);
+        // Last: from here to the commit nobody else adds events.
+        events::add(&mut transaction, &happened).await?;
         transaction.commit().await?;
+        if !happened.is_empty() {
+            self.tell_events();
+        }
         Ok(())
     }
 }
@@ -178,8 +195,11 @@ impl<'a> Batch<'a> {
 
 /// A statement whose plan is made for this batch. A plan kept from when the tables were small would
 /// read them whole, batch after batch, until the server next analyses them.
-fn planned_anew(sql: &'static str) -> Query<'static, Postgres, PgArguments> {
-    sqlx::query(sql).persistent(false)
+fn rows_planned_anew<R>(sql: &'static str) -> QueryAs<'static, Postgres, R, PgArguments>
+where
+    R: for<'r> FromRow<'r, PgRow>,
+{
+    sqlx::query_as(sql).persistent(false)
 }
 
 async fn lock_clusters(connection: &mut PgConnection, rows: &[&SessionRow]) -> Result<()> {
@@ -191,25 +211,47 @@ async fn lock_clusters(connection: &mut PgConnection, rows: &[&SessionRow]) -> R
     Ok(())
 }
 
-async fn remove(connection: &mut PgConnection, removals: &[Uuid]) -> Result<()> {
-    if !removals.is_empty() {
-        planned_anew(REMOVE).bind(removals).execute(connection).await?;
+async fn remove(connection: &mut PgConnection, batch: &Batch<'_>, now: Timestamp) -> Result<Vec<NewEvent>> {
+    if batch.removals.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(())
+    let removed: Vec<Before> =
+        rows_planned_anew(REMOVE).bind(&batch.removals).fetch_all(&mut *connection).await?;
+    let arriving: HashSet<(&str, &str)> =
+        batch.sessions.iter().map(|row| (row.cluster.as_str(), row.client_id.as_str())).collect();
+    let event = |row: &Before| row.removed(arriving.contains(&(&*row.cluster_id, &*row.client_id)), now);
+    removed.iter().map(event).collect()
 }
 
-async fn put(connection: &mut PgConnection, rows: &[&SessionRow]) -> Result<()> {
+async fn put(connection: &mut PgConnection, rows: &[&SessionRow], now: Timestamp) -> Result<Vec<NewEvent>> {
     if rows.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let columns = PutColumns::of(rows);
-    planned_anew(REMOVE_PREDECESSORS)
+    let replaced: Vec<Before> = rows_planned_anew(REMOVE_PREDECESSORS)
         .bind(&columns.session_id)
         .bind(&columns.cluster_id)
         .bind(&columns.client_id)
-        .execute(&mut *connection)
+        .fetch_all(&mut *connection)
         .await?;
-    sqlx::query(PUT)
+    let mut happened = replaced.iter().map(|row| row.removed(true, now)).collect::<Result<Vec<_>>>()?;
+    let before = read_before(connection, &columns.session_id).await?;
+    let written: HashSet<Uuid> = write_rows(connection, columns).await?.into_iter().collect();
+    for row in rows.iter().filter(|row| written.contains(&row.session_id.0)) {
+        happened.extend(derive::put(before.get(&row.session_id.0), row));
+    }
+    Ok(happened)
+}
+
+/// Rows as they are, by session.
+async fn read_before(connection: &mut PgConnection, sessions: &[Uuid]) -> Result<HashMap<Uuid, Before>> {
+    let rows: Vec<Before> = rows_planned_anew(BEFORE).bind(sessions).fetch_all(connection).await?;
+    Ok(rows.into_iter().map(|row| (row.session_id, row)).collect())
+}
+
+/// Writes rows and says which of them said something new.
+async fn write_rows(connection: &mut PgConnection, columns: PutColumns<'_>) -> Result<Vec<Uuid>> {
+    let written = sqlx::query_scalar(PUT)
         .bind(columns.session_id)
         .bind(columns.cluster_id)
         .bind(columns.client_id)
@@ -231,30 +273,53 @@ async fn put(connection: &mut PgConnection, rows: &[&SessionRow]) -> Result<()> 
         .bind(columns.disconnected_at)
         .bind(columns.disconnect_reason)
         .bind(columns.disconnect_by)
-        .execute(connection)
+        .fetch_all(connection)
         .await?;
-    Ok(())
+    Ok(written)
 }
 
-async fn unsubscribe(connection: &mut PgConnection, gone: &[(Uuid, &str)]) -> Result<()> {
+async fn change_subscriptions(
+    connection: &mut PgConnection,
+    batch: &Batch<'_>,
+    now: Timestamp,
+) -> Result<Vec<NewEvent>> {
+    let ended = unsubscribe(connection, &batch.unsubscriptions).await?;
+    let begun = subscribe(connection, &batch.subscriptions, now).await?;
+    if ended.is_empty() && begun.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ended =
+        ended.into_iter().map(|(id, filter)| (id, EventKind::Unsubscribed, json!({"filter": filter})));
+    let begun = begun
+        .into_iter()
+        .map(|(id, filter, qos)| (id, EventKind::Subscribed, json!({"filter": filter, "qos": qos})));
+    let changed: Vec<_> = ended.chain(begun).collect();
+    let ids: Vec<Uuid> = changed.iter().map(|(id, ..)| *id).collect::<BTreeSet<_>>().into_iter().collect();
+    let sessions = read_before(connection, &ids).await?;
+    let events = changed
+        .into_iter()
+        .filter_map(|(id, kind, detail)| Some(sessions.get(&id)?.subscription(kind, detail, now)));
+    events.collect()
+}
+
+async fn unsubscribe(connection: &mut PgConnection, gone: &[(Uuid, &str)]) -> Result<Vec<(Uuid, String)>> {
     if gone.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let (sessions, filters): (Vec<Uuid>, Vec<&str>) = gone.iter().copied().unzip();
-    planned_anew(UNSUBSCRIBE).bind(sessions).bind(filters).execute(connection).await?;
-    Ok(())
+    Ok(rows_planned_anew(UNSUBSCRIBE).bind(sessions).bind(filters).fetch_all(connection).await?)
 }
 
 async fn subscribe(
     connection: &mut PgConnection,
     put: &[(Uuid, &Subscription)],
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Vec<(Uuid, String, i16)>> {
     if put.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let column = |of: fn(&Subscription) -> i16| put.iter().map(|(_, s)| of(s)).collect::<Vec<i16>>();
-    planned_anew(SUBSCRIBE)
+    let changed = rows_planned_anew(SUBSCRIBE)
         .bind(put.iter().map(|(session, _)| *session).collect::<Vec<Uuid>>())
         .bind(put.iter().map(|(_, s)| s.filter.as_str()).collect::<Vec<&str>>())
         .bind(column(|s| u8::from(s.qos).into()))
@@ -263,9 +328,9 @@ async fn subscribe(
         .bind(column(|s| u8::from(s.retain_handling).into()))
         .bind(put.iter().map(|(_, s)| s.identifier.map(|id| i64::from(id.get()))).collect::<Vec<_>>())
         .bind(OffsetDateTime::from(now))
-        .execute(connection)
+        .fetch_all(connection)
         .await?;
-    Ok(())
+    Ok(changed)
 }
 
 /// Session rows turned into columns, as UNNEST takes them.

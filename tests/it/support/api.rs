@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use holdfast::clock::Clock;
 use holdfast::control_plane::background::desired::DesiredPublisher;
+use holdfast::control_plane::background::operations::Operations;
 use holdfast::control_plane::http::{ApiState, openapi, router};
 use holdfast::control_plane::tokens::{Grant, Role, TokenIssuer, TokenSecret, TokenVerifier};
 use holdfast::model::Timestamp;
@@ -18,6 +19,7 @@ use holdfast::store::Store;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::data_plane::FakeDataPlane;
@@ -38,6 +40,10 @@ pub(crate) struct Api {
     pub(crate) desired: DesiredReceiver,
     pub(crate) publisher: Arc<DesiredPublisher>,
     pub(crate) router: Router,
+    /// Carries its purges out, when a test says so.
+    pub(crate) operations: Arc<Operations>,
+    /// Ends its streams.
+    pub(crate) stopping: CancellationToken,
     base: String,
     client: reqwest::Client,
     tasks: Vec<JoinHandle<()>>,
@@ -65,16 +71,33 @@ impl Api {
             TokenVerifier::new(&SECRET),
             TaskTracker::new(),
         );
+        let operations = Arc::clone(&state.operations);
+        let stopping = CancellationToken::new();
+        let state = state.stopped_by(stopping.clone());
         let router = router(state);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let served = router.clone();
         let serving = tokio::spawn(async move {
+            let served = served.into_make_service_with_connect_info::<std::net::SocketAddr>();
             axum::serve(listener, served).await.expect("serve");
         });
         let client = reqwest::Client::new();
         let tasks = vec![serving, answering];
-        Self { store, clock, data_plane, desired, publisher, router, base, client, tasks, database }
+        Self {
+            store,
+            clock,
+            data_plane,
+            desired,
+            publisher,
+            router,
+            operations,
+            stopping,
+            base,
+            client,
+            tasks,
+            database,
+        }
     }
 
     /// The same with these clusters.
@@ -154,6 +177,15 @@ impl Caller<'_> {
         self.send(Method::DELETE, path, None).await
     }
 
+    /// Asks for a stream, and leaves its body to be read.
+    pub(crate) async fn open(&self, path: &str) -> reqwest::Response {
+        let mut request = self.api.client.get(format!("{}{path}", self.api.base));
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request.send().await.expect("an answer")
+    }
+
     /// Sends; a body is JSON unless a header says otherwise.
     pub(crate) async fn send(&self, method: Method, path: &str, body: Option<String>) -> Answer {
         let mut request = self.api.client.request(method.clone(), format!("{}{path}", self.api.base));
@@ -169,7 +201,9 @@ impl Caller<'_> {
         let response = request.send().await.expect("an answer");
         let status = response.status();
         let headers = response.headers().clone();
-        let text = response.text().await.expect("a text");
+        // A stream of events does not end: that it begins is the answer.
+        let endless = headers.get("content-type").is_some_and(|value| value == "text/event-stream");
+        let text = if endless { String::new() } else { response.text().await.expect("a text") };
         let answer = Answer { asked: format!("{method} {path}"), status, headers, text };
         answer.check_conventions();
         check_documented(&method, path, &answer);
@@ -215,6 +249,11 @@ impl Answer {
 
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{}: {e}: {}", self.asked, self.text))
+    }
+
+    /// Whether it is an earlier answer given again.
+    pub(crate) fn replayed(&self) -> bool {
+        self.headers.get("idempotency-replayed").is_some()
     }
 
     /// What holds for every answer.

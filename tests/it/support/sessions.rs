@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use holdfast::model::{
-    ClientId, ClusterId, DisconnectCause, EndedBy, Epoch, ProtocolVersion, QoS, QuotaOverrides,
-    RetainHandling, SessionId, Subscription, Timestamp, TopicFilter, Transport,
+    ClientId, ClusterId, DisconnectCause, EndedBy, Epoch, OperatorExpiry, ProtocolVersion, QoS,
+    QuotaOverrides, RetainHandling, SessionId, Subscription, Timestamp, TopicFilter, Transport,
 };
 use holdfast::seam::ports::{SessionRow, SessionStore, SessionWrite};
-use holdfast::store::{NewCluster, Store};
+use holdfast::store::{NewCluster, OperatorPart, Store};
 use uuid::Uuid;
 
 /// A moment of no significance, with milliseconds.
@@ -103,6 +103,11 @@ pub(crate) fn put(row: SessionRow) -> SessionWrite {
 
 pub(crate) fn subscribe(n: u128, text: &str) -> SessionWrite {
     SessionWrite::Subscribe(session_id(n), Box::new(subscription(text)))
+}
+
+/// The operator's part with this order and nothing else.
+pub(crate) fn with_expiry(expiry: Option<OperatorExpiry>) -> OperatorPart {
+    OperatorPart { expiry, ..OperatorPart::default() }
 }
 
 /// Commits a batch that must succeed.

@@ -15,6 +15,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 use utoipa_axum::routes;
 
 use super::super::auth::{Caller, Scope};
+use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath, NO_BODY, NoBody, Query, present};
@@ -240,17 +241,19 @@ impl From<ClusterCreate> for NewCluster {
 )]
 async fn create_cluster(
     State(state): State<ApiState>,
+    change: Change,
     extract::Json(body): extract::Json<ClusterCreate>,
 ) -> Result<Response> {
     let now = state.clock.wall();
     let mut tx = state.store.begin().await?;
     let cluster = tx.insert_cluster(&body.into(), now).await?;
-    tx.commit().await?;
-    state.enforced().await?;
     // A cluster id is a DNS label: always a header value.
     let location =
         HeaderValue::try_from(format!("/v1/clusters/{}", cluster.id)).map_err(Problem::internal)?;
-    Ok((StatusCode::CREATED, [(LOCATION, location)], tagged(cluster)).into_response())
+    let response = (StatusCode::CREATED, [(LOCATION, location)], tagged(cluster)).into_response();
+    let response = change.commit(tx, None::<&()>, response).await?;
+    state.enforced().await?;
+    Ok(response)
 }
 
 /// Get a cluster
@@ -352,6 +355,7 @@ impl ClusterPatch {
 )]
 async fn patch_cluster(
     State(state): State<ApiState>,
+    change: Change,
     path: ClusterPath,
     if_match: IfMatch,
     extract::Json(body): extract::Json<ClusterPatch>,
@@ -369,9 +373,9 @@ async fn patch_cluster(
         tx.update_quota(&wanted.id, &wanted.plan, &wanted.overrides, now).await?;
     }
     let changed = tx.update_cluster(&wanted, now).await?;
-    tx.commit().await?;
+    let response = change.commit(tx, Some(&ClusterView::from(current)), tagged(changed)).await?;
     state.enforced().await?;
-    Ok(tagged(changed))
+    Ok(response)
 }
 
 /// Delete a cluster
@@ -387,10 +391,11 @@ async fn patch_cluster(
 )]
 async fn delete_cluster(
     State(state): State<ApiState>,
+    change: Change,
     path: ClusterPath,
     if_match: IfMatch,
     _: NoBody,
-) -> Result<StatusCode> {
+) -> Result<Response> {
     let mut tx = state.store.begin().await?;
     let current = tx.lock_cluster(&path.cluster).await?;
     let current = current.ok_or_else(|| Problem::cluster_not_found(&path.cluster))?;
@@ -400,7 +405,8 @@ async fn delete_cluster(
         return Err(Problem::new(Code::ClusterProtected, detail));
     }
     tx.delete_cluster(&current.id).await?;
-    tx.commit().await?;
+    let response = StatusCode::NO_CONTENT.into_response();
+    let response = change.commit(tx, Some(&ClusterView::from(current)), response).await?;
     state.enforced().await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(response)
 }

@@ -1,11 +1,20 @@
 //! Version 1 of the API: one file for each resource.
 
+mod api_keys;
+mod audit_log;
 mod clusters;
+mod events;
 mod labels;
+mod metrics;
+mod operations;
 mod plans;
 mod quota;
 mod session_commands;
+mod session_count;
 mod session_expiry;
+mod session_filter;
+mod session_patch;
+mod session_purges;
 mod session_view;
 mod sessions;
 mod subscriptions;
@@ -25,10 +34,17 @@ pub(super) fn routes() -> Routes {
     let routes = quota::routes(routes);
     let routes = usage::routes(routes);
     let routes = sessions::routes(routes);
-    let routes = session_expiry::routes(routes);
+    let routes = session_count::routes(routes);
+    let routes = session_patch::routes(routes);
     let routes = session_commands::routes(routes);
     let routes = subscriptions::routes(routes);
-    users::routes(routes)
+    let routes = users::routes(routes);
+    let routes = events::routes(routes);
+    let routes = session_purges::routes(routes);
+    let routes = operations::routes(routes);
+    let routes = metrics::routes(routes);
+    let routes = audit_log::routes(routes);
+    api_keys::routes(routes)
 }
 
 /// The cluster, or 404.

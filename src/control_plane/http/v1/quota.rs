@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::super::auth::Scope;
+use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath};
@@ -219,6 +220,7 @@ impl From<QuotaPut> for QuotaOverrides {
 )]
 async fn put_quota(
     State(state): State<ApiState>,
+    change: Change,
     path: ClusterPath,
     if_match: IfMatch,
     extract::Json(body): extract::Json<QuotaPut>,
@@ -234,9 +236,11 @@ async fn put_quota(
     }
     let changed = tx.update_quota(&current.id, &current.plan, &overrides, now).await?;
     check(&quota_of(&changed)?)?;
-    tx.commit().await?;
+    // What is used now does not hang on the change, and may be asked before it is committed.
+    let response = tagged(&state, changed).await?;
+    let response = change.commit(tx, Some(&current.overrides), response).await?;
     state.enforced().await?;
-    tagged(&state, changed).await
+    Ok(response)
 }
 
 /// Bounds that contradict each other bound nothing.

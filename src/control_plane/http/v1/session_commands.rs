@@ -3,11 +3,14 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::super::auth::Scope;
+use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::IfMatch;
 use super::super::extract::{NO_BODY, NoBody, Query, SessionPath, Wait};
@@ -19,7 +22,7 @@ use super::session_view::tag;
 use super::sessions::existing_session;
 use crate::model::{ClientId, ClusterId, Epoch, SessionId};
 use crate::seam::command::{CommandError, SessionRef, Target};
-use crate::store::SessionRecord;
+use crate::store::{EventKind, SessionRecord};
 
 /// What every command to a session can answer, beside what its path implies.
 pub(super) const SESSION_COMMAND: [Code; 6] = [
@@ -34,6 +37,7 @@ pub(super) const SESSION_COMMAND: [Code; 6] = [
 pub(super) fn routes(routes: Routes) -> Routes {
     let delete = [&SESSION_COMMAND[..], &NO_BODY].concat();
     let disconnect = [&delete[..], &[Code::SessionNotConnected]].concat();
+    let delete = [&delete[..], &[Code::SessionProtected]].concat();
     routes.add(Scope::SessionsWrite, &delete, routes!(delete_session)).add(
         Scope::SessionsWrite,
         &disconnect,
@@ -117,6 +121,35 @@ async fn target(state: &ApiState, path: &SessionPath, fence: Fence, if_match: &I
     Ok(target)
 }
 
+/// The answer, kept together with the event that says who did it.
+async fn kicked(
+    state: &ApiState,
+    change: &Change,
+    path: SessionPath,
+    met: SessionRef,
+    operation: &str,
+) -> Result<Response> {
+    let detail = json!({"operation": operation, "was_online": met.was_online});
+    let event = change.event(&path, (met.session_id, met.epoch), EventKind::Kicked, detail);
+    let response = Json(Ended::new(path, met)).into_response();
+    let mut tx = state.store.begin().await?;
+    tx.add_events(&[event]).await?;
+    change.commit(tx, None::<&()>, response).await
+}
+
+/// Refuses to delete what an operator has protected.
+async fn check_not_protected(state: &ApiState, path: &SessionPath) -> Result<()> {
+    let now = state.clock.wall();
+    match state.store.get_session(&path.cluster, &path.client_id, now).await? {
+        Some(record) if record.protected => {
+            let detail = format!("the session of client \"{}\" is protected", path.client_id);
+            Err(Problem::new(Code::SessionProtected, detail))
+        }
+        // The data plane may know a session whose record is on its way.
+        _ => Ok(()),
+    }
+}
+
 /// End a session
 ///
 /// Closes its connection with reason 0x98 and destroys it: subscriptions, progress and messages
@@ -129,18 +162,22 @@ async fn target(state: &ApiState, path: &SessionPath, fence: Fence, if_match: &I
     params(SessionPath, Fence, IfMatch, Wait),
     responses((status = 200, description = "The session that was ended.", body = Ended))
 )]
+#[allow(clippy::too_many_arguments)] // one for each part of the request
 async fn delete_session(
     State(state): State<ApiState>,
+    change: Change,
     path: SessionPath,
     Query(fence): Query<Fence>,
     if_match: IfMatch,
     Wait(wait): Wait,
     _: NoBody,
-) -> Result<Json<Ended>> {
+) -> Result<Response> {
     let target = target(&state, &path, fence, &if_match).await?;
+    check_not_protected(&state, &path).await?;
+    change.dispatch().await?;
     let met = state.data_plane.destroy(target, wait).await;
     let met = met.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
-    Ok(Json(Ended::new(path, met)))
+    kicked(&state, &change, path, met, "delete").await
 }
 
 /// End a session's connection
@@ -154,19 +191,22 @@ async fn delete_session(
     params(SessionPath, Fence, IfMatch, Wait),
     responses((status = 200, description = "The session whose connection was ended.", body = Ended))
 )]
+#[allow(clippy::too_many_arguments)] // one for each part of the request
 async fn disconnect_session(
     State(state): State<ApiState>,
+    change: Change,
     path: SessionPath,
     Query(fence): Query<Fence>,
     if_match: IfMatch,
     Wait(wait): Wait,
     _: NoBody,
-) -> Result<Json<Ended>> {
+) -> Result<Response> {
     let target = target(&state, &path, fence, &if_match).await?;
+    change.dispatch().await?;
     let met = state.data_plane.disconnect(target, wait).await;
     let met = met.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
     if !met.was_online {
         return Err(Problem::new(Code::SessionNotConnected, "the session is offline already"));
     }
-    Ok(Json(Ended::new(path, met)))
+    kicked(&state, &change, path, met, "disconnect").await
 }

@@ -1,5 +1,7 @@
 //! A session's record as the API shows it.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
@@ -25,7 +27,7 @@ use crate::store::SessionRecord;
     "disconnect": {"reason": "keep_alive_timeout", "by": "server"},
     "expiry_interval_seconds": 3600, "expiry_source": "client", "expires_at": "2026-01-31T15:30:00.000Z",
     "receive_maximum": 65_535, "packet_bytes_max": null, "will_present": false,
-    "subscription_count": 2, "version": 7
+    "subscription_count": 2, "labels": {"site": "north"}, "protected": false, "version": 7
 }))]
 pub(super) struct SessionView {
     /// The cluster.
@@ -85,6 +87,10 @@ pub(super) struct SessionView {
     /// How many subscriptions it has.
     #[schema(minimum = 0)]
     subscription_count: u32,
+    /// The operator's own marks.
+    labels: BTreeMap<String, String>,
+    /// Whether deleting it over the API is refused.
+    protected: bool,
     /// Counts the writes to the record. Its `ETag` is `"{session_id}.{version}"`.
     #[schema(minimum = 0)]
     version: i64,
@@ -112,6 +118,8 @@ impl SessionView {
             expiry_source: expiry.source(),
             expires_at: record.expires_at,
             subscription_count: record.subscription_count,
+            labels: record.labels,
+            protected: record.protected,
             version: record.version,
             cluster: row.cluster,
             client_id: row.client_id,

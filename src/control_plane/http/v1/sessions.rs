@@ -15,8 +15,9 @@ use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
 use super::existing_cluster;
+use super::session_filter::FilterParams;
 use super::session_view::{SessionView, tagged};
-use crate::model::{ClientId, ProtocolVersion, SessionState};
+use crate::model::ClientId;
 use crate::store::{SessionFilter, SessionRecord};
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -31,35 +32,11 @@ pub(super) fn routes(routes: Routes) -> Routes {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ListParams {
-    /// Only sessions that are `online`, or only those that are `offline`.
-    state: Option<SessionState>,
-    /// Only the session of this client.
-    client_id: Option<ClientId>,
-    /// Only sessions whose client id begins with this, byte for byte.
-    #[param(min_length = 1, example = "meter-")]
-    client_id_prefix: Option<String>,
-    /// Only clients that speak this.
-    protocol: Option<ProtocolVersion>,
-    /// Only clients that gave this user name.
-    #[param(min_length = 1, example = "meter")]
-    username: Option<String>,
     /// How many sessions a page has at most: 1 to 1000, 100 when not sent; more is lowered.
     page_size: Option<PageSize>,
     /// Where the page begins: the `next_page_token` of the page before.
     #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
     page_token: Option<String>,
-}
-
-impl ListParams {
-    fn filter(&self) -> SessionFilter {
-        SessionFilter {
-            state: self.state,
-            client_id: self.client_id.clone(),
-            client_id_prefix: self.client_id_prefix.clone(),
-            protocol: self.protocol,
-            username: self.username.clone(),
-        }
-    }
 }
 
 /// List the sessions of a cluster
@@ -70,21 +47,18 @@ impl ListParams {
     get,
     path = "/v1/clusters/{cluster}/sessions",
     tag = "sessions",
-    params(ClusterPath, ListParams),
+    params(ClusterPath, FilterParams, ListParams),
     responses((status = 200, description = "A page of sessions.", body = Page<SessionView>))
 )]
 async fn list_sessions(
     State(state): State<ApiState>,
     path: ClusterPath,
+    Query(filter): Query<FilterParams>,
     Query(params): Query<ListParams>,
 ) -> Result<Json<Page<SessionView>>> {
     let now = state.clock.wall();
-    let filter = params.filter();
-    let bound = (
-        "sessions",
-        &path.cluster,
-        (&filter.state, &filter.client_id, &filter.client_id_prefix, &filter.protocol, &filter.username),
-    );
+    let filter = SessionFilter::from(filter);
+    let bound = ("sessions", &path.cluster, format!("{filter:?}"));
     let paging = Paging::<ClientId>::new(params.page_size, params.page_token.as_deref(), &bound)?;
     let after = paging.after.as_ref();
     let records = state.store.list_sessions(&path.cluster, &filter, after, paging.limit(), now).await?;

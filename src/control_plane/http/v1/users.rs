@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::super::auth::Scope;
+use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath, NO_BODY, NoBody, Query, UserPath, present};
@@ -185,6 +186,7 @@ fn password<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Passwor
 )]
 async fn put_user(
     State(state): State<ApiState>,
+    change: Change,
     path: UserPath,
     if_match: IfMatch,
     extract::Json(body): extract::Json<UserPut>,
@@ -204,6 +206,7 @@ async fn put_user(
     tx.lock_cluster(cluster).await?.ok_or_else(|| Problem::cluster_not_found(cluster))?;
     let current = tx.get_user(cluster, username).await?;
     if_match.check_maybe(current.as_ref().map(ETag::of_user))?;
+    let before = current.clone().map(UserView::from);
     let (status, user) = match (current, secrets) {
         (None, None) => return Err(Problem::field(Code::InvalidBody, "/password", "a new user needs one")),
         (None, Some(secrets)) => {
@@ -222,9 +225,9 @@ async fn put_user(
             (StatusCode::OK, changed)
         }
     };
-    tx.commit().await?;
+    let response = change.commit(tx, before.as_ref(), tagged(status, user)).await?;
     state.enforced().await?;
-    Ok(tagged(status, user))
+    Ok(response)
 }
 
 /// Delete a user
@@ -240,10 +243,11 @@ async fn put_user(
 )]
 async fn delete_user(
     State(state): State<ApiState>,
+    change: Change,
     path: UserPath,
     if_match: IfMatch,
     _: NoBody,
-) -> Result<StatusCode> {
+) -> Result<Response> {
     let UserPath { cluster, username } = &path;
     let mut tx = state.store.begin().await?;
     tx.lock_cluster(cluster).await?.ok_or_else(|| Problem::cluster_not_found(cluster))?;
@@ -251,7 +255,8 @@ async fn delete_user(
     let current = current.ok_or_else(|| Problem::user_not_found(cluster, username))?;
     if_match.check(&ETag::of_user(&current))?;
     tx.delete_user(cluster, username).await?;
-    tx.commit().await?;
+    let response = StatusCode::NO_CONTENT.into_response();
+    let response = change.commit(tx, Some(&UserView::from(current)), response).await?;
     state.enforced().await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(response)
 }
