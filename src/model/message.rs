@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{QoS, SessionId, Timestamp, TopicName};
+use super::{ClientKey, QoS, Timestamp, TopicName};
 
 /// The MQTT 5 properties of a PUBLISH that a server must forward unaltered (`[MQTT-3.3.2-4]`,
 /// `[MQTT-3.3.2-15]`, `[MQTT-3.3.2-16]`, `[MQTT-3.3.2-17]`, `[MQTT-3.3.2-18]`, `[MQTT-3.3.2-20]`),
@@ -33,8 +33,9 @@ pub struct Message {
     pub expires_at: Option<Timestamp>,
     /// When the server took it.
     pub published_at: Timestamp,
-    /// The session that published it; `None` when the server itself did. No-local compares it.
-    pub publisher: Option<SessionId>,
+    /// The client that published it; `None` when the server itself did. No-local compares it, and a shared
+    /// group may choose by it.
+    pub publisher: Option<ClientKey>,
 }
 
 impl Message {

@@ -19,7 +19,7 @@ mod user;
 
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, SessionCounts};
 pub use counters::MessageCounters;
-pub use ids::{ClientId, ClusterId, Epoch, IdError, SessionId};
+pub use ids::{ClientId, ClientKey, ClusterId, Epoch, IdError, SessionId};
 pub use log::{FilterId, FilterKey, GroupId, Place, Seq};
 pub use message::{Message, PropertyBytes};
 pub use qos::QoS;

@@ -11,13 +11,17 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::Slot;
-use crate::model::{FilterId, Message, Place, QoS, Seq, SharedStrategy, Subscription, TopicFilter};
+use crate::model::{
+    ClientKey, FilterId, Message, Place, QoS, Seq, SharedStrategy, Subscription, TopicFilter,
+};
 
 /// One session's membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     /// The session.
     pub slot: Slot,
+    /// Whose it is: what a hash chooses by, the same after a restart.
+    pub client: ClientKey,
     /// The greatest QoS it gets.
     pub qos: QoS,
     /// Keep the retain flag.
@@ -28,9 +32,10 @@ pub struct Member {
 
 impl Member {
     /// The member that `subscription` makes of the session in `slot`.
-    pub fn new(slot: Slot, subscription: &Subscription) -> Self {
+    pub fn new(slot: Slot, client: ClientKey, subscription: &Subscription) -> Self {
         Self {
             slot,
+            client,
             qos: subscription.qos,
             retain_as_published: subscription.retain_as_published,
             identifier: subscription.identifier,
@@ -160,7 +165,7 @@ impl SharedGroup {
         // Fixed seed: a restart must not move topics to other members.
         let hash = foldhash::fast::FixedState::default().hash_one(key);
         // Rendezvous hashing: when a member comes or goes only its own share moves.
-        let weight = |member: &Member| foldhash::fast::FixedState::default().hash_one((hash, member.slot));
+        let weight = |member: &Member| foldhash::fast::FixedState::default().hash_one((hash, member.client));
         let chosen = self.members.iter().filter(|member| is_online(member.slot)).max_by_key(|m| weight(m))?;
         has_room(chosen.slot).then_some(*chosen)
     }
@@ -288,7 +293,13 @@ mod tests {
         let mut group = SharedGroup::new(share, FilterId(1), Seq::ZERO);
         for slot in 0..members {
             let slot = Slot(slot);
-            group.join(Member { slot, qos: QoS::AtLeastOnce, retain_as_published: false, identifier: None });
+            group.join(Member {
+                slot,
+                client: ClientKey(slot.0.into()),
+                qos: QoS::AtLeastOnce,
+                retain_as_published: false,
+                identifier: None,
+            });
         }
         group
     }

@@ -49,14 +49,14 @@ impl Cluster {
                 session.replays.pop_front();
                 continue;
             };
-            let own = message.publisher == Some(session.id);
+            let own = message.publisher == Some(session.client_key);
             let delivery = (!(own && replay.no_local)).then(|| replay.delivery_of(&message));
             if let Some(replay) = session.replays.front_mut() {
                 replay.after = Some(message.topic.as_str().into());
             }
             if let Some(delivery) = delivery {
                 // There is room.
-                let _ = session.send_kept(now, delivery);
+                let _ = session.send_kept(now, delivery, None);
             }
         }
         true
@@ -66,7 +66,7 @@ impl Cluster {
     fn send_queue(&mut self, now: Now, slot: Slot) -> bool {
         let session = self.session(slot);
         while let Some(delivery) = session.outbound.dequeue() {
-            if let Sent::NoRoom(delivery) = session.send_assured(now, delivery) {
+            if let Sent::NoRoom(delivery) = session.send_assured(now, delivery, None) {
                 session.outbound.requeue(delivery);
                 return false;
             }
@@ -238,7 +238,7 @@ fn before_each(places: &[Place]) -> Vec<(FilterKey, Seq)> {
 fn send_entries(now: Now, session: &mut Session, entries: &[LogEntry]) -> bool {
     for LogEntry { place, message } in entries {
         if let Some(delivery) = session.delivery_of(message, *place)
-            && let Sent::NoRoom(_) = session.send_kept(now, delivery)
+            && let Sent::NoRoom(_) = session.send_kept(now, delivery, None)
         {
             return false;
         }

@@ -118,11 +118,11 @@ impl Cluster {
             self.destroy(now, slot);
             return;
         }
-        self.give_back_shared(now, slot, false);
         let session = &mut self.sessions[slot.0 as usize];
         let expires_at = session.expiry.expires_at(now.wall);
         session.offline = Some(Offline { since: now.wall, expires_at, conn: Some(link.conn) });
         self.registry.expires(expires_at, slot);
+        self.give_back_shared(now, slot, false);
         self.schedule_will(now, slot);
         self.fall_asleep(slot);
         let mut row = self.online_row(slot, link);

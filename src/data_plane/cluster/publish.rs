@@ -9,9 +9,10 @@ use super::Cluster;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::{FilterEntry, Subscriber};
 use crate::data_plane::message_log::{Change, Entry, Posted};
+use crate::data_plane::protocol::PublishTemplates;
 use crate::data_plane::session::Session;
 use crate::data_plane::session::outbound::Delivery;
-use crate::data_plane::session::transmit::Sent;
+use crate::data_plane::session::transmit::{Copies, Sent};
 use crate::model::{FilterId, FilterKey, Message, Now, Place, QoS, Seq};
 
 /// Working memory of the fan-out, kept from message to message.
@@ -122,8 +123,9 @@ impl Cluster {
         fan_out.gather(&self.index_entries(filters), message, self.sessions.capacity(), &self.sessions);
         let asleep = filters.iter().any(|id| self.index.filter(*id).is_some_and(FilterEntry::has_offline));
         let heard = asleep || !fan_out.gathered.is_empty();
+        let mut templates = (fan_out.gathered.len() > 1).then(PublishTemplates::default);
         for recipient in fan_out.gathered.drain(..) {
-            self.hand_over(now, recipient, message, place);
+            self.hand_over(now, recipient, message, place, templates.as_mut());
         }
         self.fan_out = fan_out;
         self.hand_to_groups(now, filters, message, place) > 0 || heard
@@ -185,7 +187,14 @@ impl Cluster {
 
     /// One recipient: sends now what can be sent now; the rest waits in the log, or in the queue of a
     /// session that ends with its connection.
-    fn hand_over(&mut self, now: Now, recipient: Recipient, message: &Arc<Message>, place: Option<Place>) {
+    fn hand_over(
+        &mut self,
+        now: Now,
+        recipient: Recipient,
+        message: &Arc<Message>,
+        place: Option<Place>,
+        copies: Copies<'_>,
+    ) {
         let slot = recipient.slot;
         let session = &mut self.sessions[slot.0 as usize];
         let Some(link) = session.link.as_ref() else { return };
@@ -201,13 +210,13 @@ impl Cluster {
             && let Some(place) = place
         {
             if link.caught_up {
-                hand_over_from_log(now, session, delivery, place);
+                hand_over_from_log(now, session, delivery, place, copies);
             }
         } else if delivery.qos == QoS::AtMostOnce {
-            session.send_at_most_once(now, &delivery);
+            session.send_at_most_once(now, &delivery, copies);
         } else if session.outbound.has_queued() {
             session.enqueue(delivery);
-        } else if let Sent::NoRoom(delivery) = session.send_assured(now, delivery) {
+        } else if let Sent::NoRoom(delivery) = session.send_assured(now, delivery, copies) {
             session.enqueue(delivery);
         }
         self.effects.touch(slot, &mut self.sessions[slot.0 as usize]);
@@ -215,10 +224,16 @@ impl Cluster {
 }
 
 /// At the tail of the log: sends the newest message, or falls back to reading from before it.
-fn hand_over_from_log(now: Now, session: &mut Session, mut delivery: Delivery, place: Place) {
+fn hand_over_from_log(
+    now: Now,
+    session: &mut Session,
+    mut delivery: Delivery,
+    place: Place,
+    copies: Copies<'_>,
+) {
     let seq = place.seq;
     delivery.place = Some(place);
-    match session.send_kept(now, delivery) {
+    match session.send_kept(now, delivery, copies) {
         Sent::Done => session.outbound.position = seq,
         Sent::NoRoom(_) => {
             session.outbound.position = Seq(seq.0 - 1);
@@ -248,7 +263,7 @@ impl FanOut {
             // [MQTT-3.8.3-3]: not to the publisher itself, if it asked so.
             let own = subscriber.no_local
                 && message.publisher.is_some()
-                && message.publisher == sessions.get(subscriber.slot.0 as usize).map(|s| s.id);
+                && message.publisher == sessions.get(subscriber.slot.0 as usize).map(|s| s.client_key);
             if own {
                 continue;
             }

@@ -11,10 +11,12 @@ use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::shared_group::{Member, SharedGroup, Waiting};
 use crate::data_plane::broker::subscription_index::{FilterEntry, SubscriptionIndex};
 use crate::data_plane::message_log::{Found, LogEntry};
-use crate::data_plane::session::Session;
 use crate::data_plane::session::outbound::Delivery;
 use crate::data_plane::session::transmit::Sent;
-use crate::model::{FilterId, GroupId, Message, Now, Place, QoS, Seq, Subscription, TopicFilter};
+use crate::data_plane::session::{Offline, Session};
+use crate::model::{
+    FilterId, GroupId, Message, Now, Place, QoS, Seq, SharedStrategy, Subscription, TopicFilter,
+};
 
 /// How many messages are read from the log at a time.
 const READ_AT_ONCE: usize = 64;
@@ -93,6 +95,15 @@ impl Groups {
     }
 }
 
+/// For how long a hash strategy waits for a member that has gone, before its share goes to others: one
+/// that only changes networks finds its topics where they were, and in order.
+const REBALANCE_SECS: u32 = 10;
+
+fn keeps_its_share(now: Now, session: &Session) -> bool {
+    let back_soon = |offline: Offline| now.wall < offline.since.plus_secs(REBALANCE_SECS);
+    session.link.is_some() || session.offline.is_some_and(back_soon)
+}
+
 /// Whether a message that is offered to a group found a member.
 enum Offered {
     Taken,
@@ -109,6 +120,7 @@ impl Cluster {
         durable: bool,
         is_new: bool,
     ) -> (FilterId, GroupId) {
+        let client = self.session(slot).client_key;
         let Self { groups, index, log, .. } = self;
         let known = groups.by_filter.get(&subscription.filter).copied();
         let id = known.unwrap_or_else(|| groups.begin(&subscription.filter, index, log.tail()));
@@ -119,7 +131,7 @@ impl Cluster {
             groups.make_durable(id, index, log.tail());
         }
         let group = groups.by_id.get_mut(&id).expect("listed under its filter for as long as it lives");
-        group.join(Member::new(slot, subscription));
+        group.join(Member::new(slot, client, subscription));
         (group.filter, id)
     }
 
@@ -232,7 +244,7 @@ impl Cluster {
             rules.shared_strategy,
             &waiting.message,
             random,
-            |slot| sessions.get(slot.0 as usize).is_some_and(|session| session.link.is_some()),
+            |slot| sessions.get(slot.0 as usize).is_some_and(|session| keeps_its_share(now, session)),
             |slot| sessions.get(slot.0 as usize).is_some_and(Session::has_room),
         );
         let Some(member) = member else { return Offered::NobodyHasRoom(waiting) };
@@ -248,10 +260,10 @@ impl Cluster {
         };
         let qos = delivery.qos;
         if qos == QoS::AtMostOnce {
-            session.send_at_most_once(now, &delivery);
+            session.send_at_most_once(now, &delivery, None);
         } else {
             let before = session.outbound.in_flight();
-            if let Sent::NoRoom(Delivery { message, .. }) = session.send_assured(now, delivery) {
+            if let Sent::NoRoom(Delivery { message, .. }) = session.send_assured(now, delivery, None) {
                 return Offered::NobodyHasRoom(Waiting { place, message });
             }
             // Skipped when it expired or is too large: then nothing will be acknowledged.
@@ -271,6 +283,13 @@ impl Cluster {
             if self.groups.by_id.get(&id).is_some_and(|group| group.behind) {
                 self.serve_group(now, id);
             }
+        }
+    }
+
+    /// Shares of members that have been away for too long move on.
+    pub(super) fn rebalance_groups(&mut self, now: Now) {
+        if self.rules.shared_strategy != SharedStrategy::Random {
+            self.serve_waiting_groups(now);
         }
     }
 

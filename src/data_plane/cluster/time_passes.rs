@@ -26,6 +26,7 @@ impl Cluster {
             self.end_silent_connections(now);
             self.end_overdue_authentications(now);
             self.repeat_unanswered(now);
+            self.rebalance_groups(now);
             self.trim_log();
             self.tell_of_itself(now);
         }

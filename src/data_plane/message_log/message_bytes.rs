@@ -2,14 +2,13 @@
 //!
 //! # Format
 //! Little-endian: flags (QoS in bits 0 and 1, retain 2, expires 3, publisher 4), `published_at` (i64,
-//! milliseconds), `expires_at` (i64, if flagged), publisher (16 bytes, if flagged), then topic (u16
+//! milliseconds), `expires_at` (i64, if flagged), publisher (8 bytes, if flagged), then topic (u16
 //! length), properties (u32 length), payload (u32 length).
 
 use bytes::{Buf, BufMut, Bytes};
 use bytestring::ByteString;
-use uuid::Uuid;
 
-use crate::model::{Message, PropertyBytes, QoS, SessionId, Timestamp, TopicName};
+use crate::model::{ClientKey, Message, PropertyBytes, QoS, Timestamp, TopicName};
 
 const RETAIN: u8 = 0b0000_0100;
 const EXPIRES: u8 = 0b0000_1000;
@@ -29,7 +28,7 @@ pub fn put_message(out: &mut Vec<u8>, message: &Message) {
         out.put_i64_le(at.as_millis());
     }
     if let Some(publisher) = message.publisher {
-        out.put_slice(publisher.0.as_bytes());
+        out.put_u64_le(publisher.0);
     }
     let topic = message.topic.as_str().as_bytes();
     out.put_u16_le(u16::try_from(topic.len()).unwrap_or(u16::MAX));
@@ -51,8 +50,7 @@ pub fn get_message(bytes: &mut Bytes) -> Option<Message> {
     }
     let mut publisher = None;
     if flags & PUBLISHER != 0 {
-        let id = split(bytes, 16)?;
-        publisher = Some(SessionId(Uuid::from_slice(&id).ok()?));
+        publisher = Some(ClientKey(bytes.try_get_u64_le().ok()?));
     }
     let topic_len = usize::from(bytes.try_get_u16_le().ok()?);
     let topic = TopicName::new(ByteString::try_from(split(bytes, topic_len)?).ok()?).ok()?;
@@ -81,7 +79,7 @@ mod tests {
             properties: PropertyBytes(Bytes::from_static(&[1, 1])),
             expires_at: Some(Timestamp::from_millis(5)),
             published_at: Timestamp::from_millis(4),
-            publisher: Some(SessionId(Uuid::from_u128(7))),
+            publisher: Some(ClientKey(7)),
         }
     }
 

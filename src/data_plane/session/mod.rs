@@ -34,8 +34,8 @@ pub use receive::RECEIVE_MAXIMUM;
 
 use super::protocol::{Auth, PacketId, Subscribe, Unsubscribe};
 use crate::model::{
-    ClientId, Epoch, FilterId, GroupId, Message, MessageCounters, Place, QoS, Seq, SessionExpiry, SessionId,
-    Subscription, Timestamp, TopicFilter,
+    ClientId, ClientKey, Epoch, FilterId, GroupId, Message, MessageCounters, Place, QoS, Seq, SessionExpiry,
+    SessionId, Subscription, Timestamp, TopicFilter,
 };
 
 /// Everything kept for one client between its CONNECT and the end of its session.
@@ -46,6 +46,8 @@ pub struct Session {
     pub id: SessionId,
     /// Whose session it is. Survives a restart.
     pub client_id: ClientId,
+    /// The same in short.
+    pub client_key: ClientKey,
     /// Counts attachments. Survives a restart.
     pub epoch: Epoch,
     /// When it began. Survives a restart.
@@ -200,6 +202,7 @@ impl Session {
     pub fn new(id: SessionId, client_id: ClientId, expiry: SessionExpiry, tail: Seq, now: Timestamp) -> Self {
         Self {
             id,
+            client_key: client_id.key(),
             client_id,
             epoch: Epoch(0),
             created_at: now,
@@ -251,7 +254,7 @@ impl Session {
     /// What none but subscriptions want that do not read the log was sent to them as it came, or lost: the
     /// log may hold it for the sake of a filter that the session has with no local.
     pub fn delivery_of(&self, message: &Arc<Message>, place: Place) -> Option<outbound::Delivery> {
-        let own = message.publisher == Some(self.id);
+        let own = message.publisher == Some(self.client_key);
         let wanted = self.subscriptions.iter().filter(|held| {
             held.group.is_none()
                 && held.start < place.seq

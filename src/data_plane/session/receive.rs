@@ -74,7 +74,7 @@ impl Session {
             properties: publish.properties.forwarded,
             expires_at: publish.properties.message_expiry_secs.map(|secs| now.wall.plus_secs(secs)),
             published_at: now.wall,
-            publisher: Some(self.id),
+            publisher: Some(self.client_key),
         };
         Ok(Request::Publish { message, ack })
     }

@@ -7,8 +7,8 @@ use super::output::SHARE_FROM_BYTES;
 use super::progress::Note;
 use super::{PublishAck, Session};
 use crate::data_plane::protocol::{
-    Ack, Packet, PacketId, PublishHead, ReasonCode, SubAck, UnsubAck, encode_publish, encode_publish_head,
-    publish_len,
+    Ack, Packet, PacketId, PublishHead, PublishTemplates, ReasonCode, SubAck, UnsubAck, encode_publish,
+    encode_publish_head, publish_len,
 };
 use crate::model::{Monotonic, Now, QoS, Timestamp};
 
@@ -21,9 +21,12 @@ pub enum Sent {
     NoRoom(Delivery),
 }
 
+/// How a PUBLISH becomes bytes: of a message for many, it is encoded once and copied.
+pub type Copies<'a> = Option<&'a mut PublishTemplates>;
+
 impl Session {
     /// Sends a message at QoS 0 if the connection takes it; else it is lost, as QoS 0 may be.
-    pub fn send_at_most_once(&mut self, now: Now, delivery: &Delivery) {
+    pub fn send_at_most_once(&mut self, now: Now, delivery: &Delivery, copies: Copies<'_>) {
         let Some(link) = self.link.as_mut() else { return };
         if !link.takes_messages() {
             // Before CONNACK it is not slow.
@@ -34,7 +37,7 @@ impl Session {
             if delivery.place.is_some_and(|place| !place.durable) {
                 link.out.hold();
             }
-            send_publish(link, now.wall, delivery, None, false);
+            send_publish(link, now.wall, delivery, (None, false), copies);
         }
     }
 
@@ -48,14 +51,14 @@ impl Session {
     }
 
     /// Sends a message that is kept until it is sent: at QoS 0, too, it waits for the connection.
-    pub fn send_kept(&mut self, now: Now, delivery: Delivery) -> Sent {
+    pub fn send_kept(&mut self, now: Now, delivery: Delivery, copies: Copies<'_>) -> Sent {
         if delivery.qos > QoS::AtMostOnce {
-            return self.send_assured(now, delivery);
+            return self.send_assured(now, delivery, copies);
         }
         if !self.link.as_ref().is_some_and(|link| link.takes_messages()) {
             return Sent::NoRoom(delivery);
         }
-        self.send_at_most_once(now, &delivery);
+        self.send_at_most_once(now, &delivery, copies);
         Sent::Done
     }
 
@@ -73,7 +76,7 @@ impl Session {
     }
 
     /// Sends a message at QoS 1 or 2, if the client's window and the connection have room.
-    pub fn send_assured(&mut self, now: Now, delivery: Delivery) -> Sent {
+    pub fn send_assured(&mut self, now: Now, delivery: Delivery, copies: Copies<'_>) -> Sent {
         let Some(link) = self.link.as_mut() else { return Sent::NoRoom(delivery) };
         if !link.takes_messages() || !self.outbound.has_room(link.receive_maximum) {
             return Sent::NoRoom(delivery);
@@ -90,7 +93,7 @@ impl Session {
             self.note(Note::Exchange(id));
         }
         if let Some(link) = self.link.as_mut() {
-            send_publish(link, now.wall, &delivery, Some(id), false);
+            send_publish(link, now.wall, &delivery, (Some(id), false), copies);
         }
         Sent::Done
     }
@@ -251,7 +254,13 @@ fn use_alias(link: &mut Link, head: &mut PublishHead<'_>, delivery: &Delivery) {
     }
 }
 
-fn send_publish(link: &mut Link, now: Timestamp, delivery: &Delivery, id: Option<PacketId>, dup: bool) {
+fn send_publish(
+    link: &mut Link,
+    now: Timestamp,
+    delivery: &Delivery,
+    (id, dup): (Option<PacketId>, bool),
+    copies: Copies<'_>,
+) {
     let mut head = head(now, delivery, id, dup);
     use_alias(link, &mut head, delivery);
     link.counters.sent += 1;
@@ -259,6 +268,8 @@ fn send_publish(link: &mut Link, now: Timestamp, delivery: &Delivery, id: Option
     if message.payload.len() >= SHARE_FROM_BYTES {
         encode_publish_head(&head, message, link.version, link.out.buffer());
         link.out.push_shared(message.payload.clone());
+    } else if let Some(templates) = copies {
+        templates.encode(&head, message, link.version, link.out.buffer());
     } else {
         encode_publish(&head, message, link.version, link.out.buffer());
     }
@@ -266,7 +277,9 @@ fn send_publish(link: &mut Link, now: Timestamp, delivery: &Delivery, id: Option
 
 fn resend(link: &mut Link, now: Timestamp, exchange: &InFlight) {
     match exchange.phase {
-        Phase::Published => send_publish(link, now, &exchange.delivery, Some(exchange.packet_id), true),
+        Phase::Published => {
+            send_publish(link, now, &exchange.delivery, (Some(exchange.packet_id), true), None);
+        }
         Phase::Released => {
             let ack = Ack::new(exchange.packet_id, ReasonCode::Success);
             link.send(&Packet::PubRel(ack));

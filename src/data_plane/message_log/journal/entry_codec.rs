@@ -5,7 +5,7 @@
 //! ```text
 //! cluster number · flags byte
 //! if flags.MESSAGE:  seq number · count number · count × filter key (8 bytes)
-//!                    published_at number · [expires_at number] · [publisher 16 bytes]
+//!                    published_at number · [expires_at number] · [publisher 8 bytes]
 //!                    topic length · properties length · payload length · topic · properties · payload
 //! count number · count × change:  kind byte · key bytes · [value bytes]
 //! ```
@@ -16,11 +16,10 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 use smallvec::SmallVec;
-use uuid::Uuid;
 
 use super::super::{Change, ClusterNo, Entry, FilterKey, Posted};
 use super::bytes::{Cursor, Malformed, bytes_len, number_len, put_bytes, put_number};
-use crate::model::{Message, PropertyBytes, QoS, Seq, SessionId, Timestamp, TopicName};
+use crate::model::{ClientKey, Message, PropertyBytes, QoS, Seq, Timestamp, TopicName};
 
 const MESSAGE: u8 = 0b0000_0001;
 const RETAIN: u8 = 0b0000_0010;
@@ -77,7 +76,7 @@ fn encode_message(posted: &Posted, out: &mut Vec<u8>) {
         put_number(out, millis(at));
     }
     if let Some(publisher) = message.publisher {
-        out.extend_from_slice(publisher.0.as_bytes());
+        out.extend_from_slice(&publisher.0.to_le_bytes());
     }
     let pieces = [message.topic.as_str().as_bytes(), &message.properties.0, &message.payload];
     for piece in pieces {
@@ -109,7 +108,7 @@ fn message_len(posted: &Posted) -> usize {
         + 8 * posted.filters.len()
         + number_len(millis(message.published_at))
         + message.expires_at.map_or(0, |at| number_len(millis(at)))
-        + message.publisher.map_or(0, |_| 16)
+        + message.publisher.map_or(0, |_| 8)
         + bytes_len(message.topic.as_str().len())
         + bytes_len(message.properties.0.len())
         + bytes_len(message.payload.len())
@@ -137,7 +136,7 @@ pub(super) struct MessageView<'a> {
     filters: &'a [u8],
     pub(super) published_at: Timestamp,
     expires_at: Option<Timestamp>,
-    publisher: Option<SessionId>,
+    publisher: Option<ClientKey>,
     qos: QoS,
     retain: bool,
     topic_len: usize,
@@ -203,7 +202,7 @@ impl<'a> MessageView<'a> {
         let filters = cursor.take(filters)?;
         let published_at = timestamp(cursor)?;
         let expires_at = if flags & EXPIRES == 0 { None } else { Some(timestamp(cursor)?) };
-        let publisher = if flags & PUBLISHER == 0 { None } else { Some(cursor.array()?) };
+        let publisher = if flags & PUBLISHER == 0 { None } else { Some(ClientKey(cursor.u64()?)) };
         let [topic_len, properties_len, payload_len] = [cursor.length()?, cursor.length()?, cursor.length()?];
         let content = cursor.take(topic_len + properties_len + payload_len)?;
         Ok(Self {
@@ -211,7 +210,7 @@ impl<'a> MessageView<'a> {
             filters,
             published_at,
             expires_at,
-            publisher: publisher.map(|bytes| SessionId(Uuid::from_bytes(bytes))),
+            publisher,
             qos: QoS::try_from(flags >> QOS_SHIFT).map_err(|_| Malformed)?,
             retain: flags & RETAIN != 0,
             topic_len,

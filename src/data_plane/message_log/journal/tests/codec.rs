@@ -2,11 +2,10 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use uuid::Uuid;
 
 use super::super::entry_codec::{EntryView, encode, encoded_len};
 use super::*;
-use crate::model::SessionId;
+use crate::model::ClientKey;
 
 pub(super) fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
     proptest::collection::vec(any::<u8>(), 0..max).prop_map(Bytes::from)
@@ -20,7 +19,7 @@ prop_compose! {
     fn any_message()(
         topic in "[a-zé/]{1,40}", payload in bytes(300), qos in 0_u8..3, retain: bool, properties in bytes(30),
         expires_at in proptest::option::of(time()), published_at in time(),
-        publisher in proptest::option::of(any::<u128>()),
+        publisher in proptest::option::of(any::<u64>()),
     ) -> Message {
         Message {
             topic: TopicName::new(topic).expect("a topic"),
@@ -30,7 +29,7 @@ prop_compose! {
             properties: PropertyBytes(properties),
             expires_at,
             published_at,
-            publisher: publisher.map(|id| SessionId(Uuid::from_u128(id))),
+            publisher: publisher.map(ClientKey),
         }
     }
 }
