@@ -120,14 +120,25 @@ pub(super) async fn open_log(config: &Config) -> anyhow::Result<Log> {
     opened.await?.with_context(|| format!("cannot open the message log in {}", path.display()))
 }
 
+/// Reads the stored sessions; the next page is on its way while one is taken up.
 async fn load(worker: &mut Worker, store: &Store, inherited: &mut Inherited) -> anyhow::Result<()> {
-    let mut after = None;
-    loop {
-        let page = store.load(after, LOAD_AT_ONCE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.row.session_id);
+    let (sender, mut pages) = mpsc::channel(1);
+    let store = store.clone();
+    let reading = tokio::spawn(async move {
+        let mut after = None;
+        loop {
+            let page = store.load(after, LOAD_AT_ONCE).await?;
+            let Some(last) = page.last() else { return anyhow::Ok(()) };
+            after = Some(last.row.session_id);
+            if sender.send(page).await.is_err() {
+                return Ok(());
+            }
+        }
+    });
+    while let Some(page) = pages.recv().await {
         for stored in page {
             worker.restore(stored, inherited);
         }
     }
+    reading.await?
 }

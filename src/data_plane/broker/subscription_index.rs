@@ -49,8 +49,9 @@ pub struct FilterEntry {
     pub filter: TopicFilter,
     /// What its messages are found by on disk.
     pub key: FilterKey,
-    /// Those with a connection first, so that a publish never looks at the others.
-    subscribers: Vec<Subscriber>,
+    /// Those with a connection first, so that a publish never looks at the others. Most filters of a fleet
+    /// have one.
+    subscribers: SmallVec<[Subscriber; 1]>,
     /// How many have a connection.
     online: usize,
     /// Shared groups on this filter.
@@ -69,7 +70,7 @@ impl FilterEntry {
         Self {
             key: FilterKey::of(filter.pattern()),
             filter,
-            subscribers: Vec::new(),
+            subscribers: SmallVec::new(),
             online: 0,
             groups: SmallVec::new(),
             by_slot: None,

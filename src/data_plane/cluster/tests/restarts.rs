@@ -115,3 +115,29 @@ fn restored_sessions_count_against_the_quota() {
     world.advance(5);
     world.connect(&v5("c"));
 }
+
+#[test]
+fn a_clock_that_jumps_ends_what_is_due_by_it_and_no_connection() {
+    let mut world = World::new();
+    let online = world.connect(&v5("online").keep_alive(10).expiry(100));
+    world.subscribe(online, "t", Q1);
+    let offline = world.connect(&v5("offline").expiry(100).will(will("t", "due", 50)));
+    world.cut(offline);
+    let jump = |world: &mut World, secs: i64| {
+        let wall = Timestamp::from_millis(world.now.wall.as_millis() + secs * 1_000);
+        world.now = Now { wall, ..world.now };
+        world.tick();
+    };
+    jump(&mut world, -3_600);
+    assert_eq!(world.counts(), (1, 1), "back: nothing ends, nothing is due");
+    assert_eq!(world.take(online), []);
+    jump(&mut world, 3_600 + 60);
+    assert_eq!(texts(&world.drain(online)), ["due"], "ahead: what is due by the clock");
+    jump(&mut world, 60);
+    assert_eq!(world.counts(), (1, 0));
+    assert!(!world.is_closed(online), "keep-alive is measured by time that passes");
+    jump(&mut world, -86_400);
+    let publisher = world.connect(&v5("p"));
+    world.publish_numbers(publisher, "t", Q1, 0..3);
+    assert_eq!(texts(&world.drain(online)), numbers(0..3));
+}
