@@ -22,6 +22,7 @@ mod command_line;
 mod conformance;
 mod durable;
 mod fuzz_broker;
+mod crash;
 mod import_rules;
 mod lifecycle;
 mod outage;
