@@ -103,7 +103,7 @@ pub(super) fn cast() -> Vec<Role> {
         Role { clean: true, ..Role::new("clean-talker", V5, Dropper).says(&[("t/e", Q1), ("t/e", Q2)]) },
         Role {
             retain: true,
-            ..Role::new("retainer", V5, Dropper).says(&[("r/a", Q1), ("r/b", Q2), ("r/c", Q1)])
+            ..Role::new("retainer", V5, Dropper).says(&[("r/x", Q1), ("r/y", Q2), ("r/z", Q1)])
         },
         // Subscribers.
         Role::new("listener", V5, Steady).takes(&[("t/#", Q2)]),
