@@ -199,8 +199,9 @@ impl Delivered<'_> {
                 let earlier = by_token.entry(delivery.token).or_default();
                 let is_first = earlier.is_empty();
                 earlier.push((delivery, connection));
-                // Between the members of a group there is no order.
-                if is_first && !self.audience.is_group {
+                // Between the members of a group there is no order. At QoS 0 a message may be lost the first
+                // time it is sent, and come when its publisher sends it again.
+                if is_first && !self.audience.is_group && delivery.qos > QoS::AtMostOnce {
                     self.check_order(delivery, &mut latest, findings);
                 }
             }
@@ -243,7 +244,8 @@ impl Delivered<'_> {
         };
         let lived = (message.first_sent, message.acknowledged.unwrap_or(Micros::MAX));
         let invited = |window: &Window| {
-            window.asked <= lived.1 && window.ended.is_none_or(|ended| ended >= lived.0)
+            let begun = window.asked <= lived.1 || self.begins_anywhere(window);
+            begun && window.ended.is_none_or(|ended| ended >= lived.0)
         };
         if !self.audience.windows(stream).any(invited) {
             findings.violations.push(Violation::Uninvited { to: to.clone(), token });
@@ -255,19 +257,35 @@ impl Delivered<'_> {
                 findings.violations.push(Violation::OtherQoS { to, token, qos });
             }
         }
-        // At QoS 1 a publisher that sends again may have been understood both times.
-        let copies = if stream.qos == QoS::AtLeastOnce { message.sends } else { 1 };
+        // At QoS 1 a publisher that sends again may have been understood both times; and to a subscription
+        // at QoS 0 a message may have gone before it, or that its packet id is taken, was on disk.
+        let again = stream.qos == QoS::AtLeastOnce || qos == Some(QoS::AtMostOnce);
+        let copies = if again { message.sends } else { 1 };
+        // Each delivery explains at most one repetition: each copy of the message is repeated by itself.
+        let mut earlier: Vec<Come<'_>> = Vec::new();
         let mut unexplained = 0;
-        for pair in come.windows(2) {
-            if qos == Some(QoS::AtLeastOnce) && self.explains(pair[0], pair[1].0.at) {
-                findings.repeated += 1;
-                continue;
+        for delivery in come {
+            let explained = |before: &Come<'_>| self.explains(*before, delivery.0.at);
+            match earlier.iter().position(explained).filter(|_| qos == Some(QoS::AtLeastOnce)) {
+                Some(at) => {
+                    earlier.swap_remove(at);
+                    findings.repeated += 1;
+                }
+                None => unexplained += 1,
             }
-            unexplained += 1;
-            if unexplained >= copies || qos == Some(QoS::ExactlyOnce) && copies == 1 {
-                findings.violations.push(Violation::Duplicate { to: to.clone(), token, at: pair[1].0.at });
+            if unexplained > copies {
+                let at = delivery.0.at;
+                findings.violations.push(Violation::Duplicate { to: to.clone(), token, at });
             }
+            earlier.push(*delivery);
         }
+    }
+
+    /// Whether the service died after SUBSCRIBE and before its SUBACK. Then the subscription may be on
+    /// record without the position where it begins, and begin as early as its session's.
+    fn begins_anywhere(&self, window: &Window) -> bool {
+        let death = self.history.deaths.iter().copied().find(|death| *death >= window.asked);
+        death.is_some_and(|death| window.granted.is_none_or(|granted| granted > death))
     }
 
     /// Whether a message at QoS 1 may come once more at `again`, after this delivery.
