@@ -23,6 +23,7 @@ pub(super) enum Habit {
     Dropper,
 }
 
+#[allow(clippy::struct_excessive_bools)] // a table of traits, each independent of the others
 #[derive(Clone, Debug)]
 pub(super) struct Role {
     pub(super) name: &'static str,

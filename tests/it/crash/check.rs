@@ -169,10 +169,7 @@ impl Audience<'_> {
             let Some(since) = since.filter(|_| stream.qos > QoS::AtMostOnce) else { continue };
             for (number, (message, come)) in (stream.base + 1..).zip(stream.messages.iter().zip(come)) {
                 if message.acknowledged.is_some() && message.first_sent > since && !come {
-                    lost.push(Violation::Lost {
-                        to: self.name.clone(),
-                        token: Token { stream: at, number },
-                    });
+                    lost.push(Violation::Lost { to: self.name.clone(), token: Token { stream: at, number } });
                 }
             }
         }

@@ -17,21 +17,21 @@ const MS: Micros = 1_000;
 
 /// A publisher of one stream to `t/a`, and one subscriber to `t/#`, both at this QoS, connected since 1.
 fn history(qos: QoS) -> History {
-    let stream = Stream {
-        publisher: 9,
-        topic: "t/a",
-        qos,
-        big: false,
-        retain: false,
-        base: 0,
-        messages: Vec::new(),
-    };
+    let stream =
+        Stream { publisher: 9, topic: "t/a", qos, big: false, retain: false, base: 0, messages: Vec::new() };
     History { streams: vec![stream], subscribers: vec![subscriber("s", None, qos)], ..History::default() }
 }
 
 fn subscriber(name: &str, group: Option<&'static str>, qos: QoS) -> Subscriber {
-    let window =
-        Window { filter: "t/#", qos, no_local: false, asked: 1, granted: Some(2), renounced: None, ended: None };
+    let window = Window {
+        filter: "t/#",
+        qos,
+        no_local: false,
+        asked: 1,
+        granted: Some(2),
+        renounced: None,
+        ended: None,
+    };
     Subscriber {
         name: name.to_owned(),
         group,
@@ -182,10 +182,13 @@ fn a_message_of_a_round_before_is_a_duplicate() {
     finds(&history, &[]);
     deliver(&mut history, 0, 0, old, 31);
     let (to, token) = to_s(old);
-    finds(&history, &[
-        Violation::OutOfOrder { to: to.clone(), token, after: last.number },
-        Violation::Duplicate { to, token, at: 31 * MS },
-    ]);
+    finds(
+        &history,
+        &[
+            Violation::OutOfOrder { to: to.clone(), token, after: last.number },
+            Violation::Duplicate { to, token, at: 31 * MS },
+        ],
+    );
 }
 
 #[test]

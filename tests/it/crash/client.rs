@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast::data_plane::protocol::{Ack, Disconnect, Packet, PacketId, Publish, ReasonCode, SubAck};
-use holdfast::model::QoS;
+use holdfast::model::{QoS, TopicName};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -392,8 +392,7 @@ impl Client {
             Packet::PingResp => {
                 let ping = visit.ping.take().ok_or("a PINGRESP that nobody asked for")?;
                 self.stage.record.with(|history, now| {
-                    let connection =
-                        &mut history.subscribers[self.at].connections[visit.number as usize];
+                    let connection = &mut history.subscribers[self.at].connections[visit.number as usize];
                     connection.pings.push((ping, now));
                 });
                 Ok(())
@@ -466,7 +465,7 @@ impl Client {
             _ => true,
         };
         let (qos, connection) = (publish.qos, visit.number);
-        let topic = publish.topic.as_ref().map(|topic| topic.as_str()).unwrap_or_default();
+        let topic = publish.topic.as_ref().map(TopicName::as_str).unwrap_or_default();
         self.stage.record.with(|history, now| {
             if token.stream == WILLS {
                 let will = history.wills.get_mut(token.number as usize);
@@ -496,7 +495,7 @@ impl Client {
         let (whole, qos) = self.role.filters[at];
         match ack.reasons[..] {
             // The database is away: asks again.
-            [reason] if reason == ReasonCode::UnspecifiedError => return Ok(()),
+            [ReasonCode::UnspecifiedError] => return Ok(()),
             [reason] if reason as u8 == u8::from(qos) => {}
             _ => return Err(format!("SUBACK {:?} for {whole} at {qos:?}", ack.reasons)),
         }

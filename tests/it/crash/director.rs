@@ -1,6 +1,8 @@
 //! Directs a run: begins rounds, kills the service at chosen moments, starts it again, has everything
 //! finished, and has it checked.
 
+#![allow(clippy::print_stdout)] // a person reads how an hour goes
+
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -208,7 +210,7 @@ impl Director {
 
     fn kill_postgres(&self) {
         self.service.note("kill Postgres");
-        if let Err(what) = self.service.kill_postgres() {
+        if let Err(what) = self.service.signal_postgres(Signal::KILL) {
             self.service.note(&what);
         }
     }
@@ -278,7 +280,9 @@ impl Director {
             self.stage.record.with(|history, _| (check(history), !history.faults.is_empty()));
         if has_failed {
             // The round was not finished: that something has not come says nothing.
-            findings.violations.retain(|found| !matches!(found, Violation::Lost { .. } | Violation::Stuck { .. }));
+            findings
+                .violations
+                .retain(|found| !matches!(found, Violation::Lost { .. } | Violation::Stuck { .. }));
         }
         self.total.add(findings);
         let Findings { violations, sent, acknowledged, delivered, repeated } = &self.total;

@@ -44,7 +44,7 @@ impl Stream {
 
     /// Whether this number of a retained stream clears the topic.
     pub(super) fn clears(number: u32) -> bool {
-        number % 5 == 0
+        number.is_multiple_of(5)
     }
 }
 

@@ -116,13 +116,7 @@ impl Life {
     }
 
     /// Drops the connection and is back at once with another will, which it then takes back.
-    async fn return_in_time(
-        &self,
-        stage: &Stage,
-        address: std::net::SocketAddr,
-        first: usize,
-        wire: Wire,
-    ) {
+    async fn return_in_time(&self, stage: &Stage, address: std::net::SocketAddr, first: usize, wire: Wire) {
         let dropped: Micros = stage.record.with(|_, now| now);
         drop(wire);
         let again = self.begin(stage, address).await;

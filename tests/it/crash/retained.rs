@@ -99,7 +99,9 @@ async fn look(address: SocketAddr) -> Option<HashMap<String, u32>> {
 #[test]
 fn a_newcomer_must_find_what_was_acknowledged_last() {
     let bounds = Bounds { topic: "r/a", lowest: 6, highest: 8 };
-    for (found, allowed) in [(Some(6), true), (Some(8), true), (Some(4), false), (Some(9), false), (None, false)] {
+    for (found, allowed) in
+        [(Some(6), true), (Some(8), true), (Some(4), false), (Some(9), false), (None, false)]
+    {
         assert_eq!(judge(&bounds, found).is_none(), allowed, "{found:?}");
     }
     let cleared = Bounds { topic: "r/a", lowest: 8, highest: 10 };

@@ -87,12 +87,12 @@ impl Service {
         }
     }
 
-    /// Kills its private Postgres.
-    pub(super) fn kill_postgres(&self) -> Result<(), String> {
+    /// Sends a signal to its private Postgres.
+    pub(super) fn signal_postgres(&self, signal: Signal) -> Result<(), String> {
         let file = self.folder.join("data/postgres/data/postmaster.pid");
         let text = std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
         let pid = text.lines().next().and_then(|line| line.trim().parse().ok()).and_then(Pid::from_raw);
-        kill_process(pid.ok_or("no pid of Postgres")?, Signal::KILL).map_err(|error| error.to_string())
+        kill_process(pid.ok_or("no pid of Postgres")?, signal).map_err(|error| error.to_string())
     }
 
     /// Lines since the last call that say that somebody must act.
@@ -119,16 +119,20 @@ impl Service {
 }
 
 impl Drop for Service {
-    /// Asks it to stop, so that its Postgres goes too.
+    /// Asks it to stop; its Postgres, which goes with it then, outlives a kill.
     fn drop(&mut self) {
-        let Some(Running { child, .. }) = &mut self.running else { return };
-        let Some(pid) = child.id().and_then(|id| Pid::from_raw(id.cast_signed())) else { return };
-        let _ = kill_process(pid, Signal::TERM);
-        for _ in 0..STOP_MAX.as_millis() / 20 {
-            if !matches!(child.try_wait(), Ok(None)) {
-                break;
+        let child = self.running.as_mut().map(|running| &mut running.child);
+        let pid = child.as_ref().and_then(|child| Pid::from_raw(child.id()?.cast_signed()));
+        if let (Some(child), Some(pid)) = (child, pid) {
+            let _ = kill_process(pid, Signal::TERM);
+            for _ in 0..STOP_MAX.as_millis() / 20 {
+                if !matches!(child.try_wait(), Ok(None)) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
             }
-            std::thread::sleep(Duration::from_millis(20));
         }
+        // Gone already after an orderly end.
+        let _ = self.signal_postgres(Signal::INT);
     }
 }

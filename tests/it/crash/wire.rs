@@ -62,9 +62,8 @@ impl Wire {
 
     /// What has come within `wait`: at least one packet if any bytes make one.
     pub(super) async fn receive(&mut self, wait: Duration) -> Result<Vec<Packet>, Received> {
-        match timeout(wait, self.stream.read_buf(&mut self.buffer)).await {
-            Ok(Ok(0) | Err(_)) => return Err(Received::Over),
-            Ok(Ok(_)) | Err(_) => {}
+        if let Ok(Ok(0) | Err(_)) = timeout(wait, self.stream.read_buf(&mut self.buffer)).await {
+            return Err(Received::Over);
         }
         let mut packets = Vec::new();
         loop {
