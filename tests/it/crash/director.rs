@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -103,6 +104,7 @@ impl Director {
             record: Arc::new(Record::new(opening(&cast))),
             address: address_seen,
             phase: phase_seen,
+            calm: Arc::new(AtomicBool::new(false)),
             subscribing: Arc::new(Notify::new()),
             pause: pace.pause,
         };
@@ -183,6 +185,7 @@ impl Director {
             Moment::Segment => self.next_segment().await,
             Moment::AfterPostgres => {
                 tokio::time::sleep(while_under_load).await;
+                self.calm_down().await;
                 self.kill_postgres();
                 let soon = self.random.millis(0, 1_000);
                 tokio::time::sleep(soon).await;
@@ -193,18 +196,32 @@ impl Director {
         self.service.note(&format!("kill {}: {moment:?}", self.kills));
         self.stage.record.with(|history, now| history.deaths.push(now));
         self.address.send_replace(None);
-        if matches!(moment, Moment::WithPostgres) {
-            self.kill_postgres();
-        }
         if let Err(what) = self.service.end(signal).await {
             self.stage.record.fault("service", &what);
         }
+        if matches!(moment, Moment::WithPostgres) {
+            self.kill_postgres();
+        }
+        self.stage.calm.store(false, Ordering::SeqCst);
         // Errors are to be expected while its database is away.
         let errors = self.service.new_errors();
         if !matches!(moment, Moment::WithPostgres | Moment::AfterPostgres) {
             for error in errors {
                 self.stage.record.fault("service", &error);
             }
+        }
+    }
+
+    /// Waits until nobody unsubscribes: without the database UNSUBSCRIBE is answered before it is recorded,
+    /// and a kill then takes it back.
+    async fn calm_down(&self) {
+        self.stage.calm.store(true, Ordering::SeqCst);
+        let pending = |history: &mut History, _| {
+            let mut windows = history.subscribers.iter().flat_map(|subscriber| &subscriber.windows);
+            windows.any(|window| window.renounced.is_some() && window.ended.is_none())
+        };
+        while self.stage.record.with(pending) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
