@@ -6,7 +6,6 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -104,7 +103,6 @@ impl Director {
             record: Arc::new(Record::new(opening(&cast))),
             address: address_seen,
             phase: phase_seen,
-            calm: Arc::new(AtomicBool::new(false)),
             subscribing: Arc::new(Notify::new()),
             pause: pace.pause,
         };
@@ -202,7 +200,7 @@ impl Director {
         if matches!(moment, Moment::WithPostgres) {
             self.kill_postgres();
         }
-        self.stage.calm.store(false, Ordering::SeqCst);
+        self.stage.record.with(|history, _| history.calm = false);
         // Errors are to be expected while its database is away.
         let errors = self.service.new_errors();
         if !matches!(moment, Moment::WithPostgres | Moment::AfterPostgres) {
@@ -215,8 +213,8 @@ impl Director {
     /// Waits until nobody unsubscribes: without the database UNSUBSCRIBE is answered before it is recorded,
     /// and a kill then takes it back.
     async fn calm_down(&self) {
-        self.stage.calm.store(true, Ordering::SeqCst);
         let pending = |history: &mut History, _| {
+            history.calm = true;
             let mut windows = history.subscribers.iter().flat_map(|subscriber| &subscriber.windows);
             windows.any(|window| window.renounced.is_some() && window.ended.is_none())
         };

@@ -5,7 +5,6 @@ mod receive;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdfast::data_plane::protocol::{Disconnect, Packet, PacketId};
@@ -38,8 +37,6 @@ pub(super) struct Stage {
     /// Where the service listens; `None` while it does not run.
     pub(super) address: watch::Receiver<Option<SocketAddr>>,
     pub(super) phase: watch::Receiver<Phase>,
-    /// Nobody begins to unsubscribe: the database is about to go away.
-    pub(super) calm: Arc<AtomicBool>,
     /// A SUBSCRIBE or UNSUBSCRIBE was sent.
     pub(super) subscribing: Arc<Notify>,
     /// Between two messages of a publisher.
@@ -288,9 +285,22 @@ impl Client {
         let at = usize::try_from(self.random.below(self.wishes.len() as u64)).expect("an index");
         self.wishes[at] = match self.wishes[at] {
             Wish::Nothing => Wish::Subscribe,
-            Wish::Subscribed if !self.stage.calm.load(Ordering::SeqCst) => Wish::Unsubscribe,
+            Wish::Subscribed if self.renounces(at) => Wish::Unsubscribe,
             under_way => under_way,
         };
+    }
+
+    /// Whether it may give a subscription up; notes that it does.
+    fn renounces(&self, at: usize) -> bool {
+        let (_, filter) = Role::shared(self.role.filters[at].0);
+        self.stage.record.with(|history, now| {
+            let windows = &mut history.subscribers[self.at].windows;
+            let open = windows.iter_mut().find(|w| w.filter == filter && w.ended.is_none());
+            if let Some(window) = open.filter(|_| !history.calm) {
+                window.renounced = Some(now);
+            }
+            !history.calm
+        })
     }
 
     /// Asks for what it wants and has not asked for on this connection.
@@ -310,9 +320,9 @@ impl Client {
             let no_local = self.role.no_local;
             self.stage.record.with(|history, now| {
                 let windows = &mut history.subscribers[self.at].windows;
-                let open = windows.iter_mut().find(|w| w.filter == filter && w.ended.is_none());
-                match (wish, open) {
-                    (Wish::Subscribe, None) => windows.push(Window {
+                let open = windows.iter().find(|w| w.filter == filter && w.ended.is_none());
+                if wish == Wish::Subscribe && open.is_none() {
+                    windows.push(Window {
                         filter,
                         qos,
                         no_local,
@@ -320,9 +330,7 @@ impl Client {
                         granted: None,
                         renounced: None,
                         ended: None,
-                    }),
-                    (Wish::Unsubscribe, Some(window)) => _ = window.renounced.get_or_insert(now),
-                    _ => {}
+                    });
                 }
             });
             visit.wire.put(&if wish == Wish::Subscribe {
