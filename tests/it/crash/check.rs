@@ -212,7 +212,7 @@ impl Delivered<'_> {
     fn check_order(&self, delivery: &Delivery, latest: &mut HashMap<u16, u32>, findings: &mut Findings) {
         let Token { stream, number } = delivery.token;
         let latest = latest.entry(stream).or_default();
-        if number < *latest {
+        if number < *latest && self.was_due(delivery) {
             findings.violations.push(Violation::OutOfOrder {
                 to: self.audience.name.clone(),
                 token: delivery.token,
@@ -220,6 +220,20 @@ impl Delivered<'_> {
             });
         }
         *latest = number.max(*latest);
+    }
+
+    /// Whether a message was to be delivered from when it was first sent on. To who subscribes between its
+    /// first sending and its second, others may come earlier.
+    fn was_due(&self, delivery: &Delivery) -> bool {
+        let stream = self.history.streams.get(usize::from(delivery.token.stream));
+        let Some((stream, message)) = stream.and_then(|s| Some((s, s.message(delivery.token.number)?)))
+        else {
+            return false;
+        };
+        self.audience.windows(stream).any(|window| {
+            window.granted.is_some_and(|granted| granted < message.first_sent)
+                && window.renounced.is_none_or(|renounced| renounced > delivery.at)
+        })
     }
 
     fn check_message(&self, token: Token, come: &[Come<'_>], findings: &mut Findings) {
