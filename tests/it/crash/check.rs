@@ -15,6 +15,9 @@ use super::session::Token;
 /// How late the service may record an acknowledgement at QoS 1: 200 ms (DESIGN 3), and its turn.
 const RECORDED_WITHIN: Micros = 400_000;
 
+/// What goes to disk: subscribers of the cast have this filter as long as they live.
+const KEPT: &str = "t/#";
+
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Violation {
@@ -337,12 +340,16 @@ struct Settled {
 
 impl Settled {
     fn new(history: &History) -> Self {
-        let kept = |stream: &&Stream| stream.qos > QoS::AtMostOnce && is_kept(stream);
+        let kept = |stream: &&Stream| stream.qos > QoS::AtMostOnce && matches(KEPT, stream.topic);
+        let since = history.subscribers.iter().flat_map(|subscriber| &subscriber.windows);
+        let since = since.filter(|window| window.filter == KEPT && window.qos > QoS::AtMostOnce);
+        let since = since.filter_map(|window| window.granted).min().unwrap_or(Micros::MAX);
         let mut written: Vec<(Micros, Micros)> = history
             .streams
             .iter()
             .filter(kept)
             .flat_map(|stream| &stream.messages)
+            .filter(|message| message.first_sent > since)
             .filter_map(|message| Some((message.first_sent, message.acknowledged?)))
             .collect();
         written.sort_unstable();
@@ -359,11 +366,6 @@ impl Settled {
         let after = self.written.partition_point(|(sent, _)| *sent <= processed + RECORDED_WITHIN);
         self.written.get(after).is_some_and(|(_, acknowledged)| *acknowledged < death)
     }
-}
-
-/// Whether each message of it goes to disk: a subscriber of the cast always has `t/#`.
-fn is_kept(stream: &Stream) -> bool {
-    stream.topic.starts_with("t/")
 }
 
 /// MQTT 5.0, 4.7, once more, from the standard.
