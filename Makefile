@@ -8,6 +8,8 @@ CARGO ?= cargo
 # Where `make run` keeps its data, and what else it passes to `holdfast serve`.
 DATA_DIR ?= ./data
 SERVE_FLAGS ?=
+# For how long `make crash` runs. CRASH_SEED repeats a schedule.
+CRASH_SECS ?= 3600
 
 .PHONY: help
 help: ## Show this list
@@ -37,6 +39,12 @@ check: tools ## The static part: formatting, lints, documentation
 .PHONY: bench
 bench: tools ## Run the benchmarks
 	$(CARGO) bench --locked
+
+.PHONY: crash
+crash: tools ## Kill the service at random moments for CRASH_SECS, and check what it promised (docs/crash-harness.md)
+	@scripts/ensure-postgres >/dev/null
+	CRASH_SECS=$(CRASH_SECS) $(CARGO) test --locked --release --test it \
+		crash::nothing_acknowledged_is_lost_for_as_long_as_one_likes -- --ignored --nocapture
 
 .PHONY: openapi
 openapi: tools ## Write the OpenAPI document again, after a change of the API

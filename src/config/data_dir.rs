@@ -13,6 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -51,6 +52,10 @@ pub struct DataDirLock {
     _file: File,
 }
 
+/// How often the lock is tried, and the time between: half a second in all.
+const CLAIM_ATTEMPTS: u32 = 25;
+const CLAIM_PAUSE: Duration = Duration::from_millis(20);
+
 /// What tokens are signed with: random bytes, kept as hexadecimal digits. Never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningSecret([u8; Self::BYTES]);
@@ -87,8 +92,15 @@ impl DataDir {
     pub fn claim(&self) -> io::Result<DataDirLock> {
         fs::create_dir_all(&self.0)?;
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(self.0.join("lock"))?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(DataDirLock { _file: file })
+        // A process that was killed while it was starting a child may leave the lock to that child until it
+        // runs its own program: then it is free in a moment, and with it all other locks in here.
+        for _ in 0..CLAIM_ATTEMPTS {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(CLAIM_PAUSE),
+                other => return Ok(other.map(|()| DataDirLock { _file: file })?),
+            }
+        }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// The signing secret, if the directory has one.

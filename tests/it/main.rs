@@ -20,6 +20,7 @@ mod authentication_scram;
 mod codec;
 mod command_line;
 mod conformance;
+mod crash;
 mod durable;
 mod fuzz_broker;
 mod import_rules;

@@ -300,6 +300,11 @@ impl Cluster {
         let response_information =
             |link: &Link| link.response_information.then(|| response_information(&session.client_id));
         let Some(link) = session.link.as_mut() else { return };
+        if session_present || session.will.is_some() {
+            // It tells that a will is kept, and that the one before is not published. A crash must not
+            // take that back.
+            link.out.hold();
+        }
         let server_final = link.enhanced.as_mut().and_then(|enhanced| enhanced.take_server_final());
         let mut connack = Box::new(ConnAck {
             session_present,

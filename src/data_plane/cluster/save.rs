@@ -10,6 +10,7 @@ use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::message_log::Change;
 use crate::data_plane::session::Session;
+use crate::data_plane::session::outbound::Phase;
 use crate::data_plane::session::progress::{Frozen, Note};
 use crate::model::{FilterKey, GroupId, Now, Seq};
 
@@ -36,7 +37,26 @@ impl Cluster {
             // again that is under way, or done.
             changes.push(self.progress_of(slot));
         }
+        changes.extend(self.progress_of_groups(slot, &notes));
         self.journal.change(changes);
+    }
+
+    /// How far the shared groups have come whose messages have been received at QoS 2. From here on the
+    /// exchange no longer tells which message it was, and so not that it was handed out.
+    fn progress_of_groups(&self, slot: Slot, notes: &[Note]) -> SmallVec<[Change; 1]> {
+        let outbound = &self.sessions[slot.0 as usize].outbound;
+        let mut groups: SmallVec<[GroupId; 1]> = SmallVec::new();
+        for note in notes {
+            if let Note::Exchange(packet_id) = note
+                && let Some(exchange) = outbound.exchange(*packet_id)
+                && exchange.phase == Phase::Released
+                && let Some(group) = exchange.delivery.group
+                && !groups.contains(&group)
+            {
+                groups.push(group);
+            }
+        }
+        groups.into_iter().filter_map(|group| self.group_change(group)).collect()
     }
 
     /// What a note is on disk.
@@ -101,10 +121,14 @@ impl Cluster {
 
     /// Writes down how far a group has come.
     pub(super) fn save_group(&mut self, id: GroupId) {
-        let Self { groups, journal, .. } = self;
-        if let Some((share, position, missing)) = groups.progress(id) {
-            journal.change(vec![facts::group(share, position, &missing)]);
+        if let Some(change) = self.group_change(id) {
+            self.journal.change(vec![change]);
         }
+    }
+
+    fn group_change(&self, id: GroupId) -> Option<Change> {
+        let (share, position, missing) = self.groups.progress(id)?;
+        Some(facts::group(share, position, &missing))
     }
 
     /// Writes down how far the groups have come that a session is a member of.

@@ -139,7 +139,9 @@ impl Outbound {
     /// Whether an exchange could begin, with `window` as the client's Receive Maximum.
     pub fn has_room(&self, window: u16) -> bool {
         let free = packet_id_of(self.begun + 1);
-        self.is_repeated()
+        // What is frozen began earlier and comes first.
+        self.frozen.is_empty()
+            && self.is_repeated()
             && self.in_flight.len() < usize::from(window)
             && self.in_flight.front().is_none_or(|oldest| oldest.packet_id != free)
     }

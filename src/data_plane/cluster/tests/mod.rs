@@ -25,6 +25,7 @@ mod resume;
 mod retain;
 mod settings;
 mod shared_groups;
+mod shared_progress;
 mod subscriptions;
 mod users;
 mod wills;
@@ -136,9 +137,15 @@ impl World {
 
     /// A cluster that keeps no message in memory that is on disk.
     fn forgetful() -> Self {
+        Self::remembering(0)
+    }
+
+    /// Keeps so many bytes of messages in memory; reads the others from disk.
+    fn remembering(bytes_max: u64) -> Self {
         let mut world = Self::new();
-        world.recent_bytes_max = 0;
-        world.cluster = Cluster::new(Arc::new(world.rules.clone()), NO, RecentLog::new(Seq::ZERO, 0), 1);
+        world.recent_bytes_max = bytes_max;
+        let log = RecentLog::new(Seq::ZERO, bytes_max);
+        world.cluster = Cluster::new(Arc::new(world.rules.clone()), NO, log, 1);
         world
     }
 

@@ -1,5 +1,6 @@
 //! Wills: when they are published, when not, and with what (MQTT 5.0, 3.1.2.5, 3.1.3.2; PRODUCT S-10).
 
+use super::disk::Pace;
 use super::packets::*;
 use super::*;
 use crate::data_plane::protocol::Will;
@@ -209,4 +210,26 @@ fn a_will_waits_in_the_log_for_an_offline_audience_its_own_client_included() {
     world.cut(client);
     let client = world.connect(&v5("c").expiry(100));
     assert_eq!(texts(&world.drain(client)), ["gone"]);
+}
+
+/// Found by the crash harness.
+#[test]
+fn connack_leaves_when_the_will_that_it_tells_of_is_on_disk() {
+    for hello in [with_will(0), v5("c").will(will("will/c", "gone", 0))] {
+        let mut world = World::new();
+        world.disk.pace = Pace::Late;
+        let client = world.knock(&hello);
+        assert_eq!(world.take(client), []);
+        world.sync_disk();
+        assert!(matches!(&world.take(client)[..], [Packet::ConnAck(_)]));
+    }
+    // Nor before it is on disk that the will of the time before is not to be published.
+    let mut world = World::new();
+    let client = world.connect(&with_will(50));
+    world.cut(client);
+    world.disk.pace = Pace::Late;
+    let client = world.knock(&v5("c").expiry(100));
+    assert_eq!(world.take(client), []);
+    world.sync_disk();
+    assert!(matches!(&world.take(client)[..], [Packet::ConnAck(_)]));
 }
