@@ -57,7 +57,7 @@ pub struct FilterEntry {
     /// Shared groups on this filter.
     groups: SmallVec<[GroupId; 1]>,
     /// Positions in `subscribers`, kept only once there are many.
-    by_slot: Option<HashMap<Slot, u32, foldhash::fast::RandomState>>,
+    by_slot: Option<Box<HashMap<Slot, u32, foldhash::fast::RandomState>>>,
     /// How many subscribers and groups read the log.
     log_readers: u32,
 }
@@ -132,7 +132,7 @@ impl FilterEntry {
             positions.insert(self.subscribers[last].slot, at(last));
         } else if self.subscribers.len() >= INDEXED_FROM {
             let all = self.subscribers.iter().enumerate().map(|(i, s)| (s.slot, at(i)));
-            self.by_slot = Some(all.collect());
+            self.by_slot = Some(Box::new(all.collect()));
         }
     }
 
