@@ -106,13 +106,14 @@ pub(super) fn exchange_over(id: SessionId, packet_id: PacketId) -> Change {
     Change::Delete { key: packet_key(id, b'o', packet_id) }
 }
 
-/// A session has come so far. `starts`: where its filters begin, of those that begin behind its position.
-pub(super) fn progress(id: SessionId, progress: &Progress, starts: &[(FilterKey, Seq)]) -> Change {
+/// A session has come so far. `filters`: what it subscribes to, `$share/{group}/` included, and where in
+/// the log each begins if that lies behind the session's position.
+pub(super) fn progress(id: SessionId, progress: &Progress, filters: &[(FilterKey, Seq)]) -> Change {
     let mut value = vec![FORMAT];
     value.put_u64_le(progress.position.0);
     value.put_u64_le(progress.begun);
-    put_len(&mut value, starts.len());
-    for (filter, start) in starts {
+    put_len(&mut value, filters.len());
+    for (filter, start) in filters {
         value.put_u64_le(filter.0);
         value.put_u64_le(start.0);
     }
@@ -174,15 +175,15 @@ pub(super) fn no_group(share: &TopicFilter) -> Change {
 pub(super) fn get_progress(value: &mut Bytes) -> Option<(Progress, Vec<(FilterKey, Seq)>)> {
     check_format(value)?;
     let (position, begun) = (Seq(value.try_get_u64_le().ok()?), value.try_get_u64_le().ok()?);
-    let mut starts = Vec::new();
+    let mut filters = Vec::new();
     for _ in 0..get_len(value)? {
-        starts.push((FilterKey(value.try_get_u64_le().ok()?), Seq(value.try_get_u64_le().ok()?)));
+        filters.push((FilterKey(value.try_get_u64_le().ok()?), Seq(value.try_get_u64_le().ok()?)));
     }
     let mut unacknowledged = Vec::new();
     for _ in 0..get_len(value)? {
         unacknowledged.push(get_frozen(value)?.0);
     }
-    Some((Progress { position, begun, unacknowledged }, starts))
+    Some((Progress { position, begun, unacknowledged }, filters))
 }
 
 /// Reads [`exchange`]: the exchange, and the whole filter of its shared group.

@@ -16,7 +16,7 @@ use crate::data_plane::protocol::PacketId;
 use crate::data_plane::session::progress::{Frozen, Progress};
 use crate::data_plane::session::{HeldSubscription, HeldWill, Offline};
 use crate::model::{FilterKey, Message, Now, Seq, SessionExpiry, SessionId};
-use crate::seam::ports::StoredSession;
+use crate::seam::ports::{SessionWrite, StoredSession};
 
 /// What was written down of one cluster.
 #[derive(Debug, Default)]
@@ -81,10 +81,18 @@ impl Cluster {
         session.admitted = true;
         session.subscriptions.reserve_exact(subscriptions.len());
         let remembered = memory.sessions.remove(&row.session_id);
-        let starts = remembered.as_ref().and_then(|remembered| Some(&remembered.progress.as_ref()?.1));
+        let filters = remembered.as_ref().and_then(|remembered| Some(&remembered.progress.as_ref()?.1));
         for subscription in subscriptions {
+            let key = FilterKey::of(subscription.filter.as_str());
+            let known = filters.map(|filters| filters.iter().find(|(filter, _)| *filter == key));
+            if let Some(None) = known {
+                // The store is behind: either SUBACK was never sent, or UNSUBACK was.
+                let write = SessionWrite::Unsubscribe(row.session_id, subscription.filter);
+                self.effects.writes.push((write, None));
+                continue;
+            }
             let held = self.enlist(slot, subscription, None);
-            let held = self.restored(held, starts, memory);
+            let held = self.restored(held, known.flatten().map(|(_, start)| *start), memory);
             self.session(slot).subscriptions.push(held);
         }
         if let Some(remembered) = remembered {
@@ -106,12 +114,12 @@ impl Cluster {
         }
     }
 
-    /// Where a restored subscription begins: where it was written that it does, or else before what
-    /// the session still has to read.
+    /// Where a restored subscription begins: where it was written that it does. One of which nothing was
+    /// written begins now.
     fn restored(
         &mut self,
         held: HeldSubscription,
-        starts: Option<&Vec<(FilterKey, Seq)>>,
+        start: Option<Seq>,
         memory: &mut Memory,
     ) -> HeldSubscription {
         if let Some(group) = held.group {
@@ -121,10 +129,8 @@ impl Cluster {
             }
             return held;
         }
-        let key = self.index.filter(held.filter).map(|entry| entry.key);
-        let Some(starts) = starts else { return held };
-        let start = starts.iter().find(|(filter, _)| Some(*filter) == key).map(|(_, start)| *start);
-        HeldSubscription { start: start.unwrap_or(Seq::ZERO).min(self.log.tail()), ..held }
+        let start = start.map_or(held.start, |start| start.min(held.start));
+        HeldSubscription { start, ..held }
     }
 
     fn remember(&mut self, slot: Slot, remembered: Remembered) {

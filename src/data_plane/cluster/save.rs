@@ -9,9 +9,9 @@ use smallvec::SmallVec;
 use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::message_log::Change;
-use crate::data_plane::session::Session;
 use crate::data_plane::session::outbound::Phase;
 use crate::data_plane::session::progress::{Frozen, Note};
+use crate::data_plane::session::{HeldSubscription, Session};
 use crate::model::{FilterKey, GroupId, Now, Seq};
 
 /// How late progress may be written down (DESIGN 3).
@@ -102,21 +102,20 @@ impl Cluster {
 
     fn progress_of(&mut self, slot: Slot) -> Change {
         let tail = self.log.tail();
-        let Self { sessions, index, .. } = self;
-        let session = &mut sessions[slot.0 as usize];
+        let session = &mut self.sessions[slot.0 as usize];
         session.unsaved = false;
         if session.link.as_ref().is_some_and(|link| link.caught_up) {
             session.outbound.position = tail;
         }
         let progress = session.outbound.progress();
-        let starts: Vec<(FilterKey, Seq)> = session
-            .subscriptions
-            .iter()
-            .filter(|held| held.group.is_none() && held.start > progress.position)
-            .filter_map(|held| Some((index.filter(held.filter)?.key, held.start)))
-            .collect();
+        let filter = |held: &HeldSubscription| {
+            let own = held.group.is_none() && held.start > progress.position;
+            let start = if own { held.start } else { Seq::ZERO };
+            (FilterKey::of(held.subscription.filter.as_str()), start)
+        };
+        let filters: Vec<(FilterKey, Seq)> = session.subscriptions.iter().map(filter).collect();
         session.is_written_down = true;
-        facts::progress(session.id, &progress, &starts)
+        facts::progress(session.id, &progress, &filters)
     }
 
     /// Writes down how far a group has come.

@@ -77,8 +77,12 @@ impl Cluster {
             reasons.push(if existed { ReasonCode::Success } else { ReasonCode::NoSubscriptionExisted });
         }
         let packet_id = unsubscribe.packet_id;
-        // While the database is away the write waits there: nothing is lost by answering at once.
         let changed = reasons.contains(&ReasonCode::Success);
+        if durable && changed {
+            // While the database is away the write waits there, and UNSUBACK need not: what the session
+            // subscribes to is also written down here, and after a crash that holds.
+            self.save(slot);
+        }
         let waits = durable && changed && !self.store_away;
         let awaiting = Awaiting::UnsubAck { attachment, packet_id, reasons };
         if waits {

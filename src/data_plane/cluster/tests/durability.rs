@@ -384,3 +384,46 @@ fn the_last_member_s_expiry_ends_the_group() {
     world.subscribe(two, "$share/g/t", Q1);
     assert_eq!(world.drain(two), [], "a later first member starts now");
 }
+
+#[test]
+fn a_subscription_that_was_never_acknowledged_is_none_after_a_crash() {
+    let mut world = World::new();
+    let publisher = sleeper(&mut world, &v5("other").expiry(1_000), Q1);
+    let client = world.connect(&v5("c").expiry(1_000));
+    world.subscribe(client, "u", Q1);
+    world.publish_numbers(publisher, "t", Q1, 0..3);
+    world.advance(10);
+    // The record is committed, and the crash comes before where it begins is on disk.
+    world.disk.pace = Pace::Late;
+    world.send(client, &subscribe(2, vec![wish("t", Q1)]));
+    assert_eq!(world.take(client), []);
+    world.disk.pace = Pace::Prompt;
+    world.restart(1);
+    let client = world.connect(&v5("c").expiry(1_000));
+    assert_eq!(world.drain(client), [], "nothing from before it");
+    assert_eq!(world.records.filters("c"), [("u".to_owned(), Q1)]);
+}
+
+#[test]
+fn an_unsubscribe_that_was_acknowledged_while_the_store_was_away_holds_after_a_crash() {
+    for filter in ["t", "$share/g/t"] {
+        let mut world = World::new();
+        let publisher = world.connect(&v5("p"));
+        let hello = v5("c").expiry(1_000);
+        let client = world.connect(&hello);
+        world.subscribe(client, filter, Q1);
+        world.subscribe(client, "kept", Q1);
+        world.store_goes_away();
+        world.send(client, &unsubscribe(3, &[filter]));
+        assert!(matches!(only(world.take(client)), Packet::UnsubAck(_)));
+        world.records.mode = records::Mode::Prompt;
+        world.restart(1);
+        assert_eq!(world.records.filters("c"), [("kept".to_owned(), Q1)]);
+        let publisher_again = world.connect(&v5("p"));
+        assert_ne!(publisher, publisher_again);
+        world.publish_numbers(publisher_again, "t", Q1, 0..2);
+        world.publish_numbers(publisher_again, "kept", Q1, 2..3);
+        let client = world.connect(&hello);
+        assert_eq!(texts(&world.drain(client)), ["2"]);
+    }
+}
