@@ -57,6 +57,7 @@ pub struct FilterEntry {
     /// Shared groups on this filter.
     groups: SmallVec<[GroupId; 1]>,
     /// Positions in `subscribers`, kept only once there are many.
+    #[allow(clippy::box_collection)] // few filters have it, and a million have the place for it
     by_slot: Option<Box<HashMap<Slot, u32, foldhash::fast::RandomState>>>,
     /// How many subscribers and groups read the log.
     log_readers: u32,

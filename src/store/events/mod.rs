@@ -4,7 +4,7 @@
 //! cluster's head row, whose lock is taken last in a transaction and held to its end. Whoever has read up to
 //! a number has read all up to it.
 //!
-//! They are derived from what the data plane writes ([`derive`]), and written by the control plane for
+//! They are derived from what the data plane writes ([`mod@derive`]), and written by the control plane for
 //! what an operator does ([`Tx::add_events`]). They outlive their session, for a bounded time
 //! ([`Store::retire_events`]).
 
