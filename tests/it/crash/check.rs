@@ -257,10 +257,8 @@ impl Delivered<'_> {
             return;
         };
         let lived = (message.first_sent, message.acknowledged.unwrap_or(Micros::MAX));
-        let invited = |window: &Window| {
-            let begun = window.asked <= lived.1 || self.begins_anywhere(window);
-            begun && window.ended.is_none_or(|ended| ended >= lived.0)
-        };
+        let invited =
+            |window: &Window| window.asked <= lived.1 && window.ended.is_none_or(|ended| ended >= lived.0);
         if !self.audience.windows(stream).any(invited) {
             findings.violations.push(Violation::Uninvited { to: to.clone(), token });
         }
@@ -293,13 +291,6 @@ impl Delivered<'_> {
             }
             earlier.push(*delivery);
         }
-    }
-
-    /// Whether the service died after SUBSCRIBE and before its SUBACK. Then the subscription may be on
-    /// record without the position where it begins, and begin as early as its session's.
-    fn begins_anywhere(&self, window: &Window) -> bool {
-        let death = self.history.deaths.iter().copied().find(|death| *death >= window.asked);
-        death.is_some_and(|death| window.granted.is_none_or(|granted| granted > death))
     }
 
     /// Whether a message at QoS 1 may come once more at `again`, after this delivery.

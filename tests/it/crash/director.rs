@@ -183,7 +183,6 @@ impl Director {
             Moment::Segment => self.next_segment().await,
             Moment::AfterPostgres => {
                 tokio::time::sleep(while_under_load).await;
-                self.calm_down().await;
                 self.kill_postgres();
                 let soon = self.random.millis(0, 1_000);
                 tokio::time::sleep(soon).await;
@@ -200,26 +199,12 @@ impl Director {
         if matches!(moment, Moment::WithPostgres) {
             self.kill_postgres();
         }
-        self.stage.record.with(|history, _| history.calm = false);
         // Errors are to be expected while its database is away.
         let errors = self.service.new_errors();
         if !matches!(moment, Moment::WithPostgres | Moment::AfterPostgres) {
             for error in errors {
                 self.stage.record.fault("service", &error);
             }
-        }
-    }
-
-    /// Waits until nobody unsubscribes: without the database UNSUBSCRIBE is answered before it is recorded,
-    /// and a kill then takes it back.
-    async fn calm_down(&self) {
-        let pending = |history: &mut History, _| {
-            history.calm = true;
-            let mut windows = history.subscribers.iter().flat_map(|subscriber| &subscriber.windows);
-            windows.any(|window| window.renounced.is_some() && window.ended.is_none())
-        };
-        while self.stage.record.with(pending) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 

@@ -136,8 +136,6 @@ pub(super) struct History {
     /// When the service was killed, or asked to stop.
     pub(super) deaths: Vec<Micros>,
     pub(super) wills: Vec<Will>,
-    /// Nobody begins to unsubscribe: the database is about to go away.
-    pub(super) calm: bool,
     /// What clients saw that no rule allows.
     pub(super) faults: Vec<String>,
 }

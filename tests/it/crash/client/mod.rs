@@ -285,22 +285,24 @@ impl Client {
         let at = usize::try_from(self.random.below(self.wishes.len() as u64)).expect("an index");
         self.wishes[at] = match self.wishes[at] {
             Wish::Nothing => Wish::Subscribe,
-            Wish::Subscribed if self.renounces(at) => Wish::Unsubscribe,
+            Wish::Subscribed => {
+                self.renounce(at);
+                Wish::Unsubscribe
+            }
             under_way => under_way,
         };
     }
 
-    /// Whether it may give a subscription up; notes that it does.
-    fn renounces(&self, at: usize) -> bool {
+    /// Notes that it gives a subscription up.
+    fn renounce(&self, at: usize) {
         let (_, filter) = Role::shared(self.role.filters[at].0);
         self.stage.record.with(|history, now| {
             let windows = &mut history.subscribers[self.at].windows;
             let open = windows.iter_mut().find(|w| w.filter == filter && w.ended.is_none());
-            if let Some(window) = open.filter(|_| !history.calm) {
+            if let Some(window) = open {
                 window.renounced = Some(now);
             }
-            !history.calm
-        })
+        });
     }
 
     /// Asks for what it wants and has not asked for on this connection.
