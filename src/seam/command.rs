@@ -8,6 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::backlog::SessionTraffic;
 pub use crate::model::SessionCounts;
 use crate::model::{ClientId, ClusterId, Epoch, OperatorExpiry, SessionId};
 
@@ -64,6 +65,15 @@ pub enum Command {
         cluster: ClusterId,
         /// Where the answer goes.
         reply: Reply<SessionCounts>,
+    },
+    /// Tell what waits for a session and is under way to it.
+    Traffic {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Whose session.
+        client_id: ClientId,
+        /// Where the answer goes.
+        reply: Reply<SessionTraffic>,
     },
     /// Answered when desired state of at least this revision is enforced.
     AwaitRevision {
@@ -149,6 +159,16 @@ impl DataPlane {
     /// See [`Command::Count`].
     pub async fn count(&self, cluster: ClusterId, deadline: Duration) -> Result<SessionCounts, CommandError> {
         self.ask(deadline, |reply| Command::Count { cluster, reply }).await
+    }
+
+    /// See [`Command::Traffic`].
+    pub async fn traffic(
+        &self,
+        cluster: ClusterId,
+        client_id: ClientId,
+        deadline: Duration,
+    ) -> Result<SessionTraffic, CommandError> {
+        self.ask(deadline, |reply| Command::Traffic { cluster, client_id, reply }).await
     }
 
     /// See [`Command::AwaitRevision`].

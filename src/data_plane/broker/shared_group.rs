@@ -212,6 +212,12 @@ impl SharedGroup {
         self.resumed.as_ref().map_or(self.position, |(done, _)| self.position.max(*done))
     }
 
+    /// How many messages wait besides those in the log behind [`SharedGroup::reached`].
+    pub fn waiting(&self) -> usize {
+        let again = self.resumed.iter().flat_map(|(_, missing)| missing).filter(|seq| **seq > self.position);
+        self.returned.len() + self.queue.len() + again.count()
+    }
+
     /// A message that was handed out is consumed.
     pub fn consumed(&mut self, place: Option<Place>) {
         if let Some(place) = place {

@@ -12,10 +12,11 @@
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
 //! [`subscribe`], [`share`], [`detach`], [`orders`], [`users`], [`settings`],
-//! [`time_passes`], [`trim`], [`restore`]. What it counts and tells of itself: [`counters`], [`events`], [`system_topics`]; what it does
+//! [`time_passes`], [`trim`], [`restore`]. What it counts and tells of itself: [`backlog`], [`counters`], [`events`], [`system_topics`]; what it does
 //! not take: [`limits`].
 
 mod attach;
+mod backlog;
 mod counters;
 mod deliver;
 mod detach;
@@ -44,6 +45,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use attach::ConnectRequest;
+pub use backlog::Traffic;
 pub use deliver::{ColdRead, Reader};
 pub use effects::{CommandId, Effects, Farewell, RecordOutcome, WriteTicket};
 use journal::Journal;

@@ -45,6 +45,11 @@ impl Groups {
         }
     }
 
+    /// A group.
+    pub(super) fn get(&self, id: GroupId) -> Option<&SharedGroup> {
+        self.by_id.get(&id)
+    }
+
     /// The groups among `ids` that read the log.
     pub(super) fn reading(&self, ids: &[GroupId]) -> impl Iterator<Item = &SharedGroup> {
         ids.iter().filter_map(|id| self.by_id.get(id)).filter(|group| group.durable)

@@ -9,6 +9,7 @@
 //! are on disk only and are asked for ([`Found::OnDisk`]). What goes to the disk are [`Entry`] values;
 //! [`journal`] keeps them there.
 
+mod count;
 mod entry;
 pub mod journal;
 mod message_bytes;
@@ -16,6 +17,7 @@ mod recent;
 
 use std::sync::Arc;
 
+pub use count::{COUNTED_MAX, CountRequest, Counted};
 pub use entry::{Change, ClusterNo, Entry, Posted};
 pub use message_bytes::{get_message, put_message};
 pub use recent::{Found, RecentLog};

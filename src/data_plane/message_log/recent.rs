@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::LogEntry;
+use super::{Counted, LogEntry};
 use crate::model::{FilterId, FilterKey, Message, Place, Seq};
 
 /// The end of one cluster's log. One writer; positions are dense and grow.
@@ -53,6 +53,9 @@ pub enum Found {
     OnDisk(Seq),
 }
 
+/// What a message takes in a segment besides its own bytes, about.
+const FRAME_OVERHEAD_BYTES: u64 = 64;
+
 /// What a message costs besides its own bytes: the entry, a posting, the shared header.
 const ENTRY_OVERHEAD_BYTES: u64 = 200;
 
@@ -91,12 +94,8 @@ impl RecentLog {
     /// Appends to `out` the earliest messages, at most `limit`, that are posted under any of `after`'s
     /// filters behind the position beside it. Each message once, in order of position.
     pub fn read(&self, after: &[(FilterId, Seq)], limit: usize, out: &mut Vec<LogEntry>) -> Found {
-        let older = |(filter, after): &(FilterId, Seq)| {
-            let on_disk = self.postings.get(filter).map_or(Seq::ZERO, |posting| posting.on_disk);
-            *after < on_disk.max(self.inherited)
-        };
-        if after.iter().any(older) {
-            return Found::OnDisk(Seq(self.first.0 - 1));
+        if let Found::OnDisk(through) = self.where_is(after) {
+            return Found::OnDisk(through);
         }
         let mut positions: Vec<Seq> = Vec::new();
         for (filter, after) in after {
@@ -113,6 +112,47 @@ impl RecentLog {
             }
         }
         Found::InMemory
+    }
+
+    /// Counts, as far as they are in memory, the messages that are posted under each of `lists`' filters
+    /// behind the position beside it, up to `messages_max`; the first `merged` lists are one reader's. Also
+    /// tells whether earlier ones lie on disk.
+    pub fn count(&self, lists: &[(FilterId, Seq)], merged: usize, messages_max: u64) -> (Counted, Found) {
+        let limit = usize::try_from(messages_max).unwrap_or(usize::MAX);
+        let mut found: Vec<(Seq, usize)> = Vec::new();
+        for (list, (filter, after)) in lists.iter().enumerate() {
+            let Some(Posting { seqs, .. }) = self.postings.get(filter) else { continue };
+            let start = seqs.partition_point(|seq| seq <= after);
+            found.extend(seqs.range(start..).take(limit.saturating_add(1)).map(|seq| (*seq, list)));
+        }
+        found.sort_unstable();
+        let mut counted = Counted::none(lists.len());
+        for (at, message) in found.chunk_by(|(a, _), (b, _)| a == b).enumerate() {
+            if at == limit {
+                counted.stopped = true;
+                break;
+            }
+            for (_, list) in message {
+                counted.each[*list] += 1;
+            }
+            let (seq, first) = message[0];
+            if let Some(Kept { message, .. }) = self.kept(seq).filter(|_| first < merged) {
+                counted.messages += 1;
+                counted.bytes += message.size_bytes() as u64 + FRAME_OVERHEAD_BYTES;
+                counted.oldest.get_or_insert((seq, Some(message.published_at)));
+            }
+        }
+        (counted, self.where_is(lists))
+    }
+
+    /// Where the messages begin that are posted under any of `after`'s filters behind the position
+    /// beside it.
+    fn where_is(&self, after: &[(FilterId, Seq)]) -> Found {
+        let older = |(filter, after): &(FilterId, Seq)| {
+            let on_disk = self.postings.get(filter).map_or(Seq::ZERO, |posting| posting.on_disk);
+            *after < on_disk.max(self.inherited)
+        };
+        if after.iter().any(older) { Found::OnDisk(Seq(self.first.0 - 1)) } else { Found::InMemory }
     }
 
     /// The message at a position, if it is in memory.
@@ -282,6 +322,26 @@ mod tests {
         assert!(log.get(Seq(2)).is_none() && log.get(Seq(3)).is_some());
         log.trim(A, Seq(3));
         assert_eq!(read(&log, &[(A, Seq(3))], 10), Ok(vec![]));
+    }
+
+    #[test]
+    fn counting_merges_filters_and_says_what_it_does_not_see() {
+        let mut log = RecentLog::new(Seq::ZERO, 3 * (ENTRY_OVERHEAD_BYTES + 2));
+        for filters in [&[A][..], &[A, B], &[B], &[A]] {
+            log.append(message("1"), filters, KEY);
+        }
+        let count = |log: &RecentLog, lists: &[(FilterId, Seq)], merged, max| {
+            let (Counted { messages, oldest, each, stopped, .. }, found) = log.count(lists, merged, max);
+            (messages, oldest.map(|(seq, _)| seq.0), each, stopped, found)
+        };
+        let all = [(A, Seq(0)), (B, Seq(0))];
+        assert_eq!(count(&log, &all, 2, 10), (4, Some(1), vec![3, 2], false, Found::InMemory));
+        assert_eq!(count(&log, &all, 1, 10), (3, Some(1), vec![3, 2], false, Found::InMemory));
+        assert_eq!(count(&log, &all, 2, 4).3, false, "the bound is reached, not passed");
+        assert_eq!(count(&log, &all, 2, 3), (3, Some(1), vec![2, 2], true, Found::InMemory));
+        log.durable_through(Seq(4));
+        assert_eq!(count(&log, &all, 2, 10), (3, Some(2), vec![2, 2], false, Found::OnDisk(Seq(1))));
+        assert_eq!(count(&log, &[(A, Seq(3))], 1, 10), (1, Some(4), vec![1], false, Found::InMemory));
     }
 
     #[test]

@@ -12,11 +12,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::retention::FiltersRead;
-use crate::data_plane::cluster::{ColdRead, Memory, Reader};
+use crate::data_plane::cluster::{ColdRead, Memory, Reader, Traffic};
 use crate::data_plane::message_log::journal::{BatchNo, Facts, Journal, ReadBatch, ReadRequest, Recovered};
 use crate::data_plane::message_log::{Change, ClusterNo, Entry};
 use crate::data_plane::session::outgoing::Turn;
 use crate::model::{ClusterId, Seq};
+use crate::seam::backlog::SessionTraffic;
 
 /// Under this number the journal remembers which cluster has which: not a cluster itself.
 const DIRECTORY: ClusterNo = ClusterNo(0);
@@ -240,6 +241,27 @@ impl LogWriter {
         let reply = move |result| events.read(ReadDone { cluster, reader, result });
         if self.journal.read(request, reply).is_err() {
             self.postponed.push_back((cluster, read));
+        }
+    }
+
+    /// Completes what is known of a session's messages with what lies on disk, and gives it to `reply`: here,
+    /// or on a reader's thread, which the worker does not wait for.
+    pub fn count(&self, traffic: Traffic, reply: impl FnOnce(SessionTraffic) + Send + 'static) {
+        let Some(request) = traffic.on_disk().cloned() else { return reply(traffic.complete(None)) };
+        let work = Arc::new(Mutex::new(Some((traffic, reply))));
+        let complete = move |counted| {
+            if let Some((traffic, reply)) = work.lock().take() {
+                reply(traffic.complete(counted));
+            }
+        };
+        let when_counted = complete.clone();
+        let asked = self.journal.count(request, move |counted| {
+            let tell = |error: &io::Error| tracing::error!(%error, "the message log cannot be counted");
+            when_counted(counted.inspect_err(tell).ok());
+        });
+        if asked.is_err() {
+            // Too many wait for the disk: better what is known than nothing.
+            complete(None);
         }
     }
 

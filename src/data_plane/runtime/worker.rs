@@ -25,7 +25,8 @@ use crate::data_plane::message_log::{ClusterNo, RecentLog};
 use crate::data_plane::protocol::{ConnAck, Packet, Violation, encode};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::output::Output;
-use crate::model::{ClusterId, DesiredCluster, Now, ProtocolVersion};
+use crate::model::{ClientId, ClusterId, DesiredCluster, Now, ProtocolVersion};
+use crate::seam::backlog::SessionTraffic;
 use crate::seam::command::{Command, CommandError, Reply, SessionRef, Target};
 use crate::seam::desired::{DesiredReceiver, DesiredState};
 use crate::seam::ports::StoredSession;
@@ -339,10 +340,29 @@ impl Worker {
                 // The caller may have given up; then nobody wants the answer.
                 let _ = reply.send(counts.ok_or(CommandError::NoSuchCluster));
             }
+            Command::Traffic { cluster, client_id, reply } => {
+                self.tell_traffic(&cluster, &client_id, reply);
+            }
             Command::AwaitRevision { revision, reply } => {
                 self.awaiting_revision.push((revision, reply));
                 self.answer_awaited_revisions();
             }
+        }
+    }
+
+    /// Answers from memory, or has the disk answer.
+    fn tell_traffic(&mut self, cluster: &ClusterId, client_id: &ClientId, reply: Reply<SessionTraffic>) {
+        let now = self.clock.now();
+        let home = self.by_id.get(cluster).map(|(home, _)| *home);
+        let known = home.and_then(|home| {
+            self.act(home, |cluster| {
+                cluster.time_passes(now);
+                cluster.traffic_of(client_id)
+            })
+        });
+        match known.unwrap_or(Err(CommandError::NoSuchCluster)) {
+            Ok(traffic) => self.log.count(traffic, |answer| drop(reply.send(Ok(answer)))),
+            Err(error) => drop(reply.send(Err(error))),
         }
     }
 

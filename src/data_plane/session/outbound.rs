@@ -202,6 +202,11 @@ impl Outbound {
         self.queue.pop_front()
     }
 
+    /// The messages of the queue, earliest first.
+    pub fn queued(&self) -> impl Iterator<Item = &Delivery> {
+        self.queue.iter()
+    }
+
     /// Whether messages wait in the queue.
     pub fn has_queued(&self) -> bool {
         !self.queue.is_empty()

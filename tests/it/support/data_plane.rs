@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use holdfast::clock::Clock;
-use holdfast::model::{DisconnectCause, EndedBy, SessionState};
+use holdfast::model::{DisconnectCause, EndedBy, MessageCounters, Seq, SessionState, TopicFilter};
+use holdfast::seam::backlog::{Backlog, Oldest, SessionTraffic, SubscriptionTraffic};
 use holdfast::seam::command::{Command, CommandError, Reply, SessionCounts, SessionRef, Target};
 use holdfast::seam::desired::DesiredReceiver;
 use holdfast::seam::ports::{SessionRow, SessionStore, SessionWrite};
@@ -110,6 +111,11 @@ impl FakeDataPlane {
                 let total = u32::try_from(rows.len()).expect("few");
                 answer(reply, Ok(SessionCounts { online, offline_persistent: total - online }));
             }
+            Command::Traffic { cluster, client_id, reply } => {
+                let target = Target { cluster, client_id, if_session_id: None, if_epoch: None };
+                let met = self.meet(&target).await;
+                answer(reply, met.map(|(met, row)| traffic(&met, &row)));
+            }
             Command::AwaitRevision { revision, reply } => {
                 let seen = self.desired.wait_for(|state| state.revision >= revision).await.is_ok();
                 answer(reply, if seen { Ok(()) } else { Err(CommandError::Stopped) });
@@ -142,7 +148,25 @@ fn refuse(command: Command, error: CommandError) {
         | Command::Destroy { reply, .. }
         | Command::ApplyExpiry { reply, .. } => answer(reply, Err(error)),
         Command::Count { reply, .. } => answer(reply, Err(error)),
+        Command::Traffic { reply, .. } => answer(reply, Err(error)),
         Command::AwaitRevision { reply, .. } => answer(reply, Err(error)),
+    }
+}
+
+/// Something that can be told apart from nothing; its subscriptions are `b/#`.
+fn traffic(met: &SessionRef, row: &SessionRow) -> SessionTraffic {
+    let oldest = Oldest { position: Some(Seq(9)), published_at: Some(row.created_at) };
+    SessionTraffic {
+        session_id: met.session_id,
+        backlog: Backlog { messages: 3, bytes: 300, oldest: Some(oldest), is_complete: true },
+        in_flight: 2,
+        counters: MessageCounters { received: 4, sent: 5, dropped_slow: 6, dropped_queue_full: 7 },
+        trimmed: 8,
+        subscriptions: vec![SubscriptionTraffic {
+            filter: TopicFilter::new("b/#").expect("a filter"),
+            lag: 3,
+            in_flight: Some(1),
+        }],
     }
 }
 

@@ -15,6 +15,7 @@ mod session_expiry;
 mod session_filter;
 mod session_patch;
 mod session_purges;
+mod session_traffic;
 mod session_view;
 mod sessions;
 mod subscriptions;

@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
+use axum::http::header::ETAG;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::routes;
@@ -16,7 +17,8 @@ use super::super::routes::Routes;
 use super::super::state::ApiState;
 use super::existing_cluster;
 use super::session_filter::FilterParams;
-use super::session_view::{SessionView, tagged};
+use super::session_traffic::{SessionDetailView, traffic_of};
+use super::session_view::{SessionView, tag};
 use crate::model::ClientId;
 use crate::store::{SessionFilter, SessionRecord};
 
@@ -80,6 +82,9 @@ pub(super) async fn existing_session(state: &ApiState, path: &SessionPath) -> Re
 }
 
 /// Get a client's session
+///
+/// With what waits for it and is under way to it, which the data plane counts when asked. That does not count
+/// for the `ETag`. When the data plane does not answer, the record is answered without it.
 #[utoipa::path(
     get,
     path = "/v1/clusters/{cluster}/sessions/{client_id}",
@@ -88,11 +93,14 @@ pub(super) async fn existing_session(state: &ApiState, path: &SessionPath) -> Re
     responses((
         status = 200,
         description = "The session.",
-        body = SessionView,
+        body = SessionDetailView,
         headers(("ETag" = String, description = "The record's version."))
     ))
 )]
 async fn get_session(State(state): State<ApiState>, path: SessionPath) -> Result<Response> {
     let record = existing_session(&state, &path).await?;
-    Ok(tagged(record, state.clock.wall()))
+    let traffic = traffic_of(&state, &record).await;
+    let tag = tag(&record).header();
+    let view = SessionDetailView::new(record, traffic, state.clock.wall());
+    Ok(([(ETAG, tag)], Json(view)).into_response())
 }

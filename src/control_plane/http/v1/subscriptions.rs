@@ -13,8 +13,10 @@ use super::super::page::{Page, PageSize, Paging};
 use super::super::problem::Result;
 use super::super::routes::Routes;
 use super::super::state::ApiState;
+use super::session_traffic::traffic_of;
 use super::sessions::existing_session;
 use crate::model::{QoS, RetainHandling, Timestamp, TopicFilter};
+use crate::seam::backlog::SessionTraffic;
 use crate::store::SubscriptionRecord;
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -27,7 +29,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 #[schema(as = Subscription, example = json!({
     "filter": "$share/readers/meters/+/power", "share_group": "readers", "qos": 1, "no_local": false,
     "retain_as_published": false, "retain_handling": 0, "subscription_identifier": null,
-    "created_at": "2026-01-31T12:00:00.000Z"
+    "created_at": "2026-01-31T12:00:00.000Z", "lag": 12, "in_flight": 1
 }))]
 struct SubscriptionView {
     /// The topic filter, with `$share/{group}/` where the subscription is shared.
@@ -49,11 +51,22 @@ struct SubscriptionView {
     subscription_identifier: Option<u32>,
     /// When the session first subscribed to this filter.
     created_at: Timestamp,
+    /// How many messages wait under this filter, for the session or for the shared group; at least so many when
+    /// the session's `backlog` is not complete. Null when the data plane does not tell.
+    #[schema(minimum = 0, required)]
+    lag: Option<u64>,
+    /// How many QoS 1 and 2 messages under this filter were sent to the client and are not acknowledged. Null
+    /// when that cannot be told: of an offline session that has unfinished exchanges, and when the data plane
+    /// does not tell.
+    #[schema(minimum = 0, required)]
+    in_flight: Option<u64>,
 }
 
-impl From<SubscriptionRecord> for SubscriptionView {
-    fn from(record: SubscriptionRecord) -> Self {
+impl SubscriptionView {
+    fn new(record: SubscriptionRecord, traffic: Option<&SessionTraffic>) -> Self {
         let subscription = record.subscription;
+        let told = traffic
+            .and_then(|traffic| traffic.subscriptions.iter().find(|told| told.filter == subscription.filter));
         Self {
             share_group: subscription.filter.shared().map(|shared| shared.group.to_owned()),
             filter: subscription.filter.as_str().to_owned(),
@@ -63,6 +76,8 @@ impl From<SubscriptionRecord> for SubscriptionView {
             retain_handling: subscription.retain_handling,
             subscription_identifier: subscription.identifier.map(u32::from),
             created_at: record.created_at,
+            lag: told.map(|told| told.lag),
+            in_flight: told.and_then(|told| told.in_flight),
         }
     }
 }
@@ -93,13 +108,15 @@ async fn list_subscriptions(
     path: SessionPath,
     Query(params): Query<ListParams>,
 ) -> Result<Json<Page<SubscriptionView>>> {
-    let session = existing_session(&state, &path).await?.row.session_id;
+    let record = existing_session(&state, &path).await?;
+    let session = record.row.session_id;
     let paging =
         Paging::<Filter>::new(params.page_size, params.page_token.as_deref(), &("subscriptions", session))?;
     let after = paging.after.as_ref().map(|filter| &filter.0);
     let records = state.store.list_subscriptions(session, after, paging.limit()).await?;
     let key = |record: &SubscriptionRecord| Filter(record.subscription.filter.clone());
-    paging.page(records, key, SubscriptionView::from).map(Json)
+    let traffic = traffic_of(&state, &record).await.ok();
+    paging.page(records, key, |record| SubscriptionView::new(record, traffic.as_ref())).map(Json)
 }
 
 /// A filter as the key in a page token.

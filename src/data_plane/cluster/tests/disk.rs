@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::data_plane::cluster::{ColdRead, Memory};
-use crate::data_plane::message_log::{Change, Entry, LogEntry, Posted};
+use crate::data_plane::message_log::{Change, CountRequest, Counted, Entry, LogEntry, Posted};
 use crate::data_plane::session::outgoing::Turn;
-use crate::model::{Place, Seq};
+use crate::model::{FilterKey, Place, Seq};
 
 /// How the disk behaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,6 +89,24 @@ impl Disk {
         let complete = found.len() < read.messages_max;
         let through = if complete { read.through } else { found[found.len() - 1].place.seq };
         (found, through)
+    }
+
+    pub(super) fn count(&self, request: &CountRequest) -> Counted {
+        let mut counted = Counted::none(request.lists.len());
+        for (seq, posted) in self.messages.range(..=request.through) {
+            let lists = request.lists.iter().enumerate();
+            let found = |(_, (filter, after)): &(usize, &(FilterKey, Seq))| {
+                seq > after && posted.filters.contains(filter)
+            };
+            let found: Vec<usize> = lists.filter(found).map(|(list, _)| list).collect();
+            found.iter().for_each(|list| counted.each[*list] += 1);
+            if found.iter().any(|list| *list < request.merged) {
+                counted.messages += 1;
+                counted.bytes += posted.message.size_bytes() as u64;
+                counted.oldest.get_or_insert((*seq, Some(posted.message.published_at)));
+            }
+        }
+        counted
     }
 
     /// What is remembered after a crash: everything durable, and of what was on its way the first

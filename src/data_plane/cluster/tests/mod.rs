@@ -6,6 +6,7 @@
 //! before the next ([`World::settle`]).
 
 mod aliases;
+mod backlog;
 mod connecting;
 mod disk;
 mod durability;

@@ -9,9 +9,9 @@
 //! **How.** The worker submits what a turn brought about; the [`committer`] appends it to the active
 //! [`segment`], in one write, syncs, and tells. A full segment is sealed and another one takes its
 //! place, which the [`stock`] made ready before. The [`keeper`] writes for each sealed segment a [`sidecar`], in
-//! which the [`reader`] finds the messages of a filter, and a [`checkpoint`] of what all changes
-//! amount to. With both, a segment is needed for its messages only, and not read when the
-//! journal is opened ([`recovery`]).
+//! which the [`reader`] finds the messages of a filter (the [`counter`] only counts them), and a
+//! [`checkpoint`] of what all changes amount to. With both, a segment is needed for its messages only,
+//! and not read when the journal is opened ([`recovery`]).
 //!
 //! **Deliberately not.** It does not know what changes mean, when a message expires, nor who has
 //! consumed what: whoever knows calls [`Journal::release`]. It never deletes a message that was
@@ -24,6 +24,7 @@ mod checkpoint;
 mod checksum;
 mod committer;
 mod core;
+mod counter;
 mod delta;
 mod disk;
 mod entry_codec;
@@ -61,7 +62,7 @@ pub use reader::{ReadBatch, ReadRequest, TooManyReads};
 pub use report::{Damage, OpenError, Report};
 pub use sidecar::FilterSpan;
 
-use super::{ClusterNo, Entry, FilterKey};
+use super::{ClusterNo, CountRequest, Counted, Entry, FilterKey};
 use crate::model::{Seq, Timestamp};
 use core::{Core, Gauges};
 use keeper::{Chores, Keeper};
@@ -214,6 +215,15 @@ impl Journal {
         reply: impl FnOnce(io::Result<ReadBatch>) + Send + 'static,
     ) -> Result<(), TooManyReads> {
         self.core.reads.push(Job::Read(request, Box::new(reply)))
+    }
+
+    /// Counts messages on a reader thread and calls `reply` there.
+    pub fn count(
+        &self,
+        request: CountRequest,
+        reply: impl FnOnce(io::Result<Counted>) + Send + 'static,
+    ) -> Result<(), TooManyReads> {
+        self.core.reads.push(Job::Count(request, Box::new(reply)))
     }
 
     /// The sealed segments, oldest first.

@@ -11,9 +11,10 @@ use std::sync::atomic::Ordering;
 use parking_lot::{Condvar, Mutex};
 use thiserror::Error;
 
-use super::super::{ClusterNo, FilterKey, LogEntry};
+use super::super::{ClusterNo, CountRequest, Counted, FilterKey, LogEntry};
 use super::catalog::{Active, Catalog, Lookup, Sealed};
 use super::core::Core;
+use super::counter::count;
 use super::disk::{DiskFile, read_exact, read_up_to};
 use super::entry_codec::EntryView;
 use super::frame::{frame_at, scan};
@@ -65,6 +66,7 @@ type Reply<T> = Box<dyn FnOnce(io::Result<T>) + Send>;
 /// A request with its answer's way back.
 pub(super) enum Job {
     Read(ReadRequest, Reply<ReadBatch>),
+    Count(CountRequest, Reply<Counted>),
     Filters {
         segment: u64,
         cluster: ClusterNo,
@@ -112,6 +114,7 @@ pub(super) fn run(core: &Core) {
     while let Some(job) = core.reads.take() {
         match job {
             Job::Read(request, reply) => reply(read(core, &request)),
+            Job::Count(request, reply) => reply(count(core, &request)),
             Job::Filters { segment, cluster, after, limit, reply } => {
                 reply(filters_of(core, segment, cluster, after, limit));
             }
@@ -148,7 +151,7 @@ pub(super) fn read(core: &Core, request: &ReadRequest) -> io::Result<ReadBatch> 
             Next::End { last } => break last,
             Next::Sealed(sealed) => {
                 done = sealed.number;
-                let places = find(core, &sealed, request, budget.messages)?;
+                let places = find(core, &sealed, request.cluster, &request.after, budget.messages)?;
                 let places = budget.choose(places, request.through);
                 let (file, incarnation) = (&*sealed.file, sealed.incarnation);
                 Source { core, file, number: done, incarnation, cluster: request.cluster }
@@ -233,14 +236,20 @@ impl Budget {
 }
 
 /// The places in a sealed segment. A damaged sidecar is made again from the segment.
-fn find(core: &Core, sealed: &Arc<Sealed>, request: &ReadRequest, limit: usize) -> io::Result<Vec<Place>> {
+pub(super) fn find(
+    core: &Core,
+    sealed: &Arc<Sealed>,
+    cluster: ClusterNo,
+    after: &[(FilterKey, Seq)],
+    limit: usize,
+) -> io::Result<Vec<Place>> {
     let mut places = Vec::new();
-    let Err(error) = sealed.find(request.cluster, &request.after, limit, &mut places) else {
+    let Err(error) = sealed.find(cluster, after, limit, &mut places) else {
         return Ok(places);
     };
     let rebuilt = rebuild(core, sealed, &error)?;
     places.clear();
-    rebuilt.find(request.cluster, &request.after, limit, &mut places)?;
+    rebuilt.find(cluster, after, limit, &mut places)?;
     Ok(places)
 }
 
@@ -330,7 +339,12 @@ impl Source<'_> {
     }
 }
 
-fn message_at(bytes: &[u8], incarnation: u64, cluster: ClusterNo, place: &Place) -> Option<LogEntry> {
+pub(super) fn message_at(
+    bytes: &[u8],
+    incarnation: u64,
+    cluster: ClusterNo,
+    place: &Place,
+) -> Option<LogEntry> {
     let frame = frame_at(bytes, incarnation, place.offset)?;
     let start = (frame.body.start - place.offset) as usize;
     let view = EntryView::parse(bytes.get(start..(frame.body.end - place.offset) as usize)?).ok()?;

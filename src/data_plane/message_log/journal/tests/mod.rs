@@ -1,6 +1,7 @@
 //! The journal against a disk that crashes, fills up and fails.
 
 mod codec;
+mod counting;
 mod faults;
 mod large;
 mod schedule;
