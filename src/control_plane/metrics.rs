@@ -13,7 +13,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::model::{ClusterId, SessionCounts};
+use super::log_metrics;
+use crate::model::{ClusterId, SessionCounts, Timestamp};
+use crate::seam::figures::LogFigures;
 
 /// The media type of what [`Metrics::encode`] gives.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -76,13 +78,19 @@ impl Metrics {
     ///
     /// # Errors
     /// Never, writing to memory.
-    pub fn encode(&self, clusters: &[ClusterCounts]) -> Result<String, fmt::Error> {
+    pub fn encode(
+        &self,
+        clusters: &[ClusterCounts],
+        log: &LogFigures,
+        now: Timestamp,
+    ) -> Result<String, fmt::Error> {
         let mut registry = Registry::with_prefix("holdfast");
         let about = "How long API requests took";
         registry.register("api_request_seconds", about, self.requests.clone());
         let (sessions, limits) = of_clusters(clusters);
         registry.register("sessions", "Sessions by state: what the quota counts", sessions);
         registry.register("sessions_limit", "The quota of sessions, where there is one", limits);
+        log_metrics::register(&mut registry, log, now);
         let mut text = String::new();
         encode(&mut text, &registry)?;
         Ok(text)
@@ -116,7 +124,13 @@ mod tests {
         metrics.request("/v1/clusters/{cluster}", "GET", 200, Duration::from_millis(30));
         let cluster = ClusterId::default_cluster();
         let counts = SessionCounts { online: 2, offline_persistent: 1 };
-        let text = metrics.encode(&[ClusterCounts { cluster, counts, limit: Some(5) }]).expect("text");
+        let text = metrics
+            .encode(
+                &[ClusterCounts { cluster, counts, limit: Some(5) }],
+                &LogFigures::default(),
+                Timestamp::EPOCH,
+            )
+            .expect("text");
         for line in [
             "holdfast_api_request_seconds_count{route=\"/v1/clusters/{cluster}\",method=\"GET\",status=\"200\"} 2",
             "holdfast_sessions{cluster=\"default\",state=\"online\"} 2",

@@ -10,6 +10,7 @@
 pub mod api_keys;
 pub mod background;
 pub mod http;
+mod log_metrics;
 pub mod metrics;
 pub mod passwords;
 pub mod tokens;

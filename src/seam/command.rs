@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::backlog::SessionTraffic;
+use super::figures::LogFigures;
 pub use crate::model::SessionCounts;
 use crate::model::{ClientId, ClusterId, Epoch, OperatorExpiry, SessionId};
 
@@ -74,6 +75,11 @@ pub enum Command {
         client_id: ClientId,
         /// Where the answer goes.
         reply: Reply<SessionTraffic>,
+    },
+    /// Tell how the message log stands.
+    LogFigures {
+        /// Where the answer goes.
+        reply: Reply<LogFigures>,
     },
     /// Answered when desired state of at least this revision is enforced.
     AwaitRevision {
@@ -169,6 +175,11 @@ impl DataPlane {
         deadline: Duration,
     ) -> Result<SessionTraffic, CommandError> {
         self.ask(deadline, |reply| Command::Traffic { cluster, client_id, reply }).await
+    }
+
+    /// See [`Command::LogFigures`].
+    pub async fn log_figures(&self, deadline: Duration) -> Result<LogFigures, CommandError> {
+        self.ask(deadline, |reply| Command::LogFigures { reply }).await
     }
 
     /// See [`Command::AwaitRevision`].

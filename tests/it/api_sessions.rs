@@ -1,10 +1,12 @@
 //! Listing and reading sessions and their subscriptions over HTTP.
 
 use holdfast::model::{ProtocolVersion, Transport};
+use holdfast::seam::command::CommandError;
 use holdfast::seam::ports::{SessionRow, SessionWrite};
 use serde_json::{Value, json};
 
 use super::support::api::Api;
+use super::support::data_plane::Mood;
 use super::support::sessions::{
     T, client_id, commit, offline, put, row, session_id, subscribe, subscription,
 };
@@ -44,6 +46,30 @@ async fn a_record_shows_what_its_row_knows() {
     insta::assert_json_snapshot!("session_offline", offline.expect(200));
     let version = offline.json()["version"].as_i64().expect("a version");
     assert_eq!(offline.etag(), format!("\"{}.{version}\"", session_id(2)), "as the field says");
+}
+
+#[tokio::test]
+async fn a_record_is_answered_also_when_the_data_plane_is_not_there() {
+    let api = Api::with_clusters(&["c"]).await;
+    commit(&api.store, &[put(row(1, "meter")), subscribe(1, "b/#")]).await;
+    let path = format!("{SESSIONS}/meter");
+    for (mood, why) in [
+        (Mood::Silent, "timeout"),
+        (Mood::Fails(CommandError::NoSuchSession), "moved_on"),
+        (Mood::Fails(CommandError::NoSuchCluster), "not_served"),
+    ] {
+        api.data_plane.be(mood);
+        let record = api.admin().get(&path).await.expect(200);
+        assert_eq!(record["traffic_unavailable"], why);
+        for field in ["backlog", "in_flight", "counters", "trimmed"] {
+            assert_eq!(record.get(field), Some(&Value::Null), "{field}");
+        }
+        assert_eq!(record["client_id"], "meter");
+        let subscriptions = api.admin().get(&format!("{path}/subscriptions")).await.expect(200);
+        assert_eq!(subscriptions["items"][0]["lag"], Value::Null);
+    }
+    let listed = api.admin().get(SESSIONS).await.expect(200);
+    assert!(listed["items"][0].get("backlog").is_none(), "lists ask the database only");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod api_sessions;
 mod api_users;
 mod authentication;
 mod authentication_scram;
+mod backlog;
 mod codec;
 mod command_line;
 mod conformance;

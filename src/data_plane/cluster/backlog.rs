@@ -84,7 +84,7 @@ impl Cluster {
             backlog: queued(outbound),
             in_flight: (outbound.in_flight() + outbound.frozen().len()) as u64,
             counters: session.counters(),
-            trimmed: 0,
+            trimmed: outbound.trimmed.messages,
             subscriptions: subscriptions.collect(),
         };
         Ok(Traffic { known, lists, in_memory, on_disk })

@@ -126,6 +126,7 @@ impl Cluster {
         let message = |place: Place| log.get(place.seq).or_else(|| fetched.get(&place.seq)).cloned();
         let lost = session.outbound.thaw(message);
         self.forget_lost(slot, &lost);
+        self.count_lost_exchanges(slot, &lost);
         for delivery in self.session(slot).drop_oversized(now) {
             self.consumed_by_group(&delivery);
         }

@@ -18,7 +18,7 @@ use crate::data_plane::message_log::{get_message, put_message};
 use crate::data_plane::protocol::PacketId;
 use crate::data_plane::session::HeldWill;
 use crate::data_plane::session::outbound::Phase;
-use crate::data_plane::session::progress::{Body, Frozen, Progress};
+use crate::data_plane::session::progress::{Body, Frozen, Progress, Trimmed};
 use crate::model::{FilterKey, Message, Place, QoS, Seq, SessionId, Timestamp, TopicFilter};
 
 /// The format of the values.
@@ -121,6 +121,11 @@ pub(super) fn progress(id: SessionId, progress: &Progress, filters: &[(FilterKey
     for exchange in &progress.unacknowledged {
         put_frozen(&mut value, exchange, None);
     }
+    // Most sessions never lose anything; a reader that does not know of it stops before.
+    if progress.trimmed.messages > 0 {
+        value.put_u64_le(progress.trimmed.messages);
+        value.put_u64_le(progress.trimmed.through.0);
+    }
     Change::Put { key: session_key(id, b"p"), value: value.into() }
 }
 
@@ -183,7 +188,12 @@ pub(super) fn get_progress(value: &mut Bytes) -> Option<(Progress, Vec<(FilterKe
     for _ in 0..get_len(value)? {
         unacknowledged.push(get_frozen(value)?.0);
     }
-    Some((Progress { position, begun, unacknowledged }, filters))
+    let mut trimmed = Trimmed::default();
+    if value.has_remaining() {
+        let messages = value.try_get_u64_le().ok()?;
+        trimmed = Trimmed::written_down(messages, Seq(value.try_get_u64_le().ok()?));
+    }
+    Some((Progress { position, begun, unacknowledged, trimmed }, filters))
 }
 
 /// Reads [`exchange`]: the exchange, and the whole filter of its shared group.

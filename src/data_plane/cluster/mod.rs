@@ -12,7 +12,7 @@
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
 //! [`subscribe`], [`share`], [`detach`], [`orders`], [`users`], [`settings`],
-//! [`time_passes`], [`trim`], [`restore`]. What it counts and tells of itself: [`backlog`], [`counters`], [`events`], [`system_topics`]; what it does
+//! [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`], [`counters`], [`events`], [`system_topics`]; what it does
 //! not take: [`limits`].
 
 mod attach;
@@ -25,6 +25,7 @@ mod events;
 mod facts;
 mod journal;
 mod limits;
+mod loss;
 mod orders;
 mod packets;
 mod pending;
@@ -50,6 +51,7 @@ pub use deliver::{ColdRead, Reader};
 pub use effects::{CommandId, Effects, Farewell, RecordOutcome, WriteTicket};
 use journal::Journal;
 pub use limits::USER_PROPERTY_BYTES_MAX;
+pub use loss::Leaving;
 pub use orders::Order;
 pub use pending::Attachment;
 use pending::Pending;
@@ -111,6 +113,8 @@ pub struct Cluster {
     trimming: Trimming,
     /// What connections that have ended had counted, and shared groups.
     ended_counters: MessageCounters,
+    /// How many messages the log let go of that somebody still had to read.
+    lost_messages: u64,
     /// What was last told of the cluster itself.
     told: Told,
     /// Whether the last record could not be committed: new persistent sessions are then refused
@@ -143,6 +147,7 @@ impl Cluster {
             fan_out: FanOut::default(),
             trimming: Trimming::default(),
             ended_counters: MessageCounters::default(),
+            lost_messages: 0,
             told: Told::default(),
             store_away: false,
             swept_at: Monotonic::default(),

@@ -192,6 +192,13 @@ impl RecentLog {
         self.make_room();
     }
 
+    /// Lets go of everything up to here that is on disk, or was: who still needs it finds out there.
+    pub fn let_go_through(&mut self, seq: Seq) {
+        let last = seq.min(self.durable);
+        while self.first <= last && self.let_go_of_oldest() {}
+        self.drop_gaps();
+    }
+
     /// How many bytes of messages are in memory.
     pub fn bytes(&self) -> u64 {
         self.bytes
@@ -219,20 +226,24 @@ impl RecentLog {
 
     /// Lets go of the oldest messages until the rest fits.
     fn make_room(&mut self) {
-        while self.bytes > self.bytes_max && self.first <= self.durable {
-            let Some(oldest) = self.entries.pop_front() else { return };
-            let seq = self.first;
-            self.first = seq.next();
-            let Some(Kept { message, filters, .. }) = oldest else { continue };
-            self.bytes -= cost(&message);
-            for filter in filters {
-                let Some(posting) = self.postings.get_mut(&filter) else { continue };
-                let gone = posting.seqs.partition_point(|posted| *posted <= seq);
-                posting.seqs.drain(..gone);
-                posting.on_disk = seq;
-            }
-        }
+        while self.bytes > self.bytes_max && self.first <= self.durable && self.let_go_of_oldest() {}
         self.drop_gaps();
+    }
+
+    /// Returns whether there was one.
+    fn let_go_of_oldest(&mut self) -> bool {
+        let Some(oldest) = self.entries.pop_front() else { return false };
+        let seq = self.first;
+        self.first = seq.next();
+        let Some(Kept { message, filters, .. }) = oldest else { return true };
+        self.bytes -= cost(&message);
+        for filter in filters {
+            let Some(posting) = self.postings.get_mut(&filter) else { continue };
+            let gone = posting.seqs.partition_point(|posted| *posted <= seq);
+            posting.seqs.drain(..gone);
+            posting.on_disk = seq;
+        }
+        true
     }
 
     fn drop_gaps(&mut self) {
@@ -342,6 +353,21 @@ mod tests {
         log.durable_through(Seq(4));
         assert_eq!(count(&log, &all, 2, 10), (3, Some(2), vec![2, 2], false, Found::OnDisk(Seq(1))));
         assert_eq!(count(&log, &[(A, Seq(3))], 1, 10), (1, Some(4), vec![1], false, Found::InMemory));
+    }
+
+    #[test]
+    fn what_is_given_up_is_no_longer_in_memory() {
+        let mut log = RecentLog::new(Seq::ZERO, u64::MAX);
+        for text in ["1", "2", "3"] {
+            log.append(message(text), &[A], KEY);
+        }
+        log.durable_through(Seq(2));
+        log.let_go_through(Seq(3));
+        assert_eq!(read(&log, &[(A, Seq(0))], 10), Err(2), "not what is not yet on disk");
+        assert_eq!(read(&log, &[(A, Seq(2))], 10), Ok(vec![3]));
+        log.durable_through(Seq(3));
+        log.let_go_through(Seq(9));
+        assert_eq!((log.bytes(), log.tail()), (0, Seq(3)));
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::data_plane::message_log::{Change, ClusterNo, Entry};
 use crate::data_plane::session::outgoing::Turn;
 use crate::model::{ClusterId, Seq};
 use crate::seam::backlog::SessionTraffic;
+use crate::seam::figures::{ClusterLog, LogFigures};
 
 /// Under this number the journal remembers which cluster has which: not a cluster itself.
 const DIRECTORY: ClusterNo = ClusterNo(0);
@@ -294,6 +295,26 @@ impl LogWriter {
     /// The table of filters that was read since the last call.
     pub fn take_filters(&self) -> Option<FiltersRead> {
         self.events.filters.lock().take()
+    }
+
+    /// How the log stands. `clusters`: each with its number and how many messages were lost.
+    pub fn figures<'a>(&self, clusters: impl Iterator<Item = (&'a ClusterId, ClusterNo, u64)>) -> LogFigures {
+        let figures = self.journal.figures();
+        let of = |(cluster, no, trimmed): (&ClusterId, ClusterNo, u64)| ClusterLog {
+            cluster: cluster.clone(),
+            bytes: figures.cluster_bytes.get(&no).copied().unwrap_or_default(),
+            oldest_at: figures.oldest.get(&no).map(|(_, at)| *at),
+            trimmed,
+        };
+        LogFigures {
+            segments: figures.segments,
+            bytes: figures.bytes,
+            queued_bytes: figures.queued_bytes,
+            damaged_reads: figures.damaged_reads,
+            commits: figures.commits,
+            batches: self.journal.durable().0,
+            clusters: clusters.map(of).collect(),
+        }
     }
 
     pub(super) fn journal(&self) -> &Journal {

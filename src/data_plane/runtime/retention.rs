@@ -5,16 +5,19 @@
 //! gone through, oldest first. What was found to need a segment is asked first the next time; only when
 //! it no longer does is the segment's table of filters read again. So a backlog that sleeps costs a look
 //! at each segment a second, however many sessions wait for it.
+//!
+//! Before a segment goes that is still needed, its table of filters is gone through once more, to count who loses
+//! what; what is exact of that, `cluster/loss.rs` says. A table that cannot be read keeps nothing from going.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::journal::{LogEvents, LogWriter};
-use crate::data_plane::cluster::Cluster;
+use crate::data_plane::cluster::{Cluster, Leaving};
 use crate::data_plane::message_log::ClusterNo;
 use crate::data_plane::message_log::journal::{ClusterSpan, FilterSpan, SealedSegment};
-use crate::model::{FilterKey, Monotonic, Now, Timestamp};
+use crate::model::{FilterKey, Monotonic, Now, Seq, Timestamp};
 
 /// How long a message is kept at most.
 const KEPT_MAX: Duration = Duration::from_hours(72);
@@ -24,6 +27,10 @@ const CLUSTER_BYTES_MAX: u64 = 16 * 1_024 * 1_024 * 1_024;
 
 /// How often the segments are gone through.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// How many readers of filters are looked at in one go, when it is counted who loses what; the last filter's
+/// are looked at to the end.
+const LOOKS_AT_ONCE: usize = 20_000;
 
 /// How many filters of a segment are looked at in one go.
 const FILTERS_AT_ONCE: usize = 1_024;
@@ -39,11 +46,13 @@ pub struct Retention {
     needed_by: HashMap<(u64, ClusterNo), FilterSpan, foldhash::fast::RandomState>,
     /// What of a segment's cluster nobody needs, as far as its filters were read.
     cleared: HashMap<(u64, ClusterNo), Cleared, foldhash::fast::RandomState>,
+    /// What of a segment's cluster goes although it may be needed, as far as it was counted who loses it.
+    lost: HashMap<(u64, ClusterNo), Cleared, foldhash::fast::RandomState>,
     /// Whether a table of filters is being read.
     reading: bool,
 }
 
-/// How far a cluster's filters in a segment were read; nobody needed those.
+/// How far a cluster's filters in a segment were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cleared {
     /// Up to this one.
@@ -52,20 +61,49 @@ enum Cleared {
     Whole,
 }
 
-/// A page of a segment's table of filters.
+impl Cleared {
+    /// Behind which filter to read on; `None` when all are read.
+    fn rest(read: Option<&Self>) -> Option<Option<FilterKey>> {
+        match read {
+            None => Some(None),
+            Some(Self::Through(filter)) => Some(Some(*filter)),
+            Some(Self::Whole) => None,
+        }
+    }
+}
+
+/// A page of a segment's table of filters, and what it was read for.
 #[derive(Debug)]
 pub struct FiltersRead {
+    page: Page,
+    filters: std::io::Result<Vec<FilterSpan>>,
+}
+
+/// Which page.
+#[derive(Clone, Copy, Debug)]
+struct Page {
     segment: u64,
     cluster: ClusterNo,
-    filters: std::io::Result<Vec<FilterSpan>>,
+    /// It begins behind this filter.
+    after: Option<FilterKey>,
+    wanted_for: WantedFor,
+}
+
+/// What a page of filters is read for.
+#[derive(Clone, Copy, Debug)]
+enum WantedFor {
+    /// To learn whether somebody needs the segment.
+    Need,
+    /// To count who loses what; the cluster's last message in the segment lies here.
+    Loss(Seq),
 }
 
 /// Where a segment stands.
 enum Verdict {
     Needed,
     NotNeeded,
-    /// A page of this cluster's filters has to be read, from behind this one.
-    Unknown(ClusterNo, Option<FilterKey>),
+    /// This page has to be read first.
+    Unknown(Page),
 }
 
 impl Retention {
@@ -81,26 +119,53 @@ impl Retention {
     /// A page of filters was read.
     pub fn take(&mut self, now: Now, read: FiltersRead, log: &LogWriter, clusters: &mut Clusters) {
         self.reading = false;
-        let FiltersRead { segment, cluster, filters } = read;
-        let at = (segment, cluster);
-        match filters {
-            Ok(page) => {
-                let needs = |span: &&FilterSpan| {
-                    clusters.get_mut(&cluster).is_some_and(|cluster| cluster.needs(span.filter, span.last))
-                };
-                let whole = page.len() < FILTERS_AT_ONCE;
-                let last = page.last().map(|span| span.filter);
-                if let Some(span) = page.iter().find(needs) {
-                    self.needed_by.insert(at, *span);
-                } else {
-                    let through = last.filter(|_| !whole).map_or(Cleared::Whole, Cleared::Through);
-                    self.cleared.insert(at, through);
-                }
-                self.go_through(now.wall, log, clusters);
-            }
+        let FiltersRead { page, filters } = read;
+        match (filters, page.wanted_for) {
+            (Ok(filters), WantedFor::Need) => self.look_for_need(page, &filters, clusters),
+            (Ok(filters), WantedFor::Loss(last)) => self.count_loss(page, &filters, last, clusters),
             // The next round tries again.
-            Err(error) => tracing::error!(%error, segment, "a table of the message log cannot be read"),
+            (Err(error), WantedFor::Need) => {
+                tracing::error!(%error, page.segment, "a table of the message log cannot be read");
+                return;
+            }
+            (Err(error), WantedFor::Loss(_)) => {
+                let segment = page.segment;
+                tracing::error!(%error, segment, "what is lost with a segment of the message log cannot be counted");
+                self.lost.insert((segment, page.cluster), Cleared::Whole);
+            }
         }
+        self.go_through(now.wall, log, clusters);
+    }
+
+    fn look_for_need(&mut self, page: Page, filters: &[FilterSpan], clusters: &mut Clusters) {
+        let Page { segment, cluster, .. } = page;
+        let needs = |span: &&FilterSpan| {
+            clusters.get_mut(&cluster).is_some_and(|cluster| cluster.needs(span.filter, span.last))
+        };
+        if let Some(span) = filters.iter().find(needs) {
+            self.needed_by.insert((segment, cluster), *span);
+        } else {
+            self.cleared.insert((segment, cluster), read_through(filters, filters.len()));
+        }
+    }
+
+    /// Counts who loses what of a page, as far as one turn may look.
+    fn count_loss(&mut self, page: Page, filters: &[FilterSpan], last: Seq, clusters: &mut Clusters) {
+        let Page { segment, cluster: no, .. } = page;
+        let Some(cluster) = clusters.get_mut(&no) else { return };
+        let (mut counted, mut looks) = (0, 0);
+        while counted < filters.len() && looks < LOOKS_AT_ONCE {
+            let FilterSpan { filter, last: last_of_filter, messages } = filters[counted];
+            let messages = u64::from(messages);
+            looks +=
+                cluster.count_loss(Leaving { filter, last: last_of_filter, messages, segment_last: last });
+            counted += 1;
+        }
+        let through = read_through(filters, counted);
+        if through == Cleared::Whole {
+            cluster.let_go_through(last);
+        }
+        self.lost.insert((segment, no), through);
     }
 
     fn go_through(&mut self, now: Timestamp, log: &LogWriter, clusters: &mut Clusters) {
@@ -108,13 +173,14 @@ impl Retention {
         let known = |(segment, _): &(u64, ClusterNo)| sealed.iter().any(|s| s.number == *segment);
         self.needed_by.retain(|at, _| known(at));
         self.cleared.retain(|at, _| known(at));
+        self.lost.retain(|at, _| known(at));
         let too_old = oldest_kept(&sealed);
         for segment in &sealed {
             match self.judge(now, segment, &too_old, clusters) {
                 Verdict::Needed => {}
                 Verdict::NotNeeded => log.release(segment.number),
-                Verdict::Unknown(cluster, after) => {
-                    self.reading = log.read_filters(segment.number, cluster, after, FILTERS_AT_ONCE);
+                Verdict::Unknown(page) => {
+                    self.reading = log.read_filters(page);
                     return;
                 }
             }
@@ -128,13 +194,19 @@ impl Retention {
         oldest_kept: &HashMap<ClusterNo, u64>,
         clusters: &mut Clusters,
     ) -> Verdict {
-        for ClusterSpan { cluster: no, newest_at, .. } in &segment.clusters {
+        let number = segment.number;
+        let mut losing = None;
+        for ClusterSpan { cluster: no, newest_at, last, .. } in &segment.clusters {
             let Some(cluster) = clusters.get_mut(no) else { continue };
-            let at = (segment.number, *no);
+            let at = (number, *no);
+            let page = |after, wanted_for| Page { segment: number, cluster: *no, after, wanted_for };
             let expired = now.since(*newest_at) >= KEPT_MAX;
-            let over = oldest_kept.get(no).is_some_and(|oldest| segment.number < *oldest);
+            let over = oldest_kept.get(no).is_some_and(|oldest| number < *oldest);
             if expired || over {
                 self.needed_by.remove(&at);
+                // What nobody needs nobody loses.
+                let read = self.lost.get(&at).or_else(|| self.cleared.get(&at));
+                losing = losing.or(Cleared::rest(read).map(|after| page(after, WantedFor::Loss(*last))));
                 continue;
             }
             if let Some(span) = self.needed_by.get(&at) {
@@ -143,14 +215,21 @@ impl Retention {
                 }
                 self.needed_by.remove(&at);
             }
-            match self.cleared.get(&at) {
-                Some(Cleared::Whole) => {}
-                Some(Cleared::Through(filter)) => return Verdict::Unknown(*no, Some(*filter)),
-                None => return Verdict::Unknown(*no, None),
+            if let Some(after) = Cleared::rest(self.cleared.get(&at)) {
+                return Verdict::Unknown(page(after, WantedFor::Need));
             }
         }
-        Verdict::NotNeeded
+        // Counted last: until here another cluster may still need the segment.
+        losing.map_or(Verdict::NotNeeded, Verdict::Unknown)
     }
+}
+
+/// How far a cluster's filters are read when the first `done` of a page are done with.
+fn read_through(page: &[FilterSpan], done: usize) -> Cleared {
+    if done == page.len() && done < FILTERS_AT_ONCE {
+        return Cleared::Whole;
+    }
+    page[..done].last().map_or(Cleared::Whole, |span| Cleared::Through(span.filter))
 }
 
 /// For each cluster that has more than it may: the first segment that still fits, counted from the
@@ -181,9 +260,10 @@ impl LogWriter {
     }
 
     /// Asks for a page of a segment's filters; the answer is an event. Returns whether it was asked for.
-    fn read_filters(&self, segment: u64, cluster: ClusterNo, after: Option<FilterKey>, limit: usize) -> bool {
+    fn read_filters(&self, page: Page) -> bool {
         let events: Arc<LogEvents> = self.events();
-        let reply = move |filters| events.filters_read(FiltersRead { segment, cluster, filters });
-        self.journal().filters_of(segment, cluster, after, limit, reply).is_ok()
+        let reply = move |filters| events.filters_read(FiltersRead { page, filters });
+        let Page { segment, cluster, after, .. } = page;
+        self.journal().filters_of(segment, cluster, after, FILTERS_AT_ONCE, reply).is_ok()
     }
 }

@@ -343,6 +343,12 @@ impl Worker {
             Command::Traffic { cluster, client_id, reply } => {
                 self.tell_traffic(&cluster, &client_id, reply);
             }
+            Command::LogFigures { reply } => {
+                let clusters = self.by_id.iter().filter_map(|(id, (home, _))| {
+                    Some((id, *home, self.clusters.get(home)?.lost_messages()))
+                });
+                let _ = reply.send(Ok(self.log.figures(clusters)));
+            }
             Command::AwaitRevision { revision, reply } => {
                 self.awaiting_revision.push((revision, reply));
                 self.answer_awaited_revisions();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::progress::Frozen;
+use super::progress::{Frozen, Trimmed};
 use crate::data_plane::protocol::PacketId;
 use crate::model::{GroupId, Message, Monotonic, Place, QoS, Seq};
 
@@ -72,6 +72,8 @@ pub struct Outbound {
     pub(super) begun: u64,
     /// Whether what [`Outbound::progress`] tells has changed since it was last asked.
     pub(super) changed: bool,
+    /// What the log let go of before the session had it. Survives a restart.
+    pub trimmed: Trimmed,
     /// Messages that wait for room and are not in the log: those of sessions that end with their
     /// connection. At most [`QUEUED_MAX`].
     queue: VecDeque<Delivery>,

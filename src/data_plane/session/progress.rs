@@ -88,6 +88,39 @@ impl Frozen {
     }
 }
 
+/// Messages that the log let go of before the session had consumed them (PRODUCT S-14).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    /// How many.
+    pub messages: u64,
+    /// What lay up to here is counted.
+    pub through: Seq,
+    /// What lay up to here was counted before the segment that ends at `through`, whose filters are counted
+    /// one by one.
+    before: Seq,
+}
+
+impl Trimmed {
+    /// As it was written down.
+    pub fn written_down(messages: u64, through: Seq) -> Self {
+        Self { messages, through, before: through }
+    }
+
+    /// Up to where was counted before a segment that ends at `segment_last`.
+    pub fn counted_before(&self, segment_last: Seq) -> Seq {
+        if self.through == segment_last { self.before } else { self.through }
+    }
+
+    /// So many went under one filter with a segment that ends at `segment_last`.
+    pub fn add(&mut self, messages: u64, segment_last: Seq) {
+        self.messages += messages;
+        if self.through < segment_last {
+            self.before = self.through;
+            self.through = segment_last;
+        }
+    }
+}
+
 /// How far a session has come, apart from its exchanges at QoS 2.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
@@ -97,6 +130,8 @@ pub struct Progress {
     pub begun: u64,
     /// Exchanges at QoS 1 that are not acknowledged, in order.
     pub unacknowledged: Vec<Frozen>,
+    /// What it has lost.
+    pub trimmed: Trimmed,
 }
 
 impl Outbound {
@@ -114,7 +149,8 @@ impl Outbound {
         };
         let under_way = self.in_flight.iter().map(|exchange| self.frozen_form(exchange));
         let unacknowledged = self.frozen.iter().cloned().chain(under_way).filter(own).collect();
-        Progress { position: self.position, begun: self.begun, unacknowledged }
+        let trimmed = self.trimmed;
+        Progress { position: self.position, begun: self.begun, unacknowledged, trimmed }
     }
 
     /// One exchange as it is to be written down.
@@ -126,6 +162,7 @@ impl Outbound {
     /// what does was never promised to anybody.
     pub fn restore(&mut self, progress: Progress, exactly_once: Vec<Frozen>, tail: Seq) {
         self.position = progress.position.min(tail);
+        self.trimmed = progress.trimmed;
         let mut frozen: Vec<Frozen> = progress.unacknowledged.into_iter().chain(exactly_once).collect();
         frozen.retain(|exchange| exchange.place().is_none_or(|place| place.seq <= tail));
         frozen.sort_by_key(|exchange| exchange.number);

@@ -8,6 +8,7 @@ use holdfast::model::{DisconnectCause, EndedBy, MessageCounters, Seq, SessionSta
 use holdfast::seam::backlog::{Backlog, Oldest, SessionTraffic, SubscriptionTraffic};
 use holdfast::seam::command::{Command, CommandError, Reply, SessionCounts, SessionRef, Target};
 use holdfast::seam::desired::DesiredReceiver;
+use holdfast::seam::figures::LogFigures;
 use holdfast::seam::ports::{SessionRow, SessionStore, SessionWrite};
 use holdfast::store::{SessionFilter, SessionRecord, Store};
 use parking_lot::Mutex;
@@ -116,6 +117,7 @@ impl FakeDataPlane {
                 let met = self.meet(&target).await;
                 answer(reply, met.map(|(met, row)| traffic(&met, &row)));
             }
+            Command::LogFigures { reply } => answer(reply, Ok(LogFigures::default())),
             Command::AwaitRevision { revision, reply } => {
                 let seen = self.desired.wait_for(|state| state.revision >= revision).await.is_ok();
                 answer(reply, if seen { Ok(()) } else { Err(CommandError::Stopped) });
@@ -149,6 +151,7 @@ fn refuse(command: Command, error: CommandError) {
         | Command::ApplyExpiry { reply, .. } => answer(reply, Err(error)),
         Command::Count { reply, .. } => answer(reply, Err(error)),
         Command::Traffic { reply, .. } => answer(reply, Err(error)),
+        Command::LogFigures { reply } => answer(reply, Err(error)),
         Command::AwaitRevision { reply, .. } => answer(reply, Err(error)),
     }
 }

@@ -25,7 +25,10 @@ pub(super) fn routes(routes: Routes) -> Routes {
 ///
 /// In the text format of `OpenMetrics`, which Prometheus reads. `holdfast_api_request_seconds`: how long API
 /// requests took, by route, method and status. `holdfast_sessions`: sessions by cluster and state, counted by the
-/// data plane at this moment. `holdfast_sessions_limit`: the quota.
+/// data plane at this moment. `holdfast_sessions_limit`: the quota. Of the message log: `holdfast_log_bytes`,
+/// `holdfast_log_oldest_message_age_seconds` and `holdfast_log_trimmed_messages_total` (lost unconsumed) by cluster;
+/// `holdfast_log_segments`, `holdfast_log_segment_bytes`, `holdfast_log_queued_bytes`,
+/// `holdfast_log_damaged_reads_total`, `holdfast_log_commits_total` and `holdfast_log_batches_total` of the whole.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -52,6 +55,7 @@ async fn get_metrics(State(state): State<ApiState>) -> Result<Response> {
             clusters.push(ClusterCounts { cluster: cluster.id, counts, limit });
         }
     }
-    let text = state.metrics.encode(&clusters).map_err(Problem::internal)?;
+    let log = state.data_plane.log_figures(DATA_PLANE_WAIT).await.map_err(|error| data_plane_away(&error))?;
+    let text = state.metrics.encode(&clusters, &log, state.clock.wall()).map_err(Problem::internal)?;
     Ok(([(CONTENT_TYPE, MEDIA_TYPE)], text).into_response())
 }

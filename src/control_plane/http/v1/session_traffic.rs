@@ -20,7 +20,25 @@ const TRAFFIC_WAIT: Duration = Duration::from_secs(1);
 
 /// A client session, with what waits for it and is under way to it at this moment.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SessionDetail)]
+#[schema(as = SessionDetail, example = json!({
+    "cluster": "default", "client_id": "meter-17",
+    "session_id": "019af8a0-5b7e-7c3d-9f1e-2a4b6c8d0e1f", "epoch": 3, "state": "offline",
+    "protocol": "5", "clean_start": false, "username": "meter", "peer": "10.0.0.7:51234",
+    "listener": "mqtt", "transport": "tcp", "keep_alive_seconds": 60,
+    "created_at": "2026-01-31T12:00:00.000Z", "connected_at": "2026-01-31T14:00:00.000Z",
+    "disconnected_at": "2026-01-31T14:30:00.000Z",
+    "disconnect": {"reason": "keep_alive_timeout", "by": "server"},
+    "expiry_interval_seconds": 3600, "expiry_source": "client", "expires_at": "2026-01-31T15:30:00.000Z",
+    "receive_maximum": 65_535, "packet_bytes_max": null, "will_present": false,
+    "subscription_count": 2, "labels": {"site": "north"}, "protected": false, "version": 7,
+    "backlog": {
+        "messages": 12, "bytes": 2_340, "complete": true,
+        "oldest_position": 48_211, "oldest_at": "2026-01-31T14:31:00.000Z"
+    },
+    "in_flight": 1,
+    "counters": {"received": 40, "sent": 1_210, "dropped_slow": 0, "dropped_queue_full": 0},
+    "trimmed": 0, "traffic_unavailable": null
+}))]
 pub(super) struct SessionDetailView {
     #[serde(flatten)]
     session: SessionView,
@@ -30,15 +48,7 @@ pub(super) struct SessionDetailView {
 
 /// What waits for a session and is under way to it.
 #[derive(Debug, Default, Serialize, ToSchema)]
-#[schema(as = Traffic, example = json!({
-    "backlog": {
-        "messages": 12, "bytes": 2_340, "complete": true,
-        "oldest_position": 48_211, "oldest_at": "2026-01-31T13:00:00.000Z"
-    },
-    "in_flight": 1,
-    "counters": {"received": 40, "sent": 1_210, "dropped_slow": 0, "dropped_queue_full": 0},
-    "trimmed": 0, "traffic_unavailable": null
-}))]
+#[schema(as = Traffic)]
 struct TrafficView {
     /// What waits; null when the data plane does not tell.
     #[schema(required)]

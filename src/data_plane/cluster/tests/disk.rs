@@ -27,6 +27,8 @@ pub(super) struct Disk {
     waiting: VecDeque<(Turn, Vec<Entry>)>,
     messages: BTreeMap<Seq, Posted>,
     facts: BTreeMap<Bytes, Bytes>,
+    /// The last message that retention took.
+    last_gone: Seq,
 }
 
 impl Disk {
@@ -63,7 +65,7 @@ impl Disk {
     }
 
     pub(super) fn tail(&self) -> Seq {
-        self.messages.keys().next_back().copied().unwrap_or(Seq::ZERO)
+        self.messages.keys().next_back().copied().unwrap_or(self.last_gone)
     }
 
     /// How many facts there are.
@@ -89,6 +91,16 @@ impl Disk {
         let complete = found.len() < read.messages_max;
         let through = if complete { read.through } else { found[found.len() - 1].place.seq };
         (found, through)
+    }
+
+    /// Retention takes every message.
+    pub(super) fn forget_messages(&mut self) {
+        self.forget_messages_through(Seq(u64::MAX));
+    }
+
+    pub(super) fn forget_messages_through(&mut self, last: Seq) {
+        self.last_gone = self.tail().min(last).max(self.last_gone);
+        self.messages.retain(|seq, _| *seq > last);
     }
 
     pub(super) fn count(&self, request: &CountRequest) -> Counted {

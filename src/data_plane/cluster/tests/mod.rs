@@ -14,6 +14,7 @@ mod events;
 mod exactly_once;
 mod flow;
 mod limits;
+mod loss;
 mod orders;
 mod packets;
 mod problem_information;

@@ -162,6 +162,7 @@ impl Committer {
         let synced = written.and_then(|()| writer.file.sync_data());
         synced.map_err(|source| Fatal::Write { segment: writer.number, source })?;
         self.core.gauges.free.fetch_sub(i64::from(writer.end - writer.synced), Ordering::AcqRel);
+        self.core.gauges.commits.fetch_add(1, Ordering::AcqRel);
         writer.synced = writer.end;
         self.buffer.clear();
         self.buffer.shrink_to(WRITE_BYTES_MAX);

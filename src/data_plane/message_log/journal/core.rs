@@ -49,6 +49,8 @@ pub(super) struct Gauges {
     pub(super) full: AtomicBool,
     /// Frames that could not be read since the journal was opened.
     pub(super) damaged: AtomicU64,
+    /// How often entries were written and synced since the journal was opened.
+    pub(super) commits: AtomicU64,
     /// The keeper's last attempt failed.
     pub(super) keeper_failed: AtomicBool,
     /// The journal is being closed.
@@ -82,9 +84,10 @@ impl Core {
     pub(super) fn figures(&self) -> Figures {
         let catalog = self.catalog.read();
         let active = catalog.active.iter().flat_map(|active| active.index.spans());
-        let mut oldest = BTreeMap::new();
+        let (mut oldest, mut cluster_bytes) = (BTreeMap::new(), BTreeMap::new());
         for span in catalog.sealed.values().flat_map(|sealed| sealed.spans()).chain(active) {
             oldest.entry(span.cluster).or_insert((span.first, span.oldest_at));
+            *cluster_bytes.entry(span.cluster).or_default() += span.bytes;
         }
         Figures {
             bytes: self.gauges.bytes.load(Ordering::Acquire),
@@ -92,6 +95,8 @@ impl Core {
             uncovered: self.chores.uncovered() as u64,
             queued_bytes: self.gauges.queued.load(Ordering::Acquire),
             damaged_reads: self.gauges.damaged.load(Ordering::Acquire),
+            commits: self.gauges.commits.load(Ordering::Acquire),
+            cluster_bytes,
             oldest,
         }
     }

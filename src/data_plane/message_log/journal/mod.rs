@@ -153,6 +153,10 @@ pub struct Figures {
     pub queued_bytes: u64,
     /// Messages that could not be read since the journal was opened.
     pub damaged_reads: u64,
+    /// How often entries were written and synced since the journal was opened.
+    pub commits: u64,
+    /// For each cluster with messages what they take in segments.
+    pub cluster_bytes: BTreeMap<ClusterNo, u64>,
     /// For each cluster with messages the earliest: its position and when it was published.
     pub oldest: BTreeMap<ClusterNo, (Seq, Timestamp)>,
 }

@@ -1,0 +1,36 @@
+//! What the data plane tells of its message log, for metrics.
+
+use crate::model::{ClusterId, Timestamp};
+
+/// The message log of the process at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFigures {
+    /// Segments that hold entries.
+    pub segments: u64,
+    /// Bytes of all segments, those that are ready for more included.
+    pub bytes: u64,
+    /// Bytes that wait to be written.
+    pub queued_bytes: u64,
+    /// Messages that could not be read back since the process started.
+    pub damaged_reads: u64,
+    /// How often entries were written and synced since the process started.
+    pub commits: u64,
+    /// Batches that these made durable: one for each turn of the worker that wrote something down.
+    pub batches: u64,
+    /// Each cluster's part.
+    pub clusters: Vec<ClusterLog>,
+}
+
+/// A cluster's messages in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterLog {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// What its messages take in segments, in bytes, consumed or not.
+    pub bytes: u64,
+    /// When the earliest message was published that is still there; `None` when there is none.
+    pub oldest_at: Option<Timestamp>,
+    /// Messages that the log let go of and that a session or a group still had to read, since the process
+    /// started: one for each that lost it.
+    pub trimmed: u64,
+}
