@@ -68,3 +68,34 @@ async fn a_sleepers_backlog_is_told_also_after_kill_9_and_goes_with_reading() {
     assert_eq!(figures(&session(&server, "").await), json!([0, null, 0, 2]));
     assert_eq!(lag(&session(&server, "/subscriptions").await), json!([0, 0]));
 }
+
+#[tokio::test]
+async fn the_metrics_tell_of_the_log_by_cluster_and_of_no_client() {
+    let server = Server::start_dev().await;
+    let mut sleeper = connect(&server, "sleeper").await;
+    sleeper.send_hex("82 07 00 01 00 00 01't' 01").await;
+    sleeper.expect_hex("90 04 00 01 00 01").await;
+    sleeper.send_hex("e0 00").await;
+    sleeper.expect_closed().await;
+    let value = async |name: &str| -> f64 {
+        let answer = server.api().get("/metrics").await;
+        assert!(!answer.text.contains("sleeper"), "{}", answer.text);
+        let found = answer.text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("{name} is not in\n{}", answer.text)).parse().expect("a number")
+    };
+    let commits = value("holdfast_log_commits_total").await;
+    assert!(value("holdfast_log_bytes{cluster=\"default\"}").await < 0.5);
+    let mut publisher = connect(&server, "publisher").await;
+    publisher.send_hex("32 08 00 01't' 00 01 00 'ab'").await;
+    assert_eq!(publisher.packet().await[0], 0x40);
+    assert!(value("holdfast_log_commits_total").await > commits);
+    assert!(value("holdfast_log_batches_total").await > 0.5);
+    assert!(value("holdfast_log_bytes{cluster=\"default\"}").await > 20.0);
+    assert!(value("holdfast_log_segments").await > 0.5);
+    for name in
+        ["holdfast_log_trimmed_messages_total{cluster=\"default\"}", "holdfast_log_damaged_reads_total"]
+    {
+        assert!(value(name).await < 0.5, "{name}");
+    }
+    assert!(value("holdfast_log_oldest_message_age_seconds{cluster=\"default\"}").await >= 0.0);
+}

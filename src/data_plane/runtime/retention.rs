@@ -9,6 +9,9 @@
 //! Before a segment goes that is still needed, its table of filters is gone through once more, to count who loses
 //! what; what is exact of that, `cluster/loss.rs` says. A table that cannot be read keeps nothing from going.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
