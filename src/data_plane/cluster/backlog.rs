@@ -40,7 +40,7 @@ impl Traffic {
         let Self { mut known, lists, in_memory, on_disk: asked } = self;
         let is_known = asked.is_none() || on_disk.is_some();
         let earlier = on_disk.unwrap_or_else(|| Counted::none(in_memory.each.len()));
-        let counted = earlier.and(in_memory);
+        let counted = earlier.and(&in_memory);
         let backlog = &mut known.backlog;
         backlog.messages += counted.messages;
         backlog.bytes += counted.bytes;
@@ -111,17 +111,15 @@ impl Cluster {
     /// What of a subscription's messages does not wait in the log.
     fn subscription_traffic(&self, session: &Session, held: &HeldSubscription) -> SubscriptionTraffic {
         let filter = held.subscription.filter.clone();
-        let (lag, in_flight) = match held.group {
-            Some(group) => {
-                let waiting = self.groups.get(group).map_or(0, SharedGroup::waiting);
-                let live = session.outbound.exchanges().filter(|it| it.delivery.group == Some(group));
-                let frozen = session.outbound.frozen().iter().filter(|it| it.group == Some(group));
-                (waiting, Some(live.count() + frozen.count()))
-            }
-            None => {
-                let queued = session.outbound.queued().filter(|it| filter.matches(&it.message.topic));
-                (queued.count(), own_in_flight(&session.outbound, held))
-            }
+        let outbound = &session.outbound;
+        let (lag, in_flight) = if let Some(group) = held.group {
+            let waiting = self.groups.get(group).map_or(0, SharedGroup::waiting);
+            let live = outbound.exchanges().filter(|it| it.delivery.group == Some(group));
+            let frozen = outbound.frozen().iter().filter(|it| it.group == Some(group));
+            (waiting, Some(live.count() + frozen.count()))
+        } else {
+            let queued = outbound.queued().filter(|it| filter.matches(&it.message.topic));
+            (queued.count(), own_in_flight(outbound, held))
         };
         SubscriptionTraffic { filter, lag: lag as u64, in_flight: in_flight.map(|count| count as u64) }
     }

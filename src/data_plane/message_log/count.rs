@@ -46,7 +46,7 @@ impl Counted {
 
     /// Both together: `later` was counted over the same lists behind where this one ends.
     #[must_use]
-    pub fn and(self, later: Self) -> Self {
+    pub fn and(self, later: &Self) -> Self {
         Self {
             messages: self.messages + later.messages,
             bytes: self.bytes + later.bytes,

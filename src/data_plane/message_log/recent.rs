@@ -348,7 +348,7 @@ mod tests {
         let all = [(A, Seq(0)), (B, Seq(0))];
         assert_eq!(count(&log, &all, 2, 10), (4, Some(1), vec![3, 2], false, Found::InMemory));
         assert_eq!(count(&log, &all, 1, 10), (3, Some(1), vec![3, 2], false, Found::InMemory));
-        assert_eq!(count(&log, &all, 2, 4).3, false, "the bound is reached, not passed");
+        assert!(!count(&log, &all, 2, 4).3, "the bound is reached, not passed");
         assert_eq!(count(&log, &all, 2, 3), (3, Some(1), vec![2, 2], true, Found::InMemory));
         log.durable_through(Seq(4));
         assert_eq!(count(&log, &all, 2, 10), (3, Some(2), vec![2, 2], false, Found::OnDisk(Seq(1))));

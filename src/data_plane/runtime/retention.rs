@@ -56,8 +56,11 @@ pub struct Retention {
 }
 
 /// How far a cluster's filters in a segment were read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Cleared {
+    /// None yet.
+    #[default]
+    Nothing,
     /// Up to this one.
     Through(FilterKey),
     /// All.
@@ -65,12 +68,12 @@ enum Cleared {
 }
 
 impl Cleared {
-    /// Behind which filter to read on; `None` when all are read.
-    fn rest(read: Option<&Self>) -> Option<Option<FilterKey>> {
-        match read {
-            None => Some(None),
-            Some(Self::Through(filter)) => Some(Some(*filter)),
-            Some(Self::Whole) => None,
+    /// Behind which filter to read on.
+    fn end(self) -> Option<FilterKey> {
+        match self {
+            Self::Nothing => None,
+            Self::Through(filter) => Some(filter),
+            Self::Whole => Some(FilterKey(u64::MAX)),
         }
     }
 }
@@ -208,8 +211,10 @@ impl Retention {
             if expired || over {
                 self.needed_by.remove(&at);
                 // What nobody needs nobody loses.
-                let read = self.lost.get(&at).or_else(|| self.cleared.get(&at));
-                losing = losing.or(Cleared::rest(read).map(|after| page(after, WantedFor::Loss(*last))));
+                let read = self.lost.get(&at).or_else(|| self.cleared.get(&at)).copied().unwrap_or_default();
+                if losing.is_none() && read != Cleared::Whole {
+                    losing = Some(page(read.end(), WantedFor::Loss(*last)));
+                }
                 continue;
             }
             if let Some(span) = self.needed_by.get(&at) {
@@ -218,8 +223,9 @@ impl Retention {
                 }
                 self.needed_by.remove(&at);
             }
-            if let Some(after) = Cleared::rest(self.cleared.get(&at)) {
-                return Verdict::Unknown(page(after, WantedFor::Need));
+            let cleared = self.cleared.get(&at).copied().unwrap_or_default();
+            if cleared != Cleared::Whole {
+                return Verdict::Unknown(page(cleared.end(), WantedFor::Need));
             }
         }
         // Counted last: until here another cluster may still need the segment.

@@ -111,7 +111,9 @@ impl Disk {
                 seq > after && posted.filters.contains(filter)
             };
             let found: Vec<usize> = lists.filter(found).map(|(list, _)| list).collect();
-            found.iter().for_each(|list| counted.each[*list] += 1);
+            for list in &found {
+                counted.each[*list] += 1;
+            }
             if found.iter().any(|list| *list < request.merged) {
                 counted.messages += 1;
                 counted.bytes += posted.message.size_bytes() as u64;

@@ -21,7 +21,9 @@ impl World {
 fn sleepers(world: &mut World) -> Peer {
     for (client, filters) in [("one", &["t"][..]), ("two", &["t", "u"]), ("other", &["u"])] {
         let peer = world.connect(&v5(client).expiry(10_000));
-        filters.iter().for_each(|filter| world.subscribe(peer, filter, Q1));
+        for filter in filters {
+            world.subscribe(peer, filter, Q1);
+        }
         world.cut(peer);
     }
     world.connect(&v5("p").expiry(10_000))
