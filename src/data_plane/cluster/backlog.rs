@@ -84,7 +84,7 @@ impl Cluster {
             backlog: queued(outbound),
             in_flight: (outbound.in_flight() + outbound.frozen().len()) as u64,
             counters: session.counters(),
-            trimmed: outbound.trimmed.messages,
+            trimmed: outbound.trimmed.as_ref().map_or(0, |trimmed| trimmed.messages),
             subscriptions: subscriptions.collect(),
         };
         Ok(Traffic { known, lists, in_memory, on_disk })

@@ -122,9 +122,9 @@ pub(super) fn progress(id: SessionId, progress: &Progress, filters: &[(FilterKey
         put_frozen(&mut value, exchange, None);
     }
     // Most sessions never lose anything; a reader that does not know of it stops before.
-    if progress.trimmed.messages > 0 {
-        value.put_u64_le(progress.trimmed.messages);
-        value.put_u64_le(progress.trimmed.through.0);
+    if let Some(trimmed) = &progress.trimmed {
+        value.put_u64_le(trimmed.messages);
+        value.put_u64_le(trimmed.through.0);
     }
     Change::Put { key: session_key(id, b"p"), value: value.into() }
 }
@@ -188,10 +188,10 @@ pub(super) fn get_progress(value: &mut Bytes) -> Option<(Progress, Vec<(FilterKe
     for _ in 0..get_len(value)? {
         unacknowledged.push(get_frozen(value)?.0);
     }
-    let mut trimmed = Trimmed::default();
+    let mut trimmed = None;
     if value.has_remaining() {
         let messages = value.try_get_u64_le().ok()?;
-        trimmed = Trimmed::written_down(messages, Seq(value.try_get_u64_le().ok()?));
+        trimmed = Some(Box::new(Trimmed::written_down(messages, Seq(value.try_get_u64_le().ok()?))));
     }
     Some((Progress { position, begun, unacknowledged, trimmed }, filters))
 }

@@ -40,7 +40,7 @@ impl Cluster {
         for subscriber in entry.subscribers().iter().filter(|subscriber| subscriber.reads_log) {
             let session = &mut sessions[subscriber.slot.0 as usize];
             if behind(session, filter, tail, &leaving) < leaving.last {
-                session.outbound.trimmed.add(leaving.messages, leaving.segment_last);
+                session.outbound.trimmed.get_or_insert_default().add(leaving.messages, leaving.segment_last);
                 *lost_messages += leaving.messages;
                 note(session, subscriber.slot, unsaved);
             }
@@ -65,7 +65,7 @@ impl Cluster {
         let count = lost.iter().filter(|exchange| exchange.group.is_none()).count() as u64;
         if count > 0 {
             let session = &mut sessions[slot.0 as usize];
-            session.outbound.trimmed.messages += count;
+            session.outbound.trimmed.get_or_insert_default().messages += count;
             *lost_messages += count;
             note(session, slot, unsaved);
         }
@@ -80,7 +80,8 @@ fn behind(session: &mut Session, filter: FilterId, tail: Seq, leaving: &Leaving)
     let held = session.subscriptions.iter().find(|held| held.filter == filter && held.group.is_none());
     // Not there: it is not a reader.
     let start = held.map_or(tail, |held| held.start);
-    let counted = session.outbound.trimmed.counted_before(leaving.segment_last);
+    let trimmed = session.outbound.trimmed.as_ref();
+    let counted = trimmed.map_or(Seq::ZERO, |it| it.counted_before(leaving.segment_last));
     session.outbound.position.max(start).max(counted)
 }
 

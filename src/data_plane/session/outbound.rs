@@ -72,8 +72,8 @@ pub struct Outbound {
     pub(super) begun: u64,
     /// Whether what [`Outbound::progress`] tells has changed since it was last asked.
     pub(super) changed: bool,
-    /// What the log let go of before the session had it. Survives a restart.
-    pub trimmed: Trimmed,
+    /// What the log let go of before the session had it. Rare, so apart. Survives a restart.
+    pub trimmed: Option<Box<Trimmed>>,
     /// Messages that wait for room and are not in the log: those of sessions that end with their
     /// connection. At most [`QUEUED_MAX`].
     queue: VecDeque<Delivery>,

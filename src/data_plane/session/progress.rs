@@ -130,8 +130,8 @@ pub struct Progress {
     pub begun: u64,
     /// Exchanges at QoS 1 that are not acknowledged, in order.
     pub unacknowledged: Vec<Frozen>,
-    /// What it has lost.
-    pub trimmed: Trimmed,
+    /// What it has lost, if anything.
+    pub trimmed: Option<Box<Trimmed>>,
 }
 
 impl Outbound {
@@ -149,7 +149,7 @@ impl Outbound {
         };
         let under_way = self.in_flight.iter().map(|exchange| self.frozen_form(exchange));
         let unacknowledged = self.frozen.iter().cloned().chain(under_way).filter(own).collect();
-        let trimmed = self.trimmed;
+        let trimmed = self.trimmed.clone();
         Progress { position: self.position, begun: self.begun, unacknowledged, trimmed }
     }
 
