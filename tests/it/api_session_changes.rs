@@ -41,7 +41,10 @@ async fn an_order_beats_the_client_s_expiry_until_it_is_taken_back() {
         (&json!("operator"), &json!(7_200))
     );
     assert_eq!(order(&api, "asleep").await, Some(OperatorExpiry::Interval(7_200)));
-    assert_eq!(admin.get("/v1/clusters/c/sessions/asleep").await.expect(200), session);
+    let read = admin.get("/v1/clusters/c/sessions/asleep").await.expect(200);
+    for (field, value) in session.as_object().expect("a session") {
+        assert_eq!(read.get(field), Some(value), "{field}");
+    }
 
     let at = T.plus_secs(600).to_string();
     let session = admin
