@@ -2,9 +2,14 @@
 //!
 //! A turn takes whatever waits, lets the clusters act on it, and carries out what they want: output
 //! into outboxes (each connection woken once), records into the queue, answers to their callers.
+//! What the log tells is in [`log_events`], orders from the API in [`commands`], what is to be enforced in
+//! [`desired`].
+
+mod commands;
+mod desired;
+mod log_events;
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,22 +17,20 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::journal::{Inherited, LogWriter, ReadDone};
+use super::journal::{Inherited, LogWriter};
 use super::outbox::Outbox;
 use super::records::{RecordQueue, Report};
 use super::retention::{Clusters, Retention};
 use super::selection::NoCluster;
 use crate::clock::Clock;
 use crate::data_plane::broker::Slot;
-use crate::data_plane::cluster::{Cluster, CommandId, ConnectRequest, Effects, Order};
-use crate::data_plane::message_log::journal::ReadBatch;
-use crate::data_plane::message_log::{ClusterNo, RecentLog};
+use crate::data_plane::cluster::{Cluster, CommandId, ConnectRequest, Effects};
+use crate::data_plane::message_log::ClusterNo;
 use crate::data_plane::protocol::{ConnAck, Packet, Violation, encode};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::output::Output;
-use crate::model::{ClientId, ClusterId, DesiredCluster, Now, ProtocolVersion};
-use crate::seam::backlog::SessionTraffic;
-use crate::seam::command::{Command, CommandError, Reply, SessionRef, Target};
+use crate::model::{ClusterId, DesiredCluster, Now, ProtocolVersion};
+use crate::seam::command::{Command, Reply, SessionRef};
 use crate::seam::desired::{DesiredReceiver, DesiredState};
 use crate::seam::ports::StoredSession;
 
@@ -147,6 +150,12 @@ impl Worker {
             awaiting_revision: Vec::new(),
         };
         worker.enforce(desired, inherited);
+        // Clusters that went while nobody was told.
+        let gone: Vec<ClusterId> =
+            worker.log.numbered().filter(|id| !desired.clusters.contains_key(*id)).cloned().collect();
+        for id in gone {
+            worker.log.forget(&id);
+        }
         worker
     }
 
@@ -273,177 +282,6 @@ impl Worker {
         }
     }
 
-    /// Something became durable, or was read.
-    fn take_log_events(&mut self) {
-        let now = self.clock.now();
-        for (home, turn) in self.log.take_durable() {
-            self.act(home, |cluster| cluster.durable(turn));
-        }
-        for ReadDone { cluster: home, reader, result } in self.log.take_reads() {
-            self.act(home, |cluster| match result {
-                Ok(ReadBatch { messages, through, damaged }) => {
-                    if damaged > 0 {
-                        tracing::error!(damaged, "messages in the log cannot be read and are passed over");
-                    }
-                    cluster.read_from_disk(now, reader, messages, through);
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the message log cannot be read");
-                    cluster.reading_failed(reader);
-                }
-            });
-        }
-    }
-
-    /// Lets go of what nobody needs any longer.
-    fn tidy_up(&mut self) {
-        let now = self.clock.now();
-        let Self { retention, log, clusters, .. } = self;
-        match log.take_filters() {
-            Some(read) => retention.take(now, read, log, clusters),
-            None => retention.look(now, log, clusters),
-        }
-    }
-
-    /// Tells the clusters when the disk is full, and when it is no longer.
-    fn look_at_the_disk(&mut self) {
-        let is_full = self.log.is_full();
-        if is_full != self.disk_full {
-            self.disk_full = is_full;
-            for cluster in self.clusters.values_mut() {
-                cluster.set_room(!is_full);
-            }
-            if is_full {
-                tracing::error!("the disk is full: messages that would have to be kept are refused");
-            } else {
-                tracing::info!("the disk has room again");
-            }
-        }
-    }
-
-    fn take_command(&mut self, command: Command) {
-        match command {
-            Command::Disconnect { target, reply } => self.order(&target, Order::Disconnect, reply),
-            Command::Destroy { target, reply } => self.order(&target, Order::Destroy, reply),
-            Command::ApplyExpiry { target, operator, reply } => {
-                self.order(&target, Order::ApplyExpiry(operator), reply);
-            }
-            Command::Count { cluster, reply } => {
-                let now = self.clock.now();
-                let home = self.by_id.get(&cluster).map(|(home, _)| *home);
-                let counts = home.and_then(|home| {
-                    self.act(home, |cluster| {
-                        cluster.time_passes(now);
-                        cluster.counts()
-                    })
-                });
-                // The caller may have given up; then nobody wants the answer.
-                let _ = reply.send(counts.ok_or(CommandError::NoSuchCluster));
-            }
-            Command::Traffic { cluster, client_id, reply } => {
-                self.tell_traffic(&cluster, &client_id, reply);
-            }
-            Command::LogFigures { reply } => {
-                let clusters = self.by_id.iter().filter_map(|(id, (home, _))| {
-                    Some((id, *home, self.clusters.get(home)?.lost_messages()))
-                });
-                let _ = reply.send(Ok(self.log.figures(clusters)));
-            }
-            Command::AwaitRevision { revision, reply } => {
-                self.awaiting_revision.push((revision, reply));
-                self.answer_awaited_revisions();
-            }
-        }
-    }
-
-    /// Answers from memory, or has the disk answer.
-    fn tell_traffic(&mut self, cluster: &ClusterId, client_id: &ClientId, reply: Reply<SessionTraffic>) {
-        let now = self.clock.now();
-        let home = self.by_id.get(cluster).map(|(home, _)| *home);
-        let known = home.and_then(|home| {
-            self.act(home, |cluster| {
-                cluster.time_passes(now);
-                cluster.traffic_of(client_id)
-            })
-        });
-        match known.unwrap_or(Err(CommandError::NoSuchCluster)) {
-            Ok(traffic) => self.log.count(traffic, |answer| drop(reply.send(Ok(answer)))),
-            Err(error) => drop(reply.send(Err(error))),
-        }
-    }
-
-    fn order(&mut self, target: &Target, order: Order, reply: Reply<SessionRef>) {
-        let Some((home, _)) = self.by_id.get(&target.cluster) else {
-            let _ = reply.send(Err(CommandError::NoSuchCluster));
-            return;
-        };
-        let (home, now) = (*home, self.clock.now());
-        self.last_command += 1;
-        let id = CommandId(self.last_command);
-        self.replies.insert(id, reply);
-        self.act(home, |cluster| {
-            cluster.time_passes(now);
-            let fence = (target.if_session_id, target.if_epoch);
-            cluster.order(now, id, &target.client_id, fence, order);
-        });
-    }
-
-    /// A connection may have been judged by a state that the worker has not been told of yet: it is
-    /// then in force first, so that both see the same users.
-    fn enforce_if_newer(&mut self, desired: &DesiredState) {
-        if desired.revision > self.revision {
-            self.enforce(desired, &Inherited::default());
-        }
-    }
-
-    /// Makes the clusters what they should be.
-    fn enforce(&mut self, desired: &DesiredState, inherited: &Inherited) {
-        let now = self.clock.now();
-        let gone: Vec<ClusterId> =
-            self.by_id.keys().filter(|id| !desired.clusters.contains_key(*id)).cloned().collect();
-        for id in gone {
-            if let Some((home, _)) = self.by_id.remove(&id) {
-                self.act(home, |cluster| cluster.dissolve(now));
-                self.finish_turn();
-                self.clusters.remove(&home);
-                self.log.forget(&id);
-                self.conns.retain(|_, conn| conn.home != home);
-            }
-        }
-        for (id, rules) in &desired.clusters {
-            match self.by_id.get_mut(id) {
-                Some((_, known)) if known == rules => {}
-                Some((home, known)) => {
-                    *known = Arc::clone(rules);
-                    let home = *home;
-                    self.act(home, |cluster| cluster.set_rules(now, Arc::clone(rules)));
-                }
-                None => {
-                    let home = self.log.number(id);
-                    let log = RecentLog::new(inherited.tail(home), RECENT_BYTES_MAX);
-                    let mut cluster = Cluster::new(Arc::clone(rules), home, log, seed());
-                    cluster.set_room(!self.disk_full);
-                    self.clusters.insert(home, cluster);
-                    self.by_id.insert(id.clone(), (home, Arc::clone(rules)));
-                }
-            }
-        }
-        self.revision = desired.revision;
-        self.answer_awaited_revisions();
-    }
-
-    fn answer_awaited_revisions(&mut self) {
-        let in_force = self.revision;
-        let (met, rest) = std::mem::take(&mut self.awaiting_revision)
-            .into_iter()
-            .partition(|(wanted, _)| *wanted <= in_force);
-        self.awaiting_revision = rest;
-        let met: Vec<(i64, Reply<()>)> = met;
-        for (_, reply) in met {
-            let _ = reply.send(Ok(()));
-        }
-    }
-
     fn tell_the_time(&mut self) {
         let now = self.clock.now();
         for (home, cluster) in &mut self.clusters {
@@ -534,11 +372,6 @@ impl Worker {
         }
         self.finish_turn();
     }
-}
-
-/// A seed that differs from start to start.
-fn seed() -> u64 {
-    foldhash::fast::RandomState::default().hash_one(0)
 }
 
 /// Answers a CONNECT that no cluster is asked about.
