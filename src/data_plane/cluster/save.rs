@@ -17,6 +17,10 @@ use crate::model::{FilterKey, GroupId, Now, Seq};
 /// How late progress may be written down (DESIGN 3).
 const SAVE_MILLIS: u64 = 200;
 
+/// A group that has more handed out and unacknowledged than this is written down when it has less: one
+/// fact must not grow without bound. A crash meanwhile hands more out again.
+const MISSING_MAX: usize = 50_000;
+
 impl Cluster {
     /// The turn ends: writes down what a touched session has noted in it.
     pub(super) fn write_down(&mut self, slot: Slot) {
@@ -127,7 +131,7 @@ impl Cluster {
 
     fn group_change(&self, id: GroupId) -> Option<Change> {
         let (share, position, missing) = self.groups.progress(id)?;
-        Some(facts::group(share, position, &missing))
+        (missing.len() <= MISSING_MAX).then(|| facts::group(share, position, &missing))
     }
 
     /// Writes down how far the groups have come that a session is a member of.

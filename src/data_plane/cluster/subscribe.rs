@@ -9,6 +9,10 @@ use crate::data_plane::session::{HeldSubscription, Replay};
 use crate::model::{Now, QoS, RetainHandling, Subscription, TopicFilter};
 use crate::seam::ports::SessionWrite;
 
+/// How many filters a session may have where its cluster sets no limit: they are written down together
+/// with its progress, which must not grow without bound.
+const FILTERS_MAX: u32 = 10_000;
+
 /// What became of one filter.
 struct Granted {
     reason: ReasonCode,
@@ -239,7 +243,8 @@ impl Cluster {
             let why = format!("quota {name}: limit {limit}, in use {in_use}");
             Err((ReasonCode::QuotaExceeded, why))
         };
-        if let Some(limit) = quota.filters_per_client.filter(|limit| held >= *limit as usize) {
+        let limit = quota.filters_per_client.map_or(FILTERS_MAX, |limit| limit.min(FILTERS_MAX));
+        if held >= limit as usize {
             return refuse("filters_per_client", limit, held);
         }
         let in_use = self.index.len();
