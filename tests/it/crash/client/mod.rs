@@ -314,7 +314,7 @@ impl Client {
             {
                 continue;
             }
-            visit.last_id += 1;
+            visit.last_id = visit.last_id.checked_add(1).unwrap_or(SUBSCRIBE_IDS + 1);
             let packet_id = PacketId::new(visit.last_id).expect("not 0");
             visit.asked.insert(packet_id, at);
             let (whole, qos) = self.role.filters[at];
