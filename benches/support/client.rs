@@ -1,6 +1,7 @@
 //! A client that does as little as it can.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::ensure;
 use bytes::BytesMut;
@@ -9,7 +10,7 @@ use holdfast::data_plane::protocol::{
 };
 use holdfast::model::{ProtocolVersion, QoS, RetainHandling, TopicFilter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// How long a session lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,16 @@ pub(crate) enum Session {
 }
 
 const DAY_SECS: u32 = 86_400;
+
+/// Connects from one of many addresses of this machine: one alone has too few ports for connections that
+/// come and go by the hundred thousand.
+async fn connect(broker: SocketAddr) -> std::io::Result<TcpStream> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let [low, high, ..] = NUMBER.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::new(127, 0, 1 + high % 4, 1 + low % 250), 0).into())?;
+    socket.connect(broker).await
+}
 
 /// One connection.
 pub(crate) struct Client {
@@ -39,7 +50,7 @@ impl Client {
         session: Session,
     ) -> anyhow::Result<Self> {
         let lasts = session == Session::Lasting;
-        let stream = TcpStream::connect(broker).await?;
+        let stream = connect(broker).await?;
         stream.set_nodelay(true)?;
         let decoder = Decoder::client(ProtocolVersion::V5, 1 << 20);
         let mut client = Self {
