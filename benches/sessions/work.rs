@@ -16,8 +16,9 @@ use crate::client::{Client, Session};
 const PAYLOAD_BYTES: usize = 64;
 /// How many messages a publisher has unacknowledged.
 const WINDOW: u32 = 64;
-/// How many clients do something at a time where there are many.
-const AT_ONCE: u32 = 512;
+/// How many clients do something at a time where there are many: as many as wait in mosquitto's listen
+/// queue.
+const AT_ONCE: u32 = 100;
 /// How long a round may take before it counts as lost messages.
 const ROUND_WITHIN: Duration = Duration::from_mins(5);
 
