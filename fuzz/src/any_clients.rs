@@ -117,6 +117,7 @@ impl Run {
             quota: Quota::resolve(plan, &overrides),
             shared_strategy: SharedStrategy::Random,
             server_keep_alive_secs: None,
+            resend_after_secs: 120,
             users: Arc::default(),
         };
         Self {

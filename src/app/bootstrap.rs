@@ -7,7 +7,7 @@ use anyhow::Context;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control_plane::tokens::{Grant, Role, TokenIssuer, TokenSecret};
-use crate::model::{ClusterId, QuotaOverrides, SharedStrategy};
+use crate::model::{ClusterId, QuotaOverrides, RESEND_AFTER_SECS, SharedStrategy};
 use crate::store::{NewCluster, Store};
 
 /// How long the administrator's token of the first start is good for: ten years. Whoever can read it
@@ -50,6 +50,7 @@ async fn default_cluster(dev: bool, store: &Store, clock: &Clock) -> anyhow::Res
             allow_anonymous: dev,
             shared_strategy: SharedStrategy::default(),
             server_keep_alive_secs: None,
+            resend_after_secs: RESEND_AFTER_SECS,
             plan: if dev { DEV_PLAN } else { DEFAULT_PLAN }.to_owned(),
             overrides: QuotaOverrides::default(),
         };

@@ -33,6 +33,10 @@ impl ClusterStatus {
     }
 }
 
+/// After how long a v3 client gets again what it has not answered, where a cluster does not say
+/// (PRODUCT S-11).
+pub const RESEND_AFTER_SECS: u32 = 120;
+
 /// A cluster as the control plane keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
@@ -52,6 +56,8 @@ pub struct Cluster {
     pub shared_strategy: SharedStrategy,
     /// The longest keep-alive, in seconds; `None` leaves each client its own (PRODUCT S-15).
     pub server_keep_alive_secs: Option<NonZeroU16>,
+    /// After how long a v3 client gets again what it has not answered; 0 for never (PRODUCT S-11).
+    pub resend_after_secs: u32,
     /// The name of its plan.
     pub plan: String,
     /// What it sets over its plan.
@@ -81,6 +87,8 @@ pub struct DesiredCluster {
     pub shared_strategy: SharedStrategy,
     /// The longest keep-alive, in seconds; `None` leaves each client its own (PRODUCT S-15).
     pub server_keep_alive_secs: Option<NonZeroU16>,
+    /// After how long a v3 client gets again what it has not answered; 0 for never (PRODUCT S-11).
+    pub resend_after_secs: u32,
     /// Whom its clients may prove to be.
     pub users: Arc<Users>,
 }

@@ -17,7 +17,7 @@ mod time;
 mod topic;
 mod user;
 
-pub use cluster::{Cluster, ClusterStatus, DesiredCluster, SessionCounts};
+pub use cluster::{Cluster, ClusterStatus, DesiredCluster, RESEND_AFTER_SECS, SessionCounts};
 pub use counters::MessageCounters;
 pub use ids::{ClientId, ClientKey, ClusterId, Epoch, IdError, SessionId};
 pub use log::{FilterId, FilterKey, GroupId, Place, Seq};

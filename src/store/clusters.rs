@@ -17,7 +17,8 @@ macro_rules! cluster_columns {
         "id, name, labels, status, delete_protection, allow_anonymous, plan, quota_connections, \
          quota_subscriptions, quota_filters_per_client, quota_session_expiry_min_secs, \
          quota_session_expiry_max_secs, created_at, updated_at, version, quota_version, \
-         shared_strategy, server_keep_alive_secs, quota_retained_messages, quota_retained_bytes"
+         shared_strategy, server_keep_alive_secs, quota_retained_messages, quota_retained_bytes, \
+         resend_after_secs"
     };
 }
 pub(super) use cluster_columns;
@@ -36,14 +37,14 @@ const INSERT: &str = concat!(
     "INSERT INTO clusters (",
     cluster_columns!(),
     ") VALUES ($1, $2, $3, 'active', $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, 1, 1, $13, $14, $15, \
-     $16) RETURNING ",
+     $16, $17) RETURNING ",
     cluster_columns!()
 );
 
 const UPDATE: &str = concat!(
     "UPDATE clusters SET name = $2, labels = $3, status = $4, delete_protection = $5, \
      allow_anonymous = $6, updated_at = $7, shared_strategy = $8, server_keep_alive_secs = $9, \
-     version = version + 1 WHERE id = $1 RETURNING ",
+     resend_after_secs = $10, version = version + 1 WHERE id = $1 RETURNING ",
     cluster_columns!()
 );
 
@@ -75,6 +76,8 @@ pub struct NewCluster {
     pub shared_strategy: SharedStrategy,
     /// The longest keep-alive, in seconds; `None` leaves each client its own.
     pub server_keep_alive_secs: Option<NonZeroU16>,
+    /// After how long a v3 client gets again what it has not answered; 0 for never.
+    pub resend_after_secs: u32,
     /// The name of its plan.
     pub plan: String,
     /// What it sets over its plan.
@@ -125,6 +128,7 @@ impl Tx {
             .bind(new.server_keep_alive_secs.map(|secs| i32::from(secs.get())))
             .bind(quota.retained_messages.map(i64::from))
             .bind(quota.retained_bytes.map(i64::from))
+            .bind(i64::from(new.resend_after_secs))
             .fetch_one(&mut *self.transaction)
             .await?;
         self.bump_desired_revision().await?;
@@ -151,6 +155,7 @@ impl Tx {
             .bind(OffsetDateTime::from(now))
             .bind(cluster.shared_strategy.as_str())
             .bind(cluster.server_keep_alive_secs.map(|secs| i32::from(secs.get())))
+            .bind(i64::from(cluster.resend_after_secs))
             .fetch_one(&mut *self.transaction)
             .await?;
         self.bump_desired_revision().await?;
@@ -218,6 +223,7 @@ pub(super) struct ClusterColumns {
     server_keep_alive_secs: Option<i32>,
     quota_retained_messages: Option<i64>,
     quota_retained_bytes: Option<i64>,
+    resend_after_secs: i32,
 }
 
 impl TryFrom<ClusterColumns> for Cluster {
@@ -238,6 +244,7 @@ impl TryFrom<ClusterColumns> for Cluster {
             shared_strategy: SharedStrategy::parse(&row.shared_strategy)
                 .ok_or_else(|| Error::unreadable(format!("shared strategy {:?}", row.shared_strategy)))?,
             server_keep_alive_secs: keep_alive.map_err(Error::unreadable)?,
+            resend_after_secs: row.resend_after_secs.try_into().map_err(Error::unreadable)?,
             plan: row.plan,
             overrides: QuotaOverrides {
                 connections: limit(row.quota_connections)?,

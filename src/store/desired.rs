@@ -77,6 +77,7 @@ fn desired_cluster(cluster: &Cluster, users: Arc<Users>) -> Result<DesiredCluste
         quota: Quota::resolve(plan, &cluster.overrides),
         shared_strategy: cluster.shared_strategy,
         server_keep_alive_secs: cluster.server_keep_alive_secs,
+        resend_after_secs: cluster.resend_after_secs,
         users,
     })
 }

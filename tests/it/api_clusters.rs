@@ -77,11 +77,25 @@ async fn settings_of_sessions_are_enforced_when_answered() {
         json!({"server_keep_alive_seconds": 0}),
         json!({"server_keep_alive_seconds": 65_536}),
         json!({"shared_strategy": "sticky"}),
+        json!({"resend_after_seconds": 86_401}),
+        json!({"resend_after_seconds": null}),
     ] {
         admin.patch("/v1/clusters/c", &wrong).await.expect_problem("invalid_body");
     }
     let body = json!({"id": "d", "shared_strategy": "hash_topic", "server_keep_alive_seconds": 30});
-    assert_eq!(admin.post("/v1/clusters", &body).await.expect(201)["server_keep_alive_seconds"], 30);
+    let made = admin.post("/v1/clusters", &body).await.expect(201);
+    assert_eq!(
+        (&made["server_keep_alive_seconds"], &made["resend_after_seconds"]),
+        (&json!(30), &json!(120))
+    );
+    let resend_after = |id: &str| api.desired.borrow().clusters[&cluster_id(id)].resend_after_secs;
+    for secs in [0, 86_400] {
+        let patch = json!({"resend_after_seconds": secs});
+        assert_eq!(admin.patch("/v1/clusters/d", &patch).await.expect(200)["resend_after_seconds"], secs);
+        assert_eq!(resend_after("d"), secs);
+    }
+    admin.post("/v1/clusters", &json!({"id": "e", "resend_after_seconds": 7})).await.expect(201);
+    assert_eq!(resend_after("e"), 7);
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ fn decorated(id: &str) -> NewCluster {
         allow_anonymous: true,
         shared_strategy: SharedStrategy::HashTopic,
         server_keep_alive_secs: NonZeroU16::new(u16::MAX),
+        resend_after_secs: 120,
         overrides: QuotaOverrides {
             connections: Some(u32::MAX),
             subscriptions: Some(0),
@@ -56,6 +57,7 @@ async fn a_cluster_reads_back_as_it_was_made() {
         allow_anonymous: true,
         shared_strategy: SharedStrategy::HashTopic,
         server_keep_alive_secs: NonZeroU16::new(u16::MAX),
+        resend_after_secs: 120,
         plan: "basic".to_owned(),
         overrides: new.overrides,
         created_at: T,
@@ -126,6 +128,7 @@ async fn updates_count_versions_and_quota_versions() {
         allow_anonymous: false,
         shared_strategy: SharedStrategy::HashClientId,
         server_keep_alive_secs: None,
+        resend_after_secs: 120,
         ..locked
     };
     let updated = tx.update_cluster(&changed, later).await.expect("update");

@@ -134,6 +134,7 @@ mod tests {
             quota: Quota::resolve(plan, &overrides),
             shared_strategy: SharedStrategy::Random,
             server_keep_alive_secs: None,
+            resend_after_secs: 120,
             users: std::sync::Arc::default(),
         }
     }

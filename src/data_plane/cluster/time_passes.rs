@@ -10,9 +10,6 @@ use crate::model::{Monotonic, Now};
 /// How often connections and the log are looked at. Keep-alive is in seconds, so that is fine enough.
 const SWEEP_MILLIS: u64 = 1_000;
 
-/// After how long a v3 client gets again what it has not answered (PRODUCT S-11).
-const REPEAT_AFTER_MILLIS: u64 = 120_000;
-
 impl Cluster {
     /// Does what has fallen due. Called at the start of each turn, before anything is decided or
     /// counted, so that expiry is a matter of the clock and not of a sweeper (PRODUCT S-7).
@@ -64,7 +61,9 @@ impl Cluster {
     }
 
     fn repeat_unanswered(&mut self, now: Now) {
-        let Some(before) = now.mono.as_millis().checked_sub(REPEAT_AFTER_MILLIS) else { return };
+        let after_millis = u64::from(self.rules.resend_after_secs) * 1_000;
+        let before = now.mono.as_millis().checked_sub(after_millis);
+        let Some(before) = before.filter(|_| after_millis > 0) else { return };
         let Self { sessions, online, effects, .. } = self;
         for slot in online {
             let session = &mut sessions[slot.0 as usize];

@@ -263,6 +263,7 @@ mod tests {
             quota: Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()),
             shared_strategy: SharedStrategy::Random,
             server_keep_alive_secs: None,
+            resend_after_secs: 120,
             users: users(&["ada"]).into(),
         };
         let (sender, receiver) = desired::channel();

@@ -40,6 +40,7 @@ pub(crate) fn new_cluster(id: &str) -> NewCluster {
         allow_anonymous: false,
         shared_strategy: holdfast::model::SharedStrategy::Random,
         server_keep_alive_secs: None,
+        resend_after_secs: 120,
         plan: "basic".to_owned(),
         overrides: QuotaOverrides::default(),
     }

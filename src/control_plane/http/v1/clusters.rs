@@ -26,7 +26,9 @@ use super::super::routes::Routes;
 use super::super::state::ApiState;
 use super::existing_cluster;
 use super::labels::{LABELS_MAX, Labels, LabelsPatch, Name, TOO_MANY};
-use crate::model::{Cluster, ClusterId, ClusterStatus, Plan, QuotaOverrides, SharedStrategy, Timestamp};
+use crate::model::{
+    Cluster, ClusterId, ClusterStatus, Plan, QuotaOverrides, RESEND_AFTER_SECS, SharedStrategy, Timestamp,
+};
 use crate::store::NewCluster;
 
 /// What a change can answer when it is committed but not known to be in force.
@@ -53,6 +55,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     "id": "default", "name": "Meters, north", "labels": {"team": "metering"}, "status": "active",
     "plan": "basic", "allow_anonymous": false, "delete_protection": true,
     "shared_strategy": "random", "server_keep_alive_seconds": 300,
+    "resend_after_seconds": 120,
     "created_at": "2026-01-31T12:00:00.000Z", "updated_at": "2026-01-31T12:00:00.000Z", "version": 1
 }))]
 pub(super) struct ClusterView {
@@ -73,6 +76,10 @@ pub(super) struct ClusterView {
     /// The longest keep-alive of a client, in seconds; null leaves each client its own.
     #[schema(value_type = Option<u16>, minimum = 1, maximum = 65_535, required)]
     server_keep_alive_seconds: Option<NonZeroU16>,
+    /// After how many seconds a client of MQTT 3.1 or 3.1.1 gets again, while connected, what it has not
+    /// answered; 0 for never. MQTT 5.0 forbids it.
+    #[schema(maximum = 86_400)]
+    resend_after_seconds: u32,
     /// Whether DELETE is refused until this is taken back.
     delete_protection: bool,
     /// When it was made.
@@ -95,6 +102,7 @@ impl From<Cluster> for ClusterView {
             allow_anonymous: cluster.allow_anonymous,
             shared_strategy: cluster.shared_strategy,
             server_keep_alive_seconds: cluster.server_keep_alive_secs,
+            resend_after_seconds: cluster.resend_after_secs,
             delete_protection: cluster.delete_protection,
             created_at: cluster.created_at,
             updated_at: cluster.updated_at,
@@ -111,6 +119,9 @@ fn tagged(cluster: Cluster) -> Response {
 
 /// A keep-alive; beyond what MQTT can say there is none.
 type KeepAlive = Within<1, 65_535>;
+
+/// After how long unanswered messages are sent again: at most a day.
+type ResendAfter = Within<0, 86_400>;
 
 fn keep_alive_secs(keep_alive: KeepAlive) -> Option<NonZeroU16> {
     u16::try_from(keep_alive.0).ok().and_then(NonZeroU16::new)
@@ -203,6 +214,11 @@ struct ClusterCreate {
     /// The longest keep-alive of a client, in seconds; null, or nothing, leaves each client its own.
     #[schema(value_type = Option<u16>, minimum = 1, maximum = 65_535)]
     server_keep_alive_seconds: Option<KeepAlive>,
+    /// After how many seconds a client of MQTT 3.1 or 3.1.1 gets again, while connected, what it has not
+    /// answered; 0 for never, 120 when not sent.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = u32, maximum = 86_400, nullable = false)]
+    resend_after_seconds: Option<ResendAfter>,
     /// Whether DELETE is refused until this is taken back.
     #[serde(default)]
     delete_protection: bool,
@@ -218,6 +234,7 @@ impl From<ClusterCreate> for NewCluster {
             allow_anonymous: body.allow_anonymous,
             shared_strategy: body.shared_strategy,
             server_keep_alive_secs: body.server_keep_alive_seconds.and_then(keep_alive_secs),
+            resend_after_secs: body.resend_after_seconds.map_or(RESEND_AFTER_SECS, |after| after.0),
             plan: body.plan.map_or_else(|| Plan::ALL[0].name.to_owned(), |plan| plan.0),
             overrides: QuotaOverrides::default(),
         }
@@ -307,6 +324,11 @@ struct ClusterPatch {
     #[schema(value_type = Option<u16>, minimum = 1, maximum = 65_535)]
     #[allow(clippy::option_option)] // not sent, null, or a value
     server_keep_alive_seconds: Option<Option<KeepAlive>>,
+    /// After how many seconds a client of MQTT 3.1 or 3.1.1 gets again, while connected, what it has not
+    /// answered; 0 for never. Holds for live connections too.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = u32, maximum = 86_400, nullable = false)]
+    resend_after_seconds: Option<ResendAfter>,
     /// Whether DELETE is refused until this is taken back.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false)]
@@ -328,6 +350,8 @@ impl ClusterPatch {
         if let Some(keep_alive) = self.server_keep_alive_seconds {
             cluster.server_keep_alive_secs = keep_alive.and_then(keep_alive_secs);
         }
+        cluster.resend_after_secs =
+            self.resend_after_seconds.map_or(cluster.resend_after_secs, |after| after.0);
         cluster.shared_strategy = self.shared_strategy.unwrap_or(cluster.shared_strategy);
         cluster.status = self.status.unwrap_or(cluster.status);
         cluster.allow_anonymous = self.allow_anonymous.unwrap_or(cluster.allow_anonymous);

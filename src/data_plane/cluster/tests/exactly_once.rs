@@ -190,6 +190,28 @@ fn a_resume_starts_the_120_s_anew() {
 }
 
 #[test]
+fn the_interval_is_the_clusters_and_0_is_never() {
+    // S-11
+    let mut world = World::new();
+    world.change_rules(|rules| rules.resend_after_secs = 0);
+    let subscriber = world.connect(&v3("s"));
+    world.subscribe(subscriber, "t", Q1);
+    let publisher = world.connect(&v5("p").clean());
+    world.publish(publisher, publish_at(Q1, 1, "t", "1"));
+    assert_eq!(world.take_publishes(subscriber).len(), 1);
+    world.advance(100_000);
+    assert_eq!(world.take(subscriber), []);
+    // It holds for what is already under way.
+    world.change_rules(|rules| rules.resend_after_secs = 5);
+    world.advance(1);
+    assert_eq!(world.take_publishes(subscriber).len(), 1);
+    world.advance(4);
+    assert_eq!(world.take(subscriber), []);
+    world.advance(1);
+    assert_eq!(world.take_publishes(subscriber).len(), 1);
+}
+
+#[test]
 fn a_refused_message_is_done_with() {
     // [MQTT-4.3.3-4]: PUBREC with an error ends the exchange; [MQTT-4.3.2-3] PUBACK with one as well
     let mut world = World::new();

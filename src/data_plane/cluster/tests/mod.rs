@@ -118,6 +118,7 @@ impl World {
             allow_anonymous: true,
             quota,
             server_keep_alive_secs: None,
+            resend_after_secs: 120,
             users: Arc::default(),
         };
         Self {

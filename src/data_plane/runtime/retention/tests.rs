@@ -126,6 +126,7 @@ fn cluster(no: ClusterNo, now: Now) -> Cluster {
         allow_anonymous: true,
         quota: Quota::resolve(plan, &QuotaOverrides::default()),
         server_keep_alive_secs: None,
+        resend_after_secs: 120,
         users: Arc::default(),
     };
     let mut cluster = Cluster::new(Arc::new(rules), no, RecentLog::new(Seq::ZERO, u64::MAX), 1);
