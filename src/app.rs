@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context;
 pub(crate) use database::{open as open_database, private_options as private_postgres_options};
 use listeners::MqttListeners;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -32,6 +32,10 @@ use crate::store::{ServiceLock, ServiceLockError};
 
 /// How often the database is told that this process serves it.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How many connections may wait to be accepted: a whole fleet may return at once. The system may allow
+/// fewer (`net.core.somaxconn`).
+const LISTEN_QUEUE: u32 = 4_096;
 
 /// Serves until the shutdown.
 ///
@@ -71,7 +75,7 @@ async fn serve_with(
     publisher.refresh().await.context("cannot read the clusters")?;
     let (commands, orders) = command::channel();
 
-    let http = bind("http", config.listeners.http).await?;
+    let http = bind("http", config.listeners.http)?;
     let mqtt = MqttListeners::bind(config, tls).await?;
     let mut ready = vec![("http", http.local_addr()?)];
     ready.extend(mqtt.addresses()?);
@@ -110,8 +114,16 @@ async fn serve_with(
     tasks.finish().await.map_err(Into::into)
 }
 
-async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on --{name} {address}"))
+fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    listen(address).with_context(|| format!("cannot listen on --{name} {address}"))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart need not wait until the kernel has forgotten the connections of before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_QUEUE)
 }
 
 async fn serve_http(listener: TcpListener, state: ApiState, shutdown: Shutdown) -> io::Result<()> {

@@ -19,6 +19,8 @@ mod work;
 
 use std::time::Duration;
 
+use anyhow::Context;
+
 use broker::Broker;
 
 /// Rounds of each broker; the median counts.
@@ -51,7 +53,7 @@ fn backlog(runtime: &tokio::runtime::Runtime, brokers: &[Broker]) -> anyhow::Res
     let mut publish: Vec<Vec<Figures>> = vec![Vec::new(); brokers.len()];
     let mut drain = publish.clone();
     for broker in brokers {
-        runtime.block_on(work::fall_asleep(broker.address, "pair", PAIRS, |n| format!("pair/{n}")))?;
+        runtime.block_on(work::fall_asleep(broker, "pair", PAIRS, |n| format!("pair/{n}")))?;
     }
     let count = PAIRS * MESSAGES;
     for _ in 0..ROUNDS {
@@ -60,7 +62,7 @@ fn backlog(runtime: &tokio::runtime::Runtime, brokers: &[Broker]) -> anyhow::Res
                 runtime.block_on(work::publish(broker.address, PAIRS, MESSAGES))
             })?);
             drain[at].push(measure(broker, count, || {
-                runtime.block_on(work::drain(broker.address, "pair", PAIRS, MESSAGES))
+                runtime.block_on(work::drain(broker, "pair", PAIRS, MESSAGES))
             })?);
         }
     }
@@ -79,7 +81,7 @@ fn one_to_many(runtime: &tokio::runtime::Runtime, brokers: &[Broker]) -> anyhow:
         for broker in brokers {
             let before = broker.resident_bytes()?;
             let topic = group.clone();
-            runtime.block_on(work::fall_asleep(broker.address, &group, sleepers, move |_| topic.clone()))?;
+            runtime.block_on(work::fall_asleep(broker, &group, sleepers, move |_| topic.clone()))?;
             let grown = broker.resident_bytes()?.saturating_sub(before);
             if sleepers >= 10_000 {
                 println!(
@@ -104,7 +106,7 @@ fn one_to_many(runtime: &tokio::runtime::Runtime, brokers: &[Broker]) -> anyhow:
         let mut back: Vec<Vec<Figures>> = vec![Vec::new(); brokers.len()];
         for (at, broker) in brokers.iter().enumerate() {
             back[at].push(measure(broker, count, || {
-                runtime.block_on(work::drain(broker.address, &group, sleepers, u32::try_from(ROUNDS)?))
+                runtime.block_on(work::drain(broker, &group, sleepers, u32::try_from(ROUNDS)?))
             })?);
         }
         print(&format!("return of {sleepers}"), brokers, &back);
@@ -118,7 +120,7 @@ fn measure(
     work: impl FnOnce() -> anyhow::Result<Duration>,
 ) -> anyhow::Result<Figures> {
     let before = broker.cpu_time()?;
-    let took = work()?;
+    let took = work().context(broker.name)?;
     let cpu = broker.cpu_time()?.saturating_sub(before);
     let count = f64::from(count);
     Ok(Figures { per_sec: count / took.as_secs_f64(), cpu_micros: cpu.as_secs_f64() * 1e6 / count })

@@ -10,15 +10,13 @@ use bytes::Bytes;
 use holdfast::data_plane::protocol::{Ack, Packet, PacketId, Publish, PublishProperties, ReasonCode};
 use holdfast::model::{QoS, TopicName};
 
+use crate::broker::Broker;
 use crate::client::{Client, Session};
 
 /// Bytes of payload; the first four are the message's number.
 const PAYLOAD_BYTES: usize = 64;
 /// How many messages a publisher has unacknowledged.
 const WINDOW: u32 = 64;
-/// How many clients do something at a time where there are many: as many as wait in mosquitto's listen
-/// queue.
-const AT_ONCE: u32 = 100;
 /// How long a round may take before it counts as lost messages.
 const ROUND_WITHIN: Duration = Duration::from_mins(5);
 
@@ -29,21 +27,22 @@ fn now() -> Instant {
 
 /// So many clients subscribe with a session that lasts, and go.
 pub(crate) async fn fall_asleep(
-    broker: SocketAddr,
+    broker: &Broker,
     group: &str,
     count: u32,
     filter: impl Fn(u32) -> String + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     let (group, filter) = (group.to_owned(), Arc::new(filter));
+    let Broker { address, at_once, .. } = *broker;
     let one = move |number: u32| {
         let (group, filter) = (group.clone(), Arc::clone(&filter));
         async move {
-            let mut client = Client::connect(broker, &format!("{group}-{number}"), Session::Lasting).await?;
+            let mut client = Client::connect(address, &format!("{group}-{number}"), Session::Lasting).await?;
             client.subscribe(&filter(number), QoS::AtLeastOnce).await?;
             client.leave().await
         }
     };
-    each(count, one).await.map(drop)
+    each(at_once, count, one).await
 }
 
 /// Each of so many publishers says so much.
@@ -96,21 +95,22 @@ pub(crate) async fn publish_once(broker: SocketAddr, topic: &str) -> anyhow::Res
 
 /// So many clients return, take so many messages each in order, and go.
 pub(crate) async fn drain(
-    broker: SocketAddr,
+    broker: &Broker,
     group: &str,
     count: u32,
     messages: u32,
 ) -> anyhow::Result<Duration> {
     let group = group.to_owned();
+    let Broker { address, at_once, .. } = *broker;
     let began = now();
     let one = move |number: u32| {
         let group = group.clone();
         async move {
-            let client = Client::connect(broker, &format!("{group}-{number}"), Session::Lasting).await?;
+            let client = Client::connect(address, &format!("{group}-{number}"), Session::Lasting).await?;
             take(client, messages).await
         }
     };
-    each(count, one).await?;
+    each(at_once, count, one).await?;
     Ok(began.elapsed())
 }
 
@@ -131,14 +131,18 @@ async fn take(mut client: Client, messages: u32) -> anyhow::Result<()> {
     client.leave().await
 }
 
-/// Does something so many times, some of them at a time.
-async fn each<F>(count: u32, one: impl Fn(u32) -> F + Send + Sync + 'static) -> anyhow::Result<()>
+/// Does something `count` times, `at_once` of them at a time.
+async fn each<F>(
+    at_once: u32,
+    count: u32,
+    one: impl Fn(u32) -> F + Send + Sync + 'static,
+) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>> + Send,
 {
     let (next, one) = (Arc::new(AtomicU32::new(0)), Arc::new(one));
     let mut tasks = Vec::new();
-    for _ in 0..AT_ONCE.min(count) {
+    for _ in 0..at_once.min(count) {
         let (next, one) = (Arc::clone(&next), Arc::clone(&one));
         tasks.push(tokio::spawn(async move {
             loop {

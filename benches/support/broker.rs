@@ -13,6 +13,9 @@ use tempfile::TempDir;
 pub(crate) struct Broker {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
+    /// How many clients may come at a time.
+    #[allow(dead_code)] // not every benchmark asks
+    pub(crate) at_once: u32,
     process: Child,
     files: TempDir,
 }
@@ -37,7 +40,7 @@ impl Broker {
         BufReader::new(stdout).read_line(&mut ready)?;
         let address = ready.split_whitespace().find_map(|word| word.strip_prefix("mqtt="));
         let address = address.with_context(|| format!("no MQTT address in {ready:?}"))?.parse()?;
-        Ok(Self { name: "holdfast", address, process, files })
+        Ok(Self { name: "holdfast", address, at_once: 1_000, process, files })
     }
 
     /// Debian's, tuned: no limits on queues, no delay, no log, and with further settings. `None` when it
@@ -66,7 +69,8 @@ impl Broker {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         for _ in 0..ATTEMPTS {
             if TcpStream::connect(address).is_ok() {
-                return Ok(Some(Self { name: "mosquitto", address, process, files }));
+                // As many as its listen queue holds: whom it drops comes again a second later.
+                return Ok(Some(Self { name: "mosquitto", address, at_once: 100, process, files }));
             }
             std::thread::sleep(BETWEEN_ATTEMPTS);
         }

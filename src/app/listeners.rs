@@ -55,7 +55,7 @@ impl MqttListeners {
         let mut tcp = Vec::new();
         for (layers, address) in wanted {
             let listener = Listener::new(layers, arrivals);
-            let socket = bind(listener.name(), address).await?;
+            let socket = bind(listener.name(), address)?;
             tcp.push((listener, socket));
         }
         let quic = match listeners.quic {
