@@ -176,7 +176,7 @@ impl SessionFilter {
             query.push(", 128) AND s.username = ").push_bind(username.clone());
         }
         if let Some(network) = &self.peer {
-            query.push(" AND session_peer_address(s.peer) BETWEEN ").push_bind(network.first.to_string());
+            query.push(" AND s.peer_ip BETWEEN ").push_bind(network.first.to_string());
             query.push("::inet AND ").push_bind(network.last.to_string()).push("::inet");
         }
     }

@@ -6,6 +6,7 @@
 //! events included: events tell of rows that changed (`store::events`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
@@ -28,17 +29,14 @@ const LOCK_CLUSTERS: &str = "SELECT 1 FROM clusters WHERE id = ANY($1) ORDER BY 
 const REMOVE: &str =
     concat!("DELETE FROM sessions s WHERE s.session_id = ANY($1) RETURNING ", before_columns!());
 
-// A client has one session. When a new one arrives and the old one's row still stands, its removal
-// was lost.
-const REMOVE_PREDECESSORS: &str = concat!(
-    "DELETE FROM sessions s
-    USING UNNEST($1::uuid[], $2::text[], $3::text[]) AS n (session_id, cluster_id, client_id)
-    WHERE s.cluster_id = n.cluster_id AND s.client_id = n.client_id AND s.session_id <> n.session_id
-    RETURNING ",
-    before_columns!()
-);
-
 const BEFORE: &str = concat!("SELECT ", before_columns!(), " FROM sessions s WHERE s.session_id = ANY($1)");
+
+const BEFORE_OF_CLIENTS: &str = concat!(
+    "SELECT ",
+    before_columns!(),
+    " FROM UNNEST($1::text[], $2::text[]) AS n (cluster_id, client_id)
+    JOIN sessions s ON s.cluster_id = n.cluster_id AND s.client_id = n.client_id"
+);
 
 macro_rules! columns_of {
     ($of:literal: $first:ident $($column:ident)*) => {
@@ -50,7 +48,7 @@ macro_rules! columns_of {
 /// its beginning.
 macro_rules! changing_columns {
     ($of:literal) => {
-        columns_of!($of: epoch protocol clean_start username peer listener transport keep_alive_secs
+        columns_of!($of: epoch protocol clean_start username peer peer_ip listener transport keep_alive_secs
             receive_maximum packet_bytes_max expiry_client_secs expiry_bounded has_will connected_at
             disconnected_at disconnect_reason disconnect_by)
     };
@@ -70,9 +68,9 @@ const PUT: &str = concat!(
     ", version) SELECT ",
     put_columns!(),
     ", 1 FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::text[],
-        $7::boolean[], $8::text[], $9::text[], $10::text[], $11::text[], $12::integer[],
-        $13::integer[], $14::bigint[], $15::bigint[], $16::boolean[], $17::boolean[],
-        $18::timestamptz[], $19::timestamptz[], $20::text[], $21::text[]) AS n (",
+        $7::boolean[], $8::text[], $9::text[], $10::text[]::inet[], $11::text[], $12::text[],
+        $13::integer[], $14::integer[], $15::bigint[], $16::bigint[], $17::boolean[], $18::boolean[],
+        $19::timestamptz[], $20::timestamptz[], $21::text[], $22::text[]) AS n (",
     put_columns!(),
     ") WHERE EXISTS (SELECT FROM clusters c WHERE c.id = n.cluster_id)
     ON CONFLICT (session_id) DO UPDATE SET (",
@@ -228,19 +226,36 @@ async fn put(connection: &mut PgConnection, rows: &[&SessionRow], now: Timestamp
         return Ok(Vec::new());
     }
     let columns = PutColumns::of(rows);
-    let replaced: Vec<Before> = rows_planned_anew(REMOVE_PREDECESSORS)
-        .bind(&columns.session_id)
+    let arriving: HashSet<Uuid> = columns.session_id.iter().copied().collect();
+    let before: Vec<Before> = rows_planned_anew(BEFORE_OF_CLIENTS)
         .bind(&columns.cluster_id)
         .bind(&columns.client_id)
         .fetch_all(&mut *connection)
         .await?;
-    let mut happened = replaced.iter().map(|row| row.removed(true, now)).collect::<Result<Vec<_>>>()?;
-    let before = read_before(connection, &columns.session_id).await?;
+    let (before, predecessors): (Vec<Before>, Vec<Before>) =
+        before.into_iter().partition(|row| arriving.contains(&row.session_id));
+    let mut happened = remove_predecessors(connection, &predecessors, now).await?;
+    let before: HashMap<Uuid, Before> = before.into_iter().map(|row| (row.session_id, row)).collect();
     let written: HashSet<Uuid> = write_rows(connection, columns).await?.into_iter().collect();
     for row in rows.iter().filter(|row| written.contains(&row.session_id.0)) {
         happened.extend(derive::put(before.get(&row.session_id.0), row));
     }
     Ok(happened)
+}
+
+/// A client has one session. When a new one arrives and the old one's row still stands, its removal was
+/// lost.
+async fn remove_predecessors(
+    connection: &mut PgConnection,
+    predecessors: &[Before],
+    now: Timestamp,
+) -> Result<Vec<NewEvent>> {
+    if predecessors.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sessions: Vec<Uuid> = predecessors.iter().map(|row| row.session_id).collect();
+    let removed: Vec<Before> = rows_planned_anew(REMOVE).bind(sessions).fetch_all(connection).await?;
+    removed.iter().map(|row| row.removed(true, now)).collect()
 }
 
 /// Rows as they are, by session.
@@ -261,6 +276,7 @@ async fn write_rows(connection: &mut PgConnection, columns: PutColumns<'_>) -> R
         .bind(columns.clean_start)
         .bind(columns.username)
         .bind(columns.peer)
+        .bind(columns.peer_ip)
         .bind(columns.listener)
         .bind(columns.transport)
         .bind(columns.keep_alive_secs)
@@ -344,6 +360,7 @@ struct PutColumns<'a> {
     clean_start: Vec<bool>,
     username: Vec<Option<&'a str>>,
     peer: Vec<&'a str>,
+    peer_ip: Vec<Option<String>>,
     listener: Vec<&'a str>,
     transport: Vec<&'a str>,
     keep_alive_secs: Vec<i32>,
@@ -377,6 +394,7 @@ impl<'a> PutColumns<'a> {
         self.clean_start.push(row.clean_start);
         self.username.push(row.username.as_deref());
         self.peer.push(&row.peer);
+        self.peer_ip.push(row.peer.parse().ok().map(|peer: SocketAddr| peer.ip().to_string()));
         self.listener.push(&row.listener);
         self.transport.push(row.transport.as_str());
         self.keep_alive_secs.push(row.keep_alive_secs.into());
