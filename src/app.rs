@@ -76,7 +76,7 @@ async fn serve_with(
     let (commands, orders) = command::channel();
 
     let http = bind("http", config.listeners.http)?;
-    let mqtt = MqttListeners::bind(config, tls).await?;
+    let mqtt = MqttListeners::bind(config, tls)?;
     let mut ready = vec![("http", http.local_addr()?)];
     ready.extend(mqtt.addresses()?);
 

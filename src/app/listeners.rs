@@ -39,7 +39,7 @@ impl MqttListeners {
     ///
     /// # Errors
     /// One line that names the flag and the address.
-    pub(super) async fn bind(config: &Config, tls: Option<Arc<Tls>>) -> anyhow::Result<Self> {
+    pub(super) fn bind(config: &Config, tls: Option<Arc<Tls>>) -> anyhow::Result<Self> {
         let (listeners, arrivals) = (&config.listeners, &config.arrivals);
         let encrypted = || tls.clone().context("an encrypted listener needs --tls-cert and --tls-key");
         let mut wanted = vec![(Layers::Tcp, listeners.mqtt)];

@@ -194,9 +194,12 @@ impl Cluster {
         let entry = self.enlist(slot, subscription, is_held.as_ref());
         let session = self.session(slot);
         let same = |held: &&mut HeldSubscription| held.filter == entry.filter && held.group == entry.group;
-        match session.subscriptions.iter_mut().find(same) {
-            Some(held) => *held = entry,
-            None => session.subscriptions.push(entry),
+        if let Some(held) = session.subscriptions.iter_mut().find(same) {
+            *held = entry;
+        } else {
+            // A device has one or two: room for four would be a third of what its session takes.
+            session.subscriptions.reserve_exact(usize::from(session.subscriptions.len() < 2));
+            session.subscriptions.push(entry);
         }
         Ok(Granted { reason, before: is_held.map(|held| held.subscription), replay })
     }

@@ -10,6 +10,12 @@ use crate::model::TopicName;
 /// QoS 2 publishes that were taken and whose PUBREL has not come. Lives with the session.
 #[derive(Debug, Default)]
 pub struct Inbound {
+    /// Apart, since most sessions have none.
+    taken: Option<Box<Taken>>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
     /// Each with whether it was written down.
     received: HashMap<PacketId, bool, foldhash::fast::RandomState>,
     /// How many of them were there when the present connection began: a client's quota begins anew
@@ -29,30 +35,33 @@ pub enum Arrival {
 impl Inbound {
     /// A connection begins.
     pub fn attached(&mut self) {
-        self.carried_over = self.received.len();
+        if let Some(taken) = &mut self.taken {
+            taken.carried_over = taken.received.len();
+        }
     }
 
     /// A QoS 2 PUBLISH arrives. `at_once_max` is the Receive Maximum that the server has told.
     pub fn arrive(&mut self, packet_id: PacketId, at_once_max: usize) -> Result<Arrival, Fault> {
-        if self.received.contains_key(&packet_id) {
+        let Taken { received, carried_over } = self.taken.get_or_insert_default().as_mut();
+        if received.contains_key(&packet_id) {
             return Ok(Arrival::Duplicate);
         }
-        if self.received.len() >= at_once_max.saturating_add(self.carried_over) {
+        if received.len() >= at_once_max.saturating_add(*carried_over) {
             return Err(Fault::ReceiveMaximumExceeded);
         }
-        self.received.insert(packet_id, false);
+        received.insert(packet_id, false);
         Ok(Arrival::New)
     }
 
     /// PUBREL, or a PUBREC that refused: the packet id is free. Returns, if it was taken, whether that
     /// was written down.
     pub fn release(&mut self, packet_id: PacketId) -> Option<bool> {
-        self.received.remove(&packet_id)
+        self.taken.as_mut()?.received.remove(&packet_id)
     }
 
     /// That this packet id is taken outlives the process.
     pub fn written_down(&mut self, packet_id: PacketId) {
-        self.received.insert(packet_id, true);
+        self.taken.get_or_insert_default().received.insert(packet_id, true);
     }
 }
 

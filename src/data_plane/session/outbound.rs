@@ -75,8 +75,9 @@ pub struct Outbound {
     /// What the log let go of before the session had it. Rare, so apart. Survives a restart.
     pub trimmed: Option<Box<Trimmed>>,
     /// Messages that wait for room and are not in the log: those of sessions that end with their
-    /// connection. At most [`QUEUED_MAX`].
-    queue: VecDeque<Delivery>,
+    /// connection. At most [`QUEUED_MAX`]. Apart, since a session that sleeps has none.
+    #[allow(clippy::box_collection)] // a million have the place for it
+    queue: Option<Box<VecDeque<Delivery>>>,
 }
 
 /// How many messages may wait for a session that ends with its connection.
@@ -187,31 +188,32 @@ impl Outbound {
 
     /// Puts a message in the queue; the newest is lost when it is full. Returns whether it is kept.
     pub fn enqueue(&mut self, delivery: Delivery) -> bool {
-        let has_room = self.queue.len() < QUEUED_MAX;
+        let queue = self.queue.get_or_insert_default();
+        let has_room = queue.len() < QUEUED_MAX;
         if has_room {
-            self.queue.push_back(delivery);
+            queue.push_back(delivery);
         }
         has_room
     }
 
     /// Puts the message that was just dequeued back.
     pub fn requeue(&mut self, delivery: Delivery) {
-        self.queue.push_front(delivery);
+        self.queue.get_or_insert_default().push_front(delivery);
     }
 
     /// Takes the earliest message of the queue.
     pub fn dequeue(&mut self) -> Option<Delivery> {
-        self.queue.pop_front()
+        self.queue.as_mut()?.pop_front()
     }
 
     /// The messages of the queue, earliest first.
     pub fn queued(&self) -> impl Iterator<Item = &Delivery> {
-        self.queue.iter()
+        self.queue.iter().flat_map(|queue| queue.iter())
     }
 
     /// Whether messages wait in the queue.
     pub fn has_queued(&self) -> bool {
-        !self.queue.is_empty()
+        self.queue.as_ref().is_some_and(|queue| !queue.is_empty())
     }
 
     /// Everything up to here may be trimmed from the log: it was consumed, in order or not.
