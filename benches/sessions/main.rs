@@ -33,10 +33,7 @@ const MESSAGES: u32 = 4_000;
 fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut brokers = vec![Broker::holdfast()?];
-    match Broker::mosquitto("persistence true")? {
-        Some(mosquitto) => brokers.push(mosquitto),
-        None => println!("mosquitto is not installed (apt-get install mosquitto): no yardstick"),
-    }
+    brokers.extend(Broker::mosquitto("mosquitto", "set_tcp_nodelay true\npersistence true")?);
     println!("{:<26}{:<12}{:>14}{:>16}{:>10}", "scenario", "broker", "per second", "CPU us each", "ratio");
     backlog(&runtime, &brokers)?;
     one_to_many(&runtime, &brokers)
@@ -58,9 +55,8 @@ fn backlog(runtime: &tokio::runtime::Runtime, brokers: &[Broker]) -> anyhow::Res
     let count = PAIRS * MESSAGES;
     for _ in 0..ROUNDS {
         for (at, broker) in brokers.iter().enumerate() {
-            publish[at].push(measure(broker, count, || {
-                runtime.block_on(work::publish(broker.address, PAIRS, MESSAGES))
-            })?);
+            publish[at]
+                .push(measure(broker, count, || runtime.block_on(work::publish(broker, PAIRS, MESSAGES)))?);
             drain[at].push(measure(broker, count, || {
                 runtime.block_on(work::drain(broker, "pair", PAIRS, MESSAGES))
             })?);
@@ -94,7 +90,7 @@ fn one_to_many(runtime: &tokio::runtime::Runtime, brokers: &[Broker]) -> anyhow:
         }
         for _ in 0..ROUNDS {
             for (at, broker) in brokers.iter().enumerate() {
-                took[at].push(runtime.block_on(work::publish_once(broker.address, &group))?);
+                took[at].push(runtime.block_on(work::publish_once(broker, &group))?);
             }
         }
         for (at, broker) in brokers.iter().enumerate() {

@@ -1,6 +1,5 @@
 //! What the clients do.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +10,7 @@ use holdfast::data_plane::protocol::{Ack, Packet, PacketId, Publish, PublishProp
 use holdfast::model::{QoS, TopicName};
 
 use crate::broker::Broker;
-use crate::client::{Client, Session};
+use crate::client::{Client, Session, Way};
 
 /// Bytes of payload; the first four are the message's number.
 const PAYLOAD_BYTES: usize = 64;
@@ -33,11 +32,12 @@ pub(crate) async fn fall_asleep(
     filter: impl Fn(u32) -> String + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     let (group, filter) = (group.to_owned(), Arc::new(filter));
-    let Broker { address, at_once, .. } = *broker;
+    let (door, at_once) = (broker.door.clone(), broker.at_once);
     let one = move |number: u32| {
-        let (group, filter) = (group.clone(), Arc::clone(&filter));
+        let (door, group, filter) = (door.clone(), group.clone(), Arc::clone(&filter));
         async move {
-            let mut client = Client::connect(address, &format!("{group}-{number}"), Session::Lasting).await?;
+            let mut client =
+                Client::connect(&door, Way::Tcp, format!("{group}-{number}"), Session::Lasting).await?;
             client.subscribe(&filter(number), QoS::AtLeastOnce).await?;
             client.leave().await
         }
@@ -46,10 +46,12 @@ pub(crate) async fn fall_asleep(
 }
 
 /// Each of so many publishers says so much.
-pub(crate) async fn publish(broker: SocketAddr, publishers: u32, messages: u32) -> anyhow::Result<Duration> {
+pub(crate) async fn publish(broker: &Broker, publishers: u32, messages: u32) -> anyhow::Result<Duration> {
     let mut clients = Vec::new();
     for number in 0..publishers {
-        clients.push(Client::connect(broker, &format!("publisher-{number}"), Session::Passing).await?);
+        clients.push(
+            Client::connect(&broker.door, Way::Tcp, format!("publisher-{number}"), Session::Passing).await?,
+        );
     }
     let began = now();
     let tasks: Vec<_> = clients
@@ -80,9 +82,10 @@ async fn say(mut client: Client, topic: String, messages: u32) -> anyhow::Result
 }
 
 /// One message; how long until its PUBACK.
-pub(crate) async fn publish_once(broker: SocketAddr, topic: &str) -> anyhow::Result<Duration> {
+pub(crate) async fn publish_once(broker: &Broker, topic: &str) -> anyhow::Result<Duration> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let mut client = Client::connect(broker, "one-publisher", Session::Passing).await?;
+    let mut client =
+        Client::connect(&broker.door, Way::Tcp, "one-publisher".to_owned(), Session::Passing).await?;
     client.queue(&message(topic, NUMBER.fetch_add(1, Ordering::Relaxed))?);
     let began = now();
     client.flush().await?;
@@ -101,12 +104,13 @@ pub(crate) async fn drain(
     messages: u32,
 ) -> anyhow::Result<Duration> {
     let group = group.to_owned();
-    let Broker { address, at_once, .. } = *broker;
+    let (door, at_once) = (broker.door.clone(), broker.at_once);
     let began = now();
     let one = move |number: u32| {
-        let group = group.clone();
+        let (door, group) = (door.clone(), group.clone());
         async move {
-            let client = Client::connect(address, &format!("{group}-{number}"), Session::Lasting).await?;
+            let client =
+                Client::connect(&door, Way::Tcp, format!("{group}-{number}"), Session::Lasting).await?;
             take(client, messages).await
         }
     };

@@ -2,34 +2,57 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tempfile::TempDir;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::client::Door;
 
 /// A broker in a process of its own.
 pub(crate) struct Broker {
     pub(crate) name: &'static str,
-    pub(crate) address: SocketAddr,
+    pub(crate) door: Door,
     /// How many clients may come at a time.
-    #[allow(dead_code)] // not every benchmark asks
     pub(crate) at_once: u32,
     process: Child,
     files: TempDir,
 }
 
-/// How often, and how long between, it is asked whether mosquitto answers.
-const ATTEMPTS: u32 = 100;
+/// How often, and how long between, it is asked whether a broker answers.
+const ATTEMPTS: u32 = 200;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
 
+/// Where `make peers` puts brokers that no package brings.
+const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers/bin");
+
+#[allow(dead_code)] // not every benchmark asks for everything
 impl Broker {
     /// This repository's, with its private Postgres.
     pub(crate) fn holdfast() -> anyhow::Result<Self> {
         let files = folder()?;
+        let certificate = Certificate::make(files.path())?;
         let mut process = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-            .args(["serve", "--dev", "--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--data-dir"])
+            .args([
+                "serve",
+                "--dev",
+                "--http",
+                "127.0.0.1:0",
+                "--mqtt",
+                "127.0.0.1:0",
+                "--mqtts",
+                "127.0.0.1:0",
+            ])
+            .arg("--tls-cert")
+            .arg(&certificate.cert)
+            .arg("--tls-key")
+            .arg(&certificate.key)
+            .arg("--data-dir")
             .arg(files.path().join("data"))
             .env("HOLDFAST_LOG", "warn")
             .stdout(Stdio::piped())
@@ -38,26 +61,35 @@ impl Broker {
         let mut ready = String::new();
         let stdout = process.stdout.take().context("no standard output")?;
         BufReader::new(stdout).read_line(&mut ready)?;
-        let address = ready.split_whitespace().find_map(|word| word.strip_prefix("mqtt="));
-        let address = address.with_context(|| format!("no MQTT address in {ready:?}"))?.parse()?;
-        Ok(Self { name: "holdfast", address, at_once: 1_000, process, files })
+        let address = |listener: &str| -> anyhow::Result<SocketAddr> {
+            let address = ready.split_whitespace().find_map(|word| word.strip_prefix(listener));
+            Ok(address.with_context(|| format!("no {listener} in {ready:?}"))?.parse()?)
+        };
+        let door = Door { tcp: address("mqtt=")?, tls: Some((address("mqtts=")?, certificate.trust()?)) };
+        Ok(Self { name: "holdfast", door, at_once: 1_000, process, files })
     }
 
-    /// Debian's, tuned: no limits on queues, no delay, no log, and with further settings. `None` when it
-    /// is not installed.
-    pub(crate) fn mosquitto(settings: &str) -> anyhow::Result<Option<Self>> {
+    /// Debian's: no limits on queues, no log, and with further settings. `None` when it is not installed.
+    pub(crate) fn mosquitto(name: &'static str, settings: &str) -> anyhow::Result<Option<Self>> {
         let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"];
         let Some(program) = program.into_iter().find(|program| Path::new(program).exists()) else {
+            println!("mosquitto is not installed (apt-get install mosquitto): it is left out");
             return Ok(None);
         };
         let files = folder()?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let certificate = Certificate::make(files.path())?;
+        let (tcp, tls) = (free_address()?, free_address()?);
         let config = files.path().join("mosquitto.conf");
         std::fs::write(
             &config,
             format!(
-                "listener {port} 127.0.0.1\nallow_anonymous true\nlog_type none\nset_tcp_nodelay true\n\
-                 max_queued_messages 0\nmax_inflight_messages 0\n{settings}\n"
+                "per_listener_settings false\nallow_anonymous true\nlog_type none\nmax_queued_messages 0\n\
+                 max_inflight_messages 0\n{settings}\nlistener {} 127.0.0.1\nlistener {} 127.0.0.1\n\
+                 certfile {}\nkeyfile {}\n",
+                tcp.port(),
+                tls.port(),
+                certificate.cert.display(),
+                certificate.key.display()
             ),
         )?;
         let process = Command::new(program)
@@ -66,19 +98,65 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn()
             .context("cannot start mosquitto")?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let door = Door { tcp, tls: Some((tls, certificate.trust()?)) };
+        // As many at once as its listen queue holds: whom it drops comes again a second later.
+        Self { name, door, at_once: 100, process, files }.answering().map(Some)
+    }
+
+    /// From the crate registry; keeps nothing on disk. `None` when `make peers` was not run.
+    pub(crate) fn rumqttd() -> anyhow::Result<Option<Self>> {
+        let program = Path::new(PEERS).join("rumqttd");
+        if !program.exists() {
+            println!("rumqttd is not there (make peers): it is left out");
+            return Ok(None);
+        }
+        let files = folder()?;
+        let tcp = free_address()?;
+        let config = files.path().join("rumqttd.toml");
+        std::fs::write(
+            &config,
+            format!(
+                "id = 0\n[router]\nid = 0\nmax_connections = 10010\nmax_outgoing_packet_count = 200\n\
+                 max_segment_size = 104857600\nmax_segment_count = 10\n[v5.1]\nname = \"v5\"\nlisten = \"{tcp}\"\n\
+                 next_connection_delay_ms = 1\n[v5.1.connections]\nconnection_timeout_ms = 60000\n\
+                 max_payload_size = 1048576\nmax_inflight_count = 100\ndynamic_filters = true\n"
+            ),
+        )?;
+        let process = Command::new(program)
+            .arg("-q")
+            .arg("-c")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start rumqttd")?;
+        Self { name: "rumqttd", door: Door { tcp, tls: None }, at_once: 100, process, files }
+            .answering()
+            .map(Some)
+    }
+
+    /// Waits until it answers.
+    fn answering(self) -> anyhow::Result<Self> {
         for _ in 0..ATTEMPTS {
-            if TcpStream::connect(address).is_ok() {
-                // As many as its listen queue holds: whom it drops comes again a second later.
-                return Ok(Some(Self { name: "mosquitto", address, at_once: 100, process, files }));
+            if TcpStream::connect(self.door.tcp).is_ok() {
+                return Ok(self);
             }
             std::thread::sleep(BETWEEN_ATTEMPTS);
         }
-        bail!("mosquitto does not answer at {address}")
+        bail!("{} does not answer at {}", self.name, self.door.tcp)
+    }
+
+    /// Whether the others are compared with it.
+    pub(crate) fn is_yardstick(&self) -> bool {
+        self.name.starts_with("mosquitto")
+    }
+
+    /// Whether it has a part in a scenario of that name.
+    pub(crate) fn can(&self, scenario: &str) -> bool {
+        self.door.tls.is_some() || !scenario.starts_with("TLS")
     }
 
     /// Resident memory of the process in bytes, from `/proc`.
-    #[allow(dead_code)] // not every benchmark asks
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -87,7 +165,6 @@ impl Broker {
     }
 
     /// The folder that the broker keeps its files in.
-    #[allow(dead_code)] // not every benchmark asks
     pub(crate) fn folder(&self) -> &Path {
         self.files.path()
     }
@@ -113,6 +190,37 @@ impl Drop for Broker {
         drop(Command::new("kill").arg(pid).status());
         drop(self.process.wait());
     }
+}
+
+/// A certificate for `localhost` that vouches for itself.
+struct Certificate {
+    cert: PathBuf,
+    key: PathBuf,
+    der: CertificateDer<'static>,
+}
+
+impl Certificate {
+    fn make(folder: &Path) -> anyhow::Result<Self> {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
+        let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+        std::fs::write(&cert, made.cert.pem())?;
+        std::fs::write(&key, made.signing_key.serialize_pem())?;
+        // mosquitto gives up root before it reads it.
+        #[cfg(unix)]
+        std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        Ok(Self { cert, key, der: made.cert.der().clone() })
+    }
+
+    fn trust(&self) -> anyhow::Result<Arc<ClientConfig>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone())?;
+        Ok(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
+    }
+}
+
+/// An address that nobody listened at a moment ago.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
 /// A folder that an unprivileged Postgres may enter.

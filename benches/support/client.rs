@@ -1,16 +1,75 @@
 //! A client that does as little as it can.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use bytes::BytesMut;
 use holdfast::data_plane::protocol::{
-    Connect, Credentials, Decoder, Packet, PacketId, Subscribe, SubscribeFilter, encode,
+    Ack, Connect, Credentials, Decoder, Packet, PacketId, Publish, ReasonCode, Subscribe, SubscribeFilter,
+    encode,
 };
 use holdfast::model::{ProtocolVersion, QoS, RetainHandling, TopicFilter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+/// Where a broker is met.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    pub(crate) tcp: SocketAddr,
+    /// With what its clients trust, where it speaks TLS.
+    pub(crate) tls: Option<(SocketAddr, Arc<ClientConfig>)>,
+}
+
+/// What lies between a client and its broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code)] // not every benchmark has both
+pub(crate) enum Way {
+    Tcp,
+    Tls,
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    async fn open(door: &Door, way: Way) -> anyhow::Result<Self> {
+        let (address, tls) = match way {
+            Way::Tcp => (door.tcp, None),
+            Way::Tls => door.tls.as_ref().map(|(at, tls)| (*at, Some(tls))).context("it speaks no TLS")?,
+        };
+        let stream = connect(address).await?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = tls else { return Ok(Self::Tcp(stream)) };
+        let connector = TlsConnector::from(Arc::clone(tls));
+        let stream = connector.connect(ServerName::try_from("localhost")?, stream).await?;
+        Ok(Self::Tls(Box::new(stream)))
+    }
+
+    async fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.write_all(bytes).await,
+            Self::Tls(stream) => {
+                stream.write_all(bytes).await?;
+                stream.flush().await
+            }
+        }
+    }
+
+    async fn read_buf(&mut self, input: &mut BytesMut) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read_buf(input).await,
+            Self::Tls(stream) => stream.read_buf(input).await,
+        }
+    }
+}
 
 /// How long a session lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +94,7 @@ async fn connect(broker: SocketAddr) -> std::io::Result<TcpStream> {
 
 /// One connection.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     decoder: Decoder,
     input: BytesMut,
     output: Vec<u8>,
@@ -45,13 +104,13 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(
-        broker: SocketAddr,
-        client_id: &str,
+        door: &Door,
+        way: Way,
+        client_id: String,
         session: Session,
     ) -> anyhow::Result<Self> {
         let lasts = session == Session::Lasting;
-        let stream = connect(broker).await?;
-        stream.set_nodelay(true)?;
+        let stream = Stream::open(door, way).await?;
         let decoder = Decoder::client(ProtocolVersion::V5, 1 << 20);
         let mut client = Self {
             stream,
@@ -128,6 +187,26 @@ impl Client {
             }
             self.input.reserve(1 << 16);
             ensure!(self.stream.read_buf(&mut self.input).await? > 0, "the broker closed the connection");
+        }
+    }
+
+    /// Answers what calls for an answer; hands out a message.
+    #[allow(dead_code)] // not in every benchmark
+    pub(crate) fn acknowledge(&mut self, packet: Packet) -> anyhow::Result<Option<Publish>> {
+        match packet {
+            Packet::Publish(publish) => {
+                if let Some(id) = publish.packet_id {
+                    let ack = Ack::new(id, ReasonCode::Success);
+                    let once = publish.qos == QoS::ExactlyOnce;
+                    self.queue(&if once { Packet::PubRec(ack) } else { Packet::PubAck(ack) });
+                }
+                Ok(Some(publish))
+            }
+            Packet::PubRel(ack) => {
+                self.queue(&Packet::PubComp(Ack::new(ack.packet_id, ReasonCode::Success)));
+                Ok(None)
+            }
+            other => anyhow::bail!("a subscriber got {other:?}"),
         }
     }
 
