@@ -98,6 +98,7 @@ async fn fleet() -> Api {
             rate: None,
             actor: "ada".to_owned(),
             request_id: "r".to_owned(),
+            options: holdfast::model::EndOptions::default(),
         };
         tx.insert_operation(&operation, &[], api.clock.wall()).await.expect("an operation");
     }

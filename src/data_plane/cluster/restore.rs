@@ -63,7 +63,7 @@ impl Cluster {
     /// Takes a stored session, and what is remembered of it, as an offline one. One that has expired
     /// meanwhile, or was to end with its connection, ends with the next [`Cluster::time_passes`].
     pub fn restore(&mut self, now: Now, stored: StoredSession, memory: &mut Memory) {
-        let StoredSession { row, operator_expiry, subscriptions } = stored;
+        let StoredSession { row, operator_expiry, protected, subscriptions } = stored;
         let expiry = SessionExpiry {
             client_secs: row.expiry_client_secs,
             bounded_by_cluster: row.expiry_bounded,
@@ -78,6 +78,7 @@ impl Cluster {
         session.created_at = row.created_at;
         session.offline = Some(Offline { since, expires_at, conn: None });
         session.durable = true;
+        session.protected = protected;
         session.admitted = true;
         session.subscriptions.reserve_exact(subscriptions.len());
         let remembered = memory.sessions.remove(&row.session_id);

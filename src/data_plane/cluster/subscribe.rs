@@ -6,7 +6,7 @@ use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::Subscriber;
 use crate::data_plane::protocol::{PacketId, ReasonCode, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::data_plane::session::{HeldSubscription, Replay};
-use crate::model::{Now, QoS, RetainHandling, Subscription, TopicFilter};
+use crate::model::{Now, QoS, RetainHandling, Subscription, SubscriptionOrigin, TopicFilter};
 use crate::seam::ports::SessionWrite;
 
 /// How many filters a session may have where its cluster sets no limit: they are written down together
@@ -14,10 +14,10 @@ use crate::seam::ports::SessionWrite;
 const FILTERS_MAX: u32 = 10_000;
 
 /// What became of one filter.
-struct Granted {
+pub(super) struct Granted {
     reason: ReasonCode,
-    before: Option<Subscription>,
-    replay: Option<Replay>,
+    pub(super) before: Option<Subscription>,
+    pub(super) replay: Option<Replay>,
 }
 
 impl Cluster {
@@ -45,6 +45,7 @@ impl Cluster {
                 retain_as_published,
                 retain_handling,
                 identifier,
+                origin: SubscriptionOrigin::Client,
             };
             match self.subscribe_one(attachment.slot, subscription) {
                 Ok(granted) => {
@@ -170,7 +171,7 @@ impl Cluster {
         self.touch(slot);
     }
 
-    fn subscribe_one(
+    pub(super) fn subscribe_one(
         &mut self,
         slot: Slot,
         subscription: Subscription,
@@ -257,7 +258,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn unsubscribe_one(&mut self, slot: Slot, filter: &TopicFilter) -> bool {
+    pub(super) fn unsubscribe_one(&mut self, slot: Slot, filter: &TopicFilter) -> bool {
         let session = self.session(slot);
         let same = |held: &HeldSubscription| held.subscription.filter == *filter;
         let Some(at) = session.subscriptions.iter().position(same) else { return false };

@@ -75,6 +75,8 @@ pub struct Session {
     /// Whether a CONNACK was ever sent for it. Until then its client cannot have it
     /// (`[MQTT-3.2.2-3]`): it is not there for the next CONNECT, and ends with its connection.
     pub admitted: bool,
+    /// Whether an operator has forbidden to delete it over the API. Written by orders; survives a restart.
+    pub protected: bool,
     /// What its earlier connections counted. Gone with a restart.
     pub ended_counters: MessageCounters,
     /// What must be written down before the output of this turn leaves. Empty between turns.
@@ -216,6 +218,7 @@ impl Session {
             replays: VecDeque::new(),
             durable: false,
             admitted: false,
+            protected: false,
             ended_counters: MessageCounters::default(),
             notes: Vec::new(),
             is_written_down: false,

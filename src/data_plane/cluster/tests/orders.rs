@@ -19,11 +19,11 @@ fn held_world() -> (World, Peer) {
 
 #[test]
 fn disconnect_and_destroy_are_answered_when_the_socket_is_closed_and_the_record_says_so() {
-    for order in [Order::Disconnect, Order::Destroy] {
+    for order in [DISCONNECT, DESTROY] {
         for socket_first in [true, false] {
             let (mut world, client) = held_world();
             let met = world.records.row("c").map(|row| (row.session_id, row.epoch));
-            let command = world.order("c", order);
+            let command = world.order("c", order.clone());
             assert_eq!(world.kicked_with(client), ReasonCode::AdministrativeAction);
             assert_eq!(world.answer(command), None);
             if socket_first {
@@ -39,7 +39,7 @@ fn disconnect_and_destroy_are_answered_when_the_socket_is_closed_and_the_record_
             assert_eq!(Some((answer.session_id, answer.epoch)), met);
             assert!(answer.was_online);
             let row = world.records.row("c");
-            if order == Order::Destroy {
+            if order == DESTROY {
                 assert!(row.is_none());
             } else {
                 let cause = row.and_then(|row| row.disconnect.clone()).expect("offline");
@@ -48,7 +48,7 @@ fn disconnect_and_destroy_are_answered_when_the_socket_is_closed_and_the_record_
             world.sockets_linger = false;
             world.records.mode = Mode::Prompt;
             let (_, present) = world.connect_present(&v5("c").expiry(100));
-            assert_eq!(present, order == Order::Disconnect);
+            assert_eq!(present, order == DISCONNECT);
         }
     }
 }
@@ -58,13 +58,13 @@ fn an_offline_session_is_destroyed_when_the_record_is_gone() {
     let (mut world, client) = held_world();
     world.cut(client);
     world.decide_records(RecordOutcome::Committed);
-    let command = world.order("c", Order::Destroy);
+    let command = world.order("c", DESTROY);
     assert_eq!(world.answer(command), None);
     world.decide_records(RecordOutcome::Committed);
     assert!(world.answer(command).expect("answered").is_ok_and(|met| !met.was_online));
     assert_eq!(world.records.len(), 0);
     assert_eq!(world.cluster.subscription_count(), 0);
-    let command = world.order("c", Order::Destroy);
+    let command = world.order("c", DESTROY);
     assert_eq!(world.answer(command), Some(Err(CommandError::NoSuchSession)));
 }
 
@@ -72,9 +72,9 @@ fn an_offline_session_is_destroyed_when_the_record_is_gone() {
 fn an_order_waits_for_a_connection_that_is_still_closing_for_another_reason() {
     // API.md: answered only when the socket is closed
     let (mut world, client) = held_world();
-    let first = world.order("c", Order::Disconnect);
-    let second = world.order("c", Order::Disconnect);
-    let third = world.order("c", Order::Destroy);
+    let first = world.order("c", DISCONNECT);
+    let second = world.order("c", DISCONNECT);
+    let third = world.order("c", DESTROY);
     world.decide_records(RecordOutcome::Committed);
     assert!(world.is_closed(client));
     for command in [first, second, third] {
@@ -91,7 +91,7 @@ fn an_order_waits_for_a_connection_that_is_still_closing_for_another_reason() {
 fn disconnecting_a_clean_session_ends_it() {
     let (mut world, _) = held_world();
     world.connect(&v5("clean"));
-    let command = world.order("clean", Order::Disconnect);
+    let command = world.order("clean", DISCONNECT);
     world.close_sockets();
     assert_eq!(world.answer(command), None);
     world.decide_records(RecordOutcome::Committed);
@@ -103,7 +103,7 @@ fn disconnecting_a_clean_session_ends_it() {
 fn a_store_that_is_away_is_told_but_the_effect_holds() {
     let (mut world, client) = held_world();
     world.sockets_linger = false;
-    let command = world.order("c", Order::Destroy);
+    let command = world.order("c", DESTROY);
     assert!(world.is_closed(client));
     world.decide_records(RecordOutcome::StoreAway);
     assert_eq!(world.answer(command), Some(Err(CommandError::StoreAway)));
@@ -120,15 +120,15 @@ fn a_fence_keeps_an_order_from_a_later_session() {
     world.cut(client);
     let _again = world.connect(&v5("c").expiry(100));
     let now = |epoch| Some(Err(CommandError::Superseded { session_id: old, epoch }));
-    for order in [Order::Disconnect, Order::Destroy, Order::ApplyExpiry(None)] {
-        let command = world.order_fenced("c", (Some(old), Some(Epoch::FIRST)), order);
+    for order in [DISCONNECT, DESTROY, Order::ApplyExpiry(None)] {
+        let command = world.order_fenced("c", (Some(old), Some(Epoch::FIRST)), order.clone());
         assert_eq!(world.answer(command), now(Epoch(2)));
         let other = SessionId(Uuid::from_u128(99));
         let command = world.order_fenced("c", (Some(other), None), order);
         assert_eq!(world.answer(command), now(Epoch(2)));
     }
     assert_eq!(world.counts(), (1, 0));
-    let command = world.order_fenced("c", (Some(old), Some(Epoch(2))), Order::Destroy);
+    let command = world.order_fenced("c", (Some(old), Some(Epoch(2))), DESTROY);
     assert!(world.answer(command).is_some_and(|answer| answer.is_ok()));
 }
 
@@ -137,7 +137,7 @@ fn a_connection_that_waits_for_its_connack_can_be_ended() {
     let mut world = World::new();
     world.records.mode = Mode::Late;
     let waiting = world.knock(&v5("c").expiry(100));
-    let command = world.order("c", Order::Destroy);
+    let command = world.order("c", DESTROY);
     assert!(world.is_closed(waiting));
     assert_eq!(world.take(waiting), []);
     world.decide_records(RecordOutcome::Committed);
@@ -272,7 +272,7 @@ fn whoever_waits_for_a_dissolved_cluster_is_told() {
     world.subscribe(client, "t", Q1);
     world.disk.pace = Pace::Late;
     world.records.mode = Mode::Late;
-    let order = world.order("c", Order::Disconnect);
+    let order = world.order("c", DISCONNECT);
     assert_eq!(world.answer(order), None);
     let other = world.connect(&v5("other"));
     world.publish(other, publish_at(Q0, 0, "t", "x"));

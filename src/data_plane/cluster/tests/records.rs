@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
 use crate::data_plane::cluster::{Effects, RecordOutcome, WriteTicket};
+use crate::model::OperatorPart;
 use crate::model::{OperatorExpiry, Subscription};
 use crate::seam::ports::{SessionRow, SessionWrite, StoredSession};
 
@@ -27,6 +28,8 @@ pub(super) struct Records {
     pub(super) mode: Mode,
     waiting: VecDeque<(SessionWrite, Option<WriteTicket>)>,
     rows: BTreeMap<SessionId, (SessionRow, Vec<Subscription>)>,
+    /// Operators' parts that came with sessions which they had begin.
+    pub(super) parts: BTreeMap<SessionId, OperatorPart>,
 }
 
 impl Records {
@@ -36,9 +39,10 @@ impl Records {
                 let held = self.rows.remove(&row.session_id).map(|(_, subscriptions)| subscriptions);
                 self.rows.insert(row.session_id, (*row, held.unwrap_or_default()));
             }
-            SessionWrite::Remove(id) => {
+            SessionWrite::Remove(id, _) => {
                 self.rows.remove(&id);
             }
+            SessionWrite::Begin(id, part) => _ = self.parts.insert(id, *part),
             SessionWrite::Subscribe(id, subscription) => {
                 if let Some((_, held)) = self.rows.get_mut(&id) {
                     held.retain(|old| old.filter != subscription.filter);
@@ -283,7 +287,7 @@ impl World {
             let operator_expiry = operator(row.client_id.as_str());
             self.cluster.restore(
                 self.now,
-                StoredSession { row, operator_expiry, subscriptions },
+                StoredSession { row, operator_expiry, protected: false, subscriptions },
                 &mut memory,
             );
         }
