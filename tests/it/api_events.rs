@@ -97,7 +97,7 @@ async fn a_history_tells_who_did_what_and_outlives_the_session() {
     let of = |n: usize| &events[events.len() - 1 - n];
     assert_eq!(of(0)["detail"], json!({"protocol": "5", "clean_start": false}));
     assert_eq!(of(1)["detail"], json!({"peer": "192.0.2.1:50123", "transport": "tcp", "resumed": false}));
-    assert_eq!(of(2)["detail"], json!({"filter": "x/+", "qos": 1}));
+    assert_eq!(of(2)["detail"], json!({"filter": "x/+", "qos": 1, "origin": "client"}));
     let told =
         json!({"from_peer": "192.0.2.1:50123", "from_epoch": 1, "peer": "192.0.2.9:7", "transport": "tcp"});
     assert_eq!(of(3)["detail"], told);
@@ -107,7 +107,10 @@ async fn a_history_tells_who_did_what_and_outlives_the_session() {
         json!({"interval_seconds": 60, "source": "operator", "expires_at": null})
     );
     assert_eq!(of(6)["detail"], json!({"reason": "administrative", "by": "operator"}));
-    assert_eq!(of(7)["detail"], json!({"operation": "disconnect", "was_online": true}));
+    let told = json!({
+        "operation": "disconnect", "was_online": true, "will": "publish", "reason": null, "held_until": null,
+    });
+    assert_eq!(of(7)["detail"], told);
     assert_eq!(of(8)["detail"]["resumed"], true);
     for n in [5, 7, 10] {
         assert_eq!((&of(n)["actor"], &of(n)["request_id"]), (&json!("ada"), &json!("trace-7")));

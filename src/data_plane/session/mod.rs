@@ -119,9 +119,24 @@ pub struct Replay {
     pub age: u64,
     /// The topic sent last.
     pub after: Option<Box<str>>,
+    /// Whether it is written down that they are owed.
+    pub is_written_down: bool,
 }
 
 impl Replay {
+    /// What is owed for a subscription. `age`: see the field.
+    pub fn of(subscription: &Subscription, age: u64) -> Self {
+        Self {
+            filter: subscription.filter.clone(),
+            qos: subscription.qos,
+            identifier: subscription.identifier,
+            no_local: subscription.no_local,
+            age,
+            after: None,
+            is_written_down: false,
+        }
+    }
+
     /// A retained message as this subscription gets it.
     pub fn delivery_of(&self, message: &Arc<Message>) -> outbound::Delivery {
         outbound::Delivery {

@@ -75,11 +75,11 @@ impl Before {
 pub(in crate::store) fn put(before: Option<&Before>, row: &SessionRow) -> Vec<NewEvent> {
     let mut events = Vec::new();
     let mut tell = |kind, at, detail| events.push(event(row, kind, at, detail));
-    let was_attached = row.connected_at.is_some();
     if before.is_none() {
-        let detail = json!({
-            "protocol": row.protocol, "clean_start": row.clean_start, "provisioned": !was_attached,
-        });
+        let detail = match row.connected_at {
+            Some(_) => json!({"protocol": row.protocol, "clean_start": row.clean_start}),
+            None => json!({"provisioned": true}),
+        };
         tell(EventKind::Created, row.created_at, detail);
     }
     let Some(connected_at) = row.connected_at else { return events };

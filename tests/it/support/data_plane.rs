@@ -25,6 +25,8 @@ pub(crate) enum Mood {
     Works,
     /// Never.
     Silent,
+    /// As it should, when [`FakeDataPlane::release`] says so.
+    Delayed,
     /// Every command to a session fails with this, and every count.
     Fails(CommandError),
 }
@@ -36,6 +38,7 @@ pub(crate) struct FakeDataPlane {
     clock: Clock,
     desired: DesiredReceiver,
     mood: Arc<Mutex<Mood>>,
+    delayed: Arc<Mutex<Vec<Command>>>,
     commands: Arc<AtomicUsize>,
 }
 
@@ -48,7 +51,8 @@ impl FakeDataPlane {
         mut commands: mpsc::Receiver<Command>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let mood = Arc::new(Mutex::new(Mood::Works));
-        let fake = Self { store, clock, desired, mood, commands: Arc::default() };
+        let (delayed, commands_taken) = (Arc::default(), Arc::default());
+        let fake = Self { store, clock, desired, mood, delayed, commands: commands_taken };
         let worker = fake.clone();
         let task = tokio::spawn(async move {
             let mut unanswered = Vec::new();
@@ -57,12 +61,22 @@ impl FakeDataPlane {
                 let mood = worker.mood.lock().clone();
                 match mood {
                     Mood::Silent => unanswered.push(command),
+                    Mood::Delayed => worker.delayed.lock().push(command),
                     Mood::Works => worker.clone().carry_out(command).await,
                     Mood::Fails(error) => refuse(command, error),
                 }
             }
         });
         (fake, task)
+    }
+
+    /// Does what was put off, and works from now on.
+    pub(crate) async fn release(&self) {
+        self.be(Mood::Works);
+        let delayed = std::mem::take(&mut *self.delayed.lock());
+        for command in delayed {
+            self.clone().carry_out(command).await;
+        }
     }
 
     /// Changes how it answers from now on.

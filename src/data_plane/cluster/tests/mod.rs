@@ -15,6 +15,7 @@ mod exactly_once;
 mod flow;
 mod limits;
 mod loss;
+mod on_behalf;
 mod orders;
 mod packets;
 mod problem_information;

@@ -5,7 +5,7 @@ use super::packets::*;
 use super::records::Mode;
 use super::*;
 use crate::data_plane::cluster::RecordOutcome;
-use crate::model::{EndedBy, OperatorExpiry};
+use crate::model::{ClientHold, ClientHolds, EndedBy, OperatorExpiry, OperatorReason};
 
 /// A world in which sockets close and records are committed when told.
 fn held_world() -> (World, Peer) {
@@ -296,4 +296,89 @@ fn a_service_that_stops_says_so_and_keeps_the_sessions() {
     }
     assert_eq!(world.counts(), (0, 1));
     assert_eq!(world.records.len(), 1);
+}
+
+fn telling(reason: &str) -> EndOptions {
+    EndOptions { reason: Some(OperatorReason::new(reason).expect("a reason")), ..PLAINLY }
+}
+
+#[test]
+fn the_reason_is_told_to_who_wants_to_hear_it() {
+    for (hello, order, told) in [
+        (v5("c"), Order::Disconnect(telling("moved")), Some("moved")),
+        (v5("c"), Order::Destroy(telling("moved")), Some("moved")),
+        (v5("c"), DESTROY, None),
+        (v5("c").without_problem_information(), Order::Disconnect(telling("moved")), None),
+    ] {
+        let mut world = World::new();
+        let client = world.connect(&hello);
+        world.order("c", order);
+        let Some(Packet::Disconnect(goodbye)) = world.take(client).pop() else { panic!("no DISCONNECT") };
+        assert_eq!(goodbye.reason, ReasonCode::AdministrativeAction);
+        assert_eq!(goodbye.reason_string.as_deref(), told);
+    }
+    let mut world = World::new();
+    let client = world.connect(&v3("c"));
+    world.order("c", Order::Disconnect(telling("moved")));
+    assert!(world.is_closed(client));
+    assert_eq!(world.take(client), []);
+}
+
+#[test]
+fn a_will_can_be_suppressed_for_good() {
+    let suppress = || EndOptions { will: WillChoice::Suppress, reason: None };
+    for (order, delay_secs, was_cut) in [
+        (Order::Disconnect(suppress()), 0, false),
+        (Order::Disconnect(suppress()), 10, false),
+        (Order::Destroy(suppress()), 0, false),
+        (Order::Destroy(suppress()), 10, true),
+    ] {
+        let mut world = World::new();
+        let witness = world.connect(&v5("w"));
+        world.subscribe(witness, "will/c", Q1);
+        let client = world.connect(&v5("c").expiry(100).will(will("will/c", "gone", delay_secs)));
+        if was_cut {
+            world.cut(client);
+        }
+        world.disk.pace = Pace::Late;
+        let command = world.order("c", order.clone());
+        assert_eq!(world.answer(command), None, "that there is no will is not on disk: {order:?}");
+        world.sync_disk();
+        assert!(world.answer(command).is_some_and(|answer| answer.is_ok()));
+        world.disk.pace = Pace::Prompt;
+        world.advance(20);
+        assert_eq!(world.take(witness), [], "{order:?}");
+        assert!(world.records.row("c").is_none_or(|row| !row.has_will));
+        world.restart(20);
+        let witness = world.connect(&v5("w"));
+        world.subscribe(witness, "will/c", Q1);
+        world.advance(100);
+        assert_eq!(world.take(witness), [], "{order:?}");
+    }
+}
+
+#[test]
+fn a_held_client_id_is_refused_until_the_time_is_over() {
+    let mut world = World::new();
+    let client = world.connect(&v5("c").expiry(1_000));
+    let until = world.now.wall.plus_secs(30);
+    let hold = ClientHold { until, reason: None };
+    let by_client = [(ClientId::new("c").expect("an id"), hold)].into();
+    world.change_rules(|rules| {
+        rules.holds = Arc::new(ClientHolds { version: Uuid::from_u128(1), by_client });
+    });
+    assert!(!world.is_closed(client), "who is there stays");
+    world.order("c", DISCONNECT);
+    assert!(world.is_closed(client));
+    for (hello, reason) in [(v5("c"), ReasonCode::Banned), (v3("c"), ReasonCode::NotAuthorized)] {
+        let refused = world.knock(&hello);
+        let connack = world.connack(refused);
+        assert_eq!(connack.reason, reason);
+        let why = connack.reason_string.map(|why| why.to_string());
+        let named = format!("an operator holds this client id until {until}");
+        assert_eq!(why, hello.0.version.is_v5().then_some(named));
+    }
+    world.connect(&v5("d"));
+    world.advance(30);
+    assert!(world.connect_present(&v5("c").expiry(1_000)).1, "the session has waited");
 }
