@@ -133,14 +133,18 @@ async fn deaf(server: &Server) -> RawClient {
     let (mut publisher, _) = admitted(server, &connect_v5("publisher", true, 0)).await;
     let block = notation::bytes("30 ~ s'flood' 00 'x'*65000");
     // Once something is dropped, the connection is congested.
-    eventually("the connection is full", PATIENCE, async || {
-        for _ in 0..50 {
-            publisher.send(&block).await;
+    let fill = async {
+        loop {
+            for _ in 0..50 {
+                publisher.send(&block).await;
+            }
+            let session = server.api().get(&format!("{SESSIONS}/deaf")).await.expect(200);
+            if session["counters"]["dropped_slow"].as_u64() > Some(0) {
+                return;
+            }
         }
-        let session = server.api().get(&format!("{SESSIONS}/deaf")).await.expect(200);
-        (session["counters"]["dropped_slow"].as_u64() > Some(0)).then_some(())
-    })
-    .await;
+    };
+    tokio::time::timeout(PATIENCE, fill).await.expect("the connection is full in time");
     device
 }
 
