@@ -39,7 +39,8 @@ async fn a_session_is_there_before_its_client() {
     let rows = api.admin().get("/v1/audit-log?client_id=new").await.expect(200);
     assert_eq!(rows["items"][0]["operation"], "put_session");
     for kind in ["protocol", "transport"] {
-        let counted = api.admin().get(&format!("/v1/clusters/c/session-count?by={kind}")).await.expect(200);
+        let counted =
+            api.admin().get(&format!("/v1/clusters/c/session-count?group_by={kind}")).await.expect(200);
         assert_eq!(counted["total"], 1, "{counted}");
     }
 }

@@ -93,7 +93,7 @@ async fn a_suppressed_will_is_not_published() {
         assert_eq!(session["will_present"], false);
     }
     // The first one would have come first.
-    witness.expect_hex("30 ~ s'will' 00 'gone'").await;
+    witness.expect_hex("32 ~ s'will' 00 01 00 'gone'").await;
     witness.send_hex("c0 00").await;
     witness.expect_hex("d0 00").await;
     server.stop().await;
@@ -121,6 +121,30 @@ async fn a_kick_that_races_a_return_hits_the_old_connection_or_nothing() {
         let now = api.get(&format!("{SESSIONS}/meter")).await.expect(200);
         assert_eq!(now["state"], "online");
         assert_eq!(now["session_id"] == read["session_id"], !hit, "round {round}");
+    }
+    server.stop().await;
+}
+
+/// Protection is decided where sessions end: of a PATCH that protects and a DELETE one is too late.
+#[tokio::test]
+async fn protection_and_deletion_cannot_both_be_had() {
+    let server = Server::start_dev().await;
+    let api = server.api();
+    let path = format!("{SESSIONS}/meter");
+    for round in 0..20 {
+        api.put(&path, json!({})).await.expect(201);
+        let (patched, deleted) =
+            tokio::join!(api.patch(&path, json!({"protected": true})), api.delete(&path));
+        match (patched.status.as_u16(), deleted.status.as_u16()) {
+            (200, 409) => {
+                deleted.expect_problem(409, "session_protected");
+                assert_eq!(api.get(&path).await.expect(200)["protected"], true);
+                api.patch(&path, json!({"protected": false})).await.expect(200);
+                drop(api.delete(&path).await.expect(200));
+            }
+            (404, 200) => drop(api.get(&path).await.expect_problem(404, "session_not_found")),
+            other => panic!("round {round}: {other:?}"),
+        }
     }
     server.stop().await;
 }
