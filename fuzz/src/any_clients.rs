@@ -111,6 +111,7 @@ impl Run {
             ..QuotaOverrides::default()
         };
         let rules = DesiredCluster {
+            holds: std::sync::Arc::default(),
             id: ClusterId::default_cluster(),
             status: ClusterStatus::Active,
             allow_anonymous: true,

@@ -12,6 +12,7 @@ mod openapi;
 mod output;
 mod remote;
 mod serve;
+mod session_changes;
 mod sessions;
 mod token;
 

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::api_client::Target;
 use super::remote::{Answer, Column, RemoteArgs};
+use super::session_changes::SessionChange;
 use crate::model::{ClientId, ClusterId, Timestamp};
 
-/// Look at and end sessions of a running service.
+/// Look at, make, change and end sessions of a running service.
 #[derive(Debug, clap::Args)]
 pub(super) struct SessionsArgs {
     #[command(subcommand)]
@@ -41,16 +42,6 @@ enum SessionsCommand {
         /// The client
         client_id: ClientId,
     },
-    /// End the connection and keep the session
-    Disconnect {
-        /// The client
-        client_id: ClientId,
-    },
-    /// End the connection and the session
-    Delete {
-        /// The client
-        client_id: ClientId,
-    },
     /// Say how long the session outlives its connection
     SetExpiry {
         /// The client
@@ -61,6 +52,8 @@ enum SessionsCommand {
         #[arg(long)]
         allow_immediate: bool,
     },
+    #[command(flatten)]
+    Change(SessionChange),
 }
 
 /// The new expiry, in one of three forms.
@@ -138,15 +131,7 @@ pub(super) fn run(args: SessionsArgs) -> anyhow::Result<ExitCode> {
         SessionsCommand::Get { client_id } => {
             Ok(Answer::Record(client.send(Method::GET, &session(&client_id), None).await?))
         }
-        SessionsCommand::Disconnect { client_id } => {
-            let segments = ["clusters", cluster.as_str(), "sessions", client_id.as_str(), "disconnect"];
-            let answer = client.send(Method::POST, &Target::new(&segments), None).await?;
-            Ok(Answer::Done(format!("the connection of {client_id} has ended"), answer))
-        }
-        SessionsCommand::Delete { client_id } => {
-            let answer = client.send(Method::DELETE, &session(&client_id), None).await?;
-            Ok(Answer::Done(format!("the session of {client_id} is gone"), answer))
-        }
+        SessionsCommand::Change(change) => change.run(&client, &cluster).await,
         SessionsCommand::SetExpiry { client_id, expiry, allow_immediate } => {
             let mut target = session(&client_id);
             if allow_immediate {

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod counters;
+mod ending;
 mod ids;
 mod log;
 mod message;
@@ -19,6 +20,7 @@ mod user;
 
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, RESEND_AFTER_SECS, SessionCounts};
 pub use counters::MessageCounters;
+pub use ending::{ClientHold, ClientHolds, EndOptions, OperatorReason, ReasonError, SessionEnd, WillChoice};
 pub use ids::{ClientId, ClientKey, ClusterId, Epoch, IdError, SessionId};
 pub use log::{FilterId, FilterKey, GroupId, Place, Seq};
 pub use message::{Message, PropertyBytes};
@@ -26,10 +28,10 @@ pub use qos::QoS;
 pub use quota::{Limit, Plan, Quota, QuotaOverrides, QuotaSource};
 pub use secrets::{KEY_BYTES, SALT_BYTES, ScramKeys, Secrets};
 pub use session::{
-    DisconnectCause, EndedBy, ExpirySource, OperatorExpiry, ProtocolVersion, SessionExpiry, SessionState,
-    Transport,
+    DisconnectCause, EndedBy, ExpirySource, OperatorExpiry, OperatorPart, ProtocolVersion, SessionExpiry,
+    SessionState, Transport,
 };
-pub use subscription::{RetainHandling, SharedStrategy, Subscription};
+pub use subscription::{RetainHandling, SharedStrategy, Subscription, SubscriptionOrigin};
 pub use time::{Monotonic, Now, Timestamp};
 pub use topic::{SharedFilter, TopicError, TopicFilter, TopicName};
 pub use user::{Password, User, UserError, Username, Users};

@@ -1,5 +1,6 @@
 //! What both planes say of a client session.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -149,6 +150,17 @@ pub enum OperatorExpiry {
     Interval(u32),
     /// At this instant, or when the connection ends if that is later.
     At(Timestamp),
+}
+
+/// What an operator says of a session; goes with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OperatorPart {
+    /// The order about its expiry.
+    pub expiry: Option<OperatorExpiry>,
+    /// The operator's own marks.
+    pub labels: BTreeMap<String, String>,
+    /// Whether deleting it over the API is refused.
+    pub protected: bool,
 }
 
 /// Where the expiry in force comes from.

@@ -1,4 +1,4 @@
-//! What a client asked for with one topic filter.
+//! What is asked for with one topic filter.
 
 use std::num::NonZeroU32;
 
@@ -53,6 +53,34 @@ pub struct Subscription {
     pub retain_handling: RetainHandling,
     /// The subscription identifier, 1 to 268,435,455.
     pub identifier: Option<NonZeroU32>,
+    /// Who asked for it last.
+    pub origin: SubscriptionOrigin,
+}
+
+/// Who asked for a subscription.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SubscriptionOrigin {
+    /// The client, by SUBSCRIBE.
+    #[default]
+    Client,
+    /// An operator, over the API.
+    Operator,
+}
+
+impl SubscriptionOrigin {
+    /// As the API and the store write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// The reverse of [`SubscriptionOrigin::as_str`].
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Client, Self::Operator].into_iter().find(|origin| origin.as_str() == text)
+    }
 }
 
 /// How a shared group chooses who gets a message (PRODUCT S-4).

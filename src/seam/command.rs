@@ -11,7 +11,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::backlog::SessionTraffic;
 use super::figures::LogFigures;
 pub use crate::model::SessionCounts;
-use crate::model::{ClientId, ClusterId, Epoch, OperatorExpiry, SessionId};
+use crate::model::{
+    ClientId, ClusterId, EndOptions, Epoch, OperatorExpiry, OperatorPart, SessionId, Subscription,
+    TopicFilter,
+};
 
 /// How many commands may wait for the data plane; more wait with their callers.
 pub const COMMANDS_QUEUED_MAX: usize = 1_024;
@@ -40,14 +43,18 @@ pub enum Command {
     Disconnect {
         /// Which session.
         target: Target,
+        /// What becomes of the will, and why.
+        options: EndOptions,
         /// Where the answer goes.
         reply: Reply<SessionRef>,
     },
     /// End the connection and destroy the session. Answered when the socket is closed and the
-    /// record is gone.
+    /// record is gone. A protected session is left alone.
     Destroy {
         /// Which session.
         target: Target,
+        /// What becomes of the will, and why.
+        options: EndOptions,
         /// Where the answer goes.
         reply: Reply<SessionRef>,
     },
@@ -57,6 +64,42 @@ pub enum Command {
         target: Target,
         /// The operator's order; `None` gives the client's own back.
         operator: Option<OperatorExpiry>,
+        /// Where the answer goes.
+        reply: Reply<SessionRef>,
+    },
+    /// Protect a session from being destroyed by a command, or no longer; already committed to the record.
+    Protect {
+        /// Which session.
+        target: Target,
+        /// Whether it is protected from now on.
+        protected: bool,
+        /// Where the answer goes.
+        reply: Reply<SessionRef>,
+    },
+    /// Begin a session for a client that has none, offline. Answered when all of it is durable.
+    Begin {
+        /// The cluster.
+        cluster: ClusterId,
+        /// What to begin.
+        session: Box<NewSession>,
+        /// Where the answer goes.
+        reply: Reply<SessionRef>,
+    },
+    /// Subscribe on a client's behalf. Answered when it is durable.
+    Subscribe {
+        /// Which session.
+        target: Target,
+        /// To what, and how.
+        subscription: Box<Subscription>,
+        /// Where the answer goes.
+        reply: Reply<SessionRef>,
+    },
+    /// Unsubscribe on a client's behalf. Answered when it is durable.
+    Unsubscribe {
+        /// Which session.
+        target: Target,
+        /// From what.
+        filter: TopicFilter,
         /// Where the answer goes.
         reply: Reply<SessionRef>,
     },
@@ -90,6 +133,19 @@ pub enum Command {
     },
 }
 
+/// A session that begins without a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSession {
+    /// Its identity; fresh.
+    pub session_id: SessionId,
+    /// Whose it is.
+    pub client_id: ClientId,
+    /// The operator's part of its record.
+    pub part: OperatorPart,
+    /// What it subscribes to, each filter once.
+    pub subscriptions: Vec<Subscription>,
+}
+
 /// The session that a command met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionRef {
@@ -99,6 +155,8 @@ pub struct SessionRef {
     pub epoch: Epoch,
     /// Whether a connection was attached.
     pub was_online: bool,
+    /// Whether the subscription that the command is about was there before.
+    pub was_subscribed: bool,
 }
 
 /// Why a command was not carried out.
@@ -118,6 +176,21 @@ pub enum CommandError {
         /// Its attachment.
         epoch: Epoch,
     },
+    /// The session is protected; nothing was done.
+    #[error("the session is protected")]
+    Protected,
+    /// The client has a session already; nothing was done.
+    #[error("the client has a session")]
+    SessionExists,
+    /// The session does not subscribe to that; nothing was done.
+    #[error("no such subscription")]
+    NoSuchSubscription,
+    /// A quota is used up; nothing was done.
+    #[error("{0}")]
+    QuotaExceeded(String),
+    /// A filter is beyond what is taken; nothing was done.
+    #[error("{0}")]
+    FilterRefused(String),
     /// The effect is in force but could not be recorded: the database is away.
     #[error("the session store is away")]
     StoreAway,
@@ -135,6 +208,35 @@ pub struct DataPlane {
     commands: mpsc::Sender<Command>,
 }
 
+/// A command whose answer may be waited for more than once: until it comes.
+#[derive(Debug)]
+pub struct UnderWay {
+    commands: mpsc::Sender<Command>,
+    /// Not handed over yet. It is, as soon as somebody waits and there is room.
+    unsent: Option<Command>,
+    answer: oneshot::Receiver<Result<SessionRef, CommandError>>,
+}
+
+impl UnderWay {
+    /// Waits so long for the answer. After [`CommandError::TimedOut`] it may be waited for again; after any
+    /// other answer it is over.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses neither the command nor its answer.
+    pub async fn answer_within(&mut self, deadline: Duration) -> Result<SessionRef, CommandError> {
+        let exchange = async {
+            if self.unsent.is_some() {
+                let room = self.commands.reserve().await.map_err(|_| CommandError::Stopped)?;
+                if let Some(command) = self.unsent.take() {
+                    room.send(command);
+                }
+            }
+            (&mut self.answer).await.map_err(|_| CommandError::Stopped)?
+        };
+        tokio::time::timeout(deadline, exchange).await.unwrap_or(Err(CommandError::TimedOut))
+    }
+}
+
 /// A new channel; the receiver belongs to the data plane.
 pub fn channel() -> (DataPlane, mpsc::Receiver<Command>) {
     let (commands, receiver) = mpsc::channel(COMMANDS_QUEUED_MAX);
@@ -143,13 +245,60 @@ pub fn channel() -> (DataPlane, mpsc::Receiver<Command>) {
 
 impl DataPlane {
     /// See [`Command::Disconnect`].
-    pub async fn disconnect(&self, target: Target, deadline: Duration) -> Result<SessionRef, CommandError> {
-        self.ask(deadline, |reply| Command::Disconnect { target, reply }).await
+    pub fn disconnect(&self, target: Target, options: EndOptions) -> UnderWay {
+        self.under_way(|reply| Command::Disconnect { target, options, reply })
     }
 
     /// See [`Command::Destroy`].
-    pub async fn destroy(&self, target: Target, deadline: Duration) -> Result<SessionRef, CommandError> {
-        self.ask(deadline, |reply| Command::Destroy { target, reply }).await
+    pub fn destroy(&self, target: Target, options: EndOptions) -> UnderWay {
+        self.under_way(|reply| Command::Destroy { target, options, reply })
+    }
+
+    fn under_way(&self, command: impl FnOnce(Reply<SessionRef>) -> Command) -> UnderWay {
+        let (reply, answer) = oneshot::channel();
+        UnderWay { commands: self.commands.clone(), unsent: Some(command(reply)), answer }
+    }
+
+    /// See [`Command::Protect`].
+    pub async fn protect(
+        &self,
+        target: Target,
+        protected: bool,
+        deadline: Duration,
+    ) -> Result<SessionRef, CommandError> {
+        self.ask(deadline, |reply| Command::Protect { target, protected, reply }).await
+    }
+
+    /// See [`Command::Begin`].
+    pub async fn begin(
+        &self,
+        cluster: ClusterId,
+        session: NewSession,
+        deadline: Duration,
+    ) -> Result<SessionRef, CommandError> {
+        let session = Box::new(session);
+        self.ask(deadline, |reply| Command::Begin { cluster, session, reply }).await
+    }
+
+    /// See [`Command::Subscribe`].
+    pub async fn subscribe(
+        &self,
+        target: Target,
+        subscription: Subscription,
+        deadline: Duration,
+    ) -> Result<SessionRef, CommandError> {
+        let subscription = Box::new(subscription);
+        self.ask(deadline, |reply| Command::Subscribe { target, subscription, reply }).await
+    }
+
+    /// See [`Command::Unsubscribe`].
+    pub async fn unsubscribe(
+        &self,
+        target: Target,
+        filter: TopicFilter,
+        deadline: Duration,
+    ) -> Result<SessionRef, CommandError> {
+        self.ask(deadline, |reply| Command::Unsubscribe { target, filter, reply }).await
     }
 
     /// See [`Command::ApplyExpiry`].

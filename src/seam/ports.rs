@@ -8,12 +8,12 @@ use std::future::Future;
 use thiserror::Error;
 
 use crate::model::{
-    ClientId, ClusterId, DisconnectCause, Epoch, OperatorExpiry, ProtocolVersion, SessionId, Subscription,
-    Timestamp, TopicFilter, Transport,
+    ClientId, ClusterId, DisconnectCause, Epoch, OperatorExpiry, OperatorPart, ProtocolVersion, SessionEnd,
+    SessionId, Subscription, Timestamp, TopicFilter, Transport,
 };
 
-/// The data plane's part of a session's record. The operator's part (expiry order, labels) is
-/// written by the control plane alone and never touched by a [`SessionWrite`].
+/// The data plane's part of a session's record. The operator's part (expiry order, labels, protection) is
+/// the control plane's and touched by a [`SessionWrite`] once, when an operator has a session begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionRow {
     /// The cluster.
@@ -24,18 +24,18 @@ pub struct SessionRow {
     pub session_id: SessionId,
     /// The attachment that wrote this. The store keeps the row of the greatest.
     pub epoch: Epoch,
-    /// What the client speaks.
-    pub protocol: ProtocolVersion,
+    /// What the client speaks; `None` before its first connection, which follows a session that an operator began.
+    pub protocol: Option<ProtocolVersion>,
     /// Whether the client asked for a fresh session at its last CONNECT.
     pub clean_start: bool,
     /// The user name given, if any.
     pub username: Option<String>,
-    /// Where the client came from: `address:port`.
-    pub peer: String,
-    /// The listener it came in by.
-    pub listener: String,
-    /// How its bytes arrive.
-    pub transport: Transport,
+    /// Where the client came from: `address:port`; `None` before its first connection.
+    pub peer: Option<String>,
+    /// The listener it came in by; `None` before its first connection.
+    pub listener: Option<String>,
+    /// How its bytes arrive; `None` before its first connection.
+    pub transport: Option<Transport>,
     /// The keep-alive in force, in seconds; 0 for none.
     pub keep_alive_secs: u16,
     /// How many QoS 1 and 2 messages may be under way to the client.
@@ -50,9 +50,9 @@ pub struct SessionRow {
     pub has_will: bool,
     /// When the session began.
     pub created_at: Timestamp,
-    /// When the last connection began.
-    pub connected_at: Timestamp,
-    /// When the last connection ended; `None` while online.
+    /// When the last connection began; `None` before its first connection.
+    pub connected_at: Option<Timestamp>,
+    /// When the last connection ended, or the session began without one; `None` while online.
     pub disconnected_at: Option<Timestamp>,
     /// Why the last connection ended.
     pub disconnect: Option<DisconnectCause>,
@@ -65,6 +65,8 @@ pub struct StoredSession {
     pub row: SessionRow,
     /// The operator's order.
     pub operator_expiry: Option<OperatorExpiry>,
+    /// Whether the operator has it protected from being deleted over the API.
+    pub protected: bool,
     /// What it subscribes to.
     pub subscriptions: Vec<Subscription>,
 }
@@ -74,8 +76,10 @@ pub struct StoredSession {
 pub enum SessionWrite {
     /// The session is like this now.
     Put(Box<SessionRow>),
-    /// The session is gone, with all that belongs to it.
-    Remove(SessionId),
+    /// The session is gone, with all that belongs to it, and this is why.
+    Remove(SessionId, SessionEnd),
+    /// The session was begun by an operator, with this as his part. What he has written since stays.
+    Begin(SessionId, Box<OperatorPart>),
     /// The session subscribes to this, replacing what it had for the same filter.
     Subscribe(SessionId, Box<Subscription>),
     /// The session no longer subscribes to this.
@@ -95,7 +99,7 @@ pub enum StoreError {
 
 /// Keeps session records and subscriptions.
 pub trait SessionStore: Send + Sync + 'static {
-    /// Commits the batch in one transaction: removals, then sessions, then subscriptions.
+    /// Commits the batch in one transaction: removals, then sessions, then operators' parts, then subscriptions.
     ///
     /// A batch holds each session and each (session, filter) at most once. A
     /// subscription whose session does not exist is passed over, and so is a session whose cluster

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use sqlx::{FromRow, Row};
 
 use super::clusters::{ClusterColumns, cluster_columns};
+use super::holds::holds;
 use super::users::{UsersColumns, users_columns};
 use super::{Error, Result, Store, Tx};
-use crate::model::{Cluster, Plan, Quota, Users};
+use crate::model::{ClientHolds, Cluster, Plan, Quota, Users};
 use crate::seam::desired::{DesiredCluster, DesiredState};
 
 // One transaction that sees one moment: revision, clusters and users belong together.
@@ -18,14 +19,14 @@ const READ: &str = concat!(
     cluster_columns!(),
     ", ",
     users_columns!(),
-    " FROM desired_revision LEFT JOIN clusters ON true"
+    ", holds_version FROM desired_revision LEFT JOIN clusters ON true"
 );
 const REVISION: &str = "SELECT revision FROM desired_revision";
 const BUMP: &str = "UPDATE desired_revision SET revision = revision + 1 RETURNING revision";
 
 impl Store {
-    /// Every cluster with its limits in force and its users, as of one revision. Users that are as in
-    /// `known` are not read again, and shared with it.
+    /// Every cluster with its limits in force, its users and its holds, as of one revision. Users and holds that
+    /// are as in `known` are not read again, and shared with it.
     pub async fn desired_state(&self, known: &DesiredState) -> Result<DesiredState> {
         let mut tx = self.pool.begin_with(BEGIN).await?;
         let rows = sqlx::query(READ).fetch_all(&mut *tx).await?;
@@ -34,9 +35,12 @@ impl Store {
             state.revision = row.try_get("revision")?;
             if row.try_get::<Option<&str>, _>("id")?.is_some() {
                 let cluster = Cluster::try_from(ClusterColumns::from_row(row)?)?;
-                let known = known.clusters.get(&cluster.id).map(|known| &known.users);
-                let users = UsersColumns::from_row(row)?.users(&mut tx, &cluster.id, known).await?;
-                let desired = desired_cluster(&cluster, users)?;
+                let known = known.clusters.get(&cluster.id);
+                let known_users = known.map(|known| &known.users);
+                let users = UsersColumns::from_row(row)?.users(&mut tx, &cluster.id, known_users).await?;
+                let version = row.try_get("holds_version")?;
+                let holds = holds(&mut tx, &cluster.id, version, known.map(|known| &known.holds)).await?;
+                let desired = desired_cluster(&cluster, users, holds)?;
                 state.clusters.insert(cluster.id, Arc::new(desired));
             }
         }
@@ -66,7 +70,7 @@ impl Tx {
     }
 }
 
-fn desired_cluster(cluster: &Cluster, users: Arc<Users>) -> Result<DesiredCluster> {
+fn desired_cluster(cluster: &Cluster, users: Arc<Users>, holds: Arc<ClientHolds>) -> Result<DesiredCluster> {
     let plan = Plan::by_name(&cluster.plan).ok_or_else(|| {
         Error::unreadable(format!("cluster {} has the unknown plan {:?}", cluster.id, cluster.plan))
     })?;
@@ -79,5 +83,6 @@ fn desired_cluster(cluster: &Cluster, users: Arc<Users>) -> Result<DesiredCluste
         server_keep_alive_secs: cluster.server_keep_alive_secs,
         resend_after_secs: cluster.resend_after_secs,
         users,
+        holds,
     })
 }

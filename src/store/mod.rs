@@ -22,6 +22,7 @@ mod desired;
 pub mod embedded;
 mod error;
 mod events;
+mod holds;
 mod idempotency;
 mod operations;
 mod service;
@@ -44,12 +45,11 @@ pub use audit::{AuditEnd, AuditFilter, AuditOutcome, AuditRecord, AuditStart};
 pub use clusters::NewCluster;
 pub use error::{Constraint, Error};
 pub use events::{EVENTS_MAX, EventKind, EventSpan, NewEvent, SessionEvent};
+pub use holds::{HOLDS_MAX, HoldOrder, HoldRecord};
 pub use idempotency::{Claim, IdempotencyKey, KEY_AGE_MAX, KeptAnswer};
-pub use operations::{NewOperation, Operation, PendingTarget, PurgeAction, TargetOutcome};
+pub use operations::{NewOperation, Operation, PendingTarget, PurgeAction, RunningCommand, TargetOutcome};
 pub use service::{ServiceLock, ServiceLockError};
-pub use sessions::{
-    CountBy, Network, OperatorPart, SessionCount, SessionCounted, SessionFilter, SessionRecord,
-};
+pub use sessions::{CountBy, Network, SessionCount, SessionCounted, SessionFilter, SessionRecord};
 pub use subscriptions::{FILTER_BYTES_MAX, SubscriptionRecord};
 
 /// What a function of the store answers.

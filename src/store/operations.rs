@@ -12,10 +12,12 @@ use time::OffsetDateTime;
 use super::events::NewEvent;
 use super::sessions::SessionFilter;
 use super::{Error, Result, Store, Tx};
-use crate::model::{ClientId, ClusterId, SessionId, Timestamp};
+use crate::model::{
+    ClientId, ClusterId, EndOptions, Epoch, OperatorReason, SessionId, Timestamp, WillChoice,
+};
 
-const INSERT: &str = "INSERT INTO operations (id, cluster_id, action, state, rate, actor, request_id, created_at) \
-     VALUES ($1, $2, $3, 'running', $4, $5, $6, $7)";
+const INSERT: &str = "INSERT INTO operations (id, cluster_id, action, state, rate, actor, request_id, created_at, \
+     will, reason, kind) VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8, $9, $10)";
 
 const GET: &str = "SELECT o.*, count(t.*) AS total, \
      count(*) FILTER (WHERE t.outcome IS NULL AND t.client_id IS NOT NULL) AS pending \
@@ -24,11 +26,22 @@ const GET: &str = "SELECT o.*, count(t.*) AS total, \
 const COUNTS: &str = "SELECT outcome, count(*) FROM operation_targets \
      WHERE operation_id = $1 AND outcome IS NOT NULL GROUP BY outcome ORDER BY outcome";
 
-const RUNNING: &str = "SELECT id, cluster_id, action, rate, actor, request_id FROM operations WHERE state = 'running' ORDER BY created_at LIMIT 1";
+const RUNNING: &str = "SELECT id, cluster_id, action, rate, actor, request_id, will, reason FROM operations \
+     WHERE state = 'running' AND kind = 'purge' ORDER BY created_at LIMIT 1";
 
-const PENDING: &str = "SELECT t.client_id, t.session_id, coalesce(s.protected, false) \
-     FROM operation_targets t LEFT JOIN sessions s ON s.session_id = t.session_id \
-     WHERE t.operation_id = $1 AND t.outcome IS NULL ORDER BY t.client_id LIMIT $2";
+const PENDING: &str = "SELECT client_id, session_id, epoch FROM operation_targets \
+     WHERE operation_id = $1 AND outcome IS NULL ORDER BY client_id LIMIT $2";
+
+const COMMANDS: &str = "SELECT o.id, o.cluster_id, o.action, o.rate, o.actor, o.request_id, o.will, o.reason, \
+     t.client_id, t.session_id, t.epoch FROM operations o JOIN operation_targets t ON t.operation_id = o.id \
+     WHERE o.state = 'running' AND o.kind = 'command' AND t.outcome IS NULL ORDER BY o.created_at LIMIT $1";
+
+// What the data plane and the operator's own commands have written of the session, or of its attachment $5.
+const ENDED_BY_OPERATOR: &str = "SELECT EXISTS (SELECT FROM session_events
+    WHERE cluster_id = $1 AND client_id = $2 AND session_id = $3 AND CASE WHEN $4
+        THEN kind = 'ended' AND detail ->> 'reason' = 'deleted'
+        ELSE kind = 'detached' AND detail ->> 'by' = 'operator' AND ($5::bigint IS NULL OR epoch = $5)
+    END)";
 
 // One that has an outcome keeps it: it was cancelled meanwhile.
 const DONE: &str = "UPDATE operation_targets t SET outcome = n.outcome \
@@ -101,6 +114,17 @@ pub struct NewOperation {
     pub actor: String,
     /// In which request.
     pub request_id: String,
+    /// What becomes of the wills, and why it is done.
+    pub options: EndOptions,
+}
+
+/// An operation on one session that a request did not wait out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunningCommand {
+    /// The operation.
+    pub operation: NewOperation,
+    /// The session.
+    pub target: PendingTarget,
 }
 
 /// An operation, and how far it is.
@@ -129,8 +153,8 @@ pub struct PendingTarget {
     pub client_id: ClientId,
     /// The session, if it is still that.
     pub session_id: SessionId,
-    /// Whether an operator protects it.
-    pub protected: bool,
+    /// The attachment that is meant; `None` for any.
+    pub epoch: Option<Epoch>,
 }
 
 /// One session of an operation: the client, the session, and its outcome once it is done.
@@ -193,41 +217,58 @@ impl Store {
 
     /// The oldest operation that runs.
     pub async fn running_operation(&self) -> Result<Option<NewOperation>> {
-        let row: Option<(Uuid, String, String, Option<i64>, String, String)> =
-            sqlx::query_as(RUNNING).fetch_optional(&self.pool).await?;
-        let Some((id, cluster, action, rate, actor, request_id)) = row else { return Ok(None) };
-        Ok(Some(NewOperation {
-            actor,
-            request_id,
-            id,
-            cluster: ClusterId::new(&cluster).map_err(Error::unreadable)?,
-            action: PurgeAction::parse(&action)?,
-            rate: rate.map(u32::try_from).transpose().map_err(Error::unreadable)?,
-        }))
+        let row: Option<NewColumns> = sqlx::query_as(RUNNING).fetch_optional(&self.pool).await?;
+        row.map(NewOperation::try_from).transpose()
+    }
+
+    /// The oldest `limit` operations on one session that have no outcome yet.
+    pub async fn running_commands(&self, limit: u32) -> Result<Vec<RunningCommand>> {
+        let rows: Vec<CommandColumns> =
+            sqlx::query_as(COMMANDS).bind(i64::from(limit)).fetch_all(&self.pool).await?;
+        let command = |row: CommandColumns| {
+            Ok(RunningCommand { operation: row.operation.try_into()?, target: row.target.try_into()? })
+        };
+        rows.into_iter().map(command).collect()
+    }
+
+    /// Whether an operator has ended this session (`delete`), or its connection of that epoch, as its history
+    /// has it.
+    pub async fn ended_by_operator(&self, operation: &NewOperation, target: &PendingTarget) -> Result<bool> {
+        let ended = sqlx::query_scalar(ENDED_BY_OPERATOR)
+            .bind(operation.cluster.as_str())
+            .bind(target.client_id.as_str())
+            .bind(target.session_id.0)
+            .bind(operation.action == PurgeAction::Delete)
+            .bind(target.epoch.map(|epoch| i64::from(epoch.0)))
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(ended)
     }
 
     /// The next `limit` sessions that are to be done.
     pub async fn pending_targets(&self, id: Uuid, limit: u32) -> Result<Vec<PendingTarget>> {
-        let rows: Vec<(String, Uuid, bool)> =
+        let rows: Vec<TargetColumns> =
             sqlx::query_as(PENDING).bind(id).bind(i64::from(limit)).fetch_all(&self.pool).await?;
-        let target = |(client, session, protected): (String, Uuid, bool)| {
-            let client_id = ClientId::new(&client).map_err(Error::unreadable)?;
-            Ok(PendingTarget { client_id, session_id: SessionId(session), protected })
-        };
-        rows.into_iter().map(target).collect()
+        rows.into_iter().map(PendingTarget::try_from).collect()
     }
 
-    /// Notes what became of sessions, and the events that tell who did it.
+    /// Notes what became of sessions, and the events that tell who did it; and at `finished` that the operation
+    /// is through.
     pub async fn targets_done(
         &self,
         id: Uuid,
         outcomes: &[(ClientId, &str)],
         events: &[NewEvent],
+        finished: Option<Timestamp>,
     ) -> Result<()> {
         let (clients, words): (Vec<&str>, Vec<&str>) =
             outcomes.iter().map(|(client, word)| (client.as_str(), *word)).unzip();
         let mut tx = self.begin().await?;
         sqlx::query(DONE).bind(id).bind(clients).bind(words).execute(&mut *tx.transaction).await?;
+        if let Some(at) = finished {
+            let query = sqlx::query(FINISH).bind(id).bind(OffsetDateTime::from(at));
+            query.execute(&mut *tx.transaction).await?;
+        }
         tx.add_events(events).await?;
         tx.commit().await
     }
@@ -266,6 +307,37 @@ impl Tx {
     ) -> Result<u64> {
         const TARGETS: &str = "INSERT INTO operation_targets (operation_id, client_id, session_id) \
              SELECT $1, client_id, session_id FROM sessions WHERE session_id = ANY($2)";
+        self.insert(new, "purge", now).await?;
+        let sessions: Vec<Uuid> = sessions.iter().map(|id| id.0).collect();
+        let query = sqlx::query(TARGETS).persistent(false).bind(new.id).bind(sessions);
+        Ok(query.execute(&mut *self.transaction).await?.rows_affected())
+    }
+
+    /// The clients whose sessions an operation is about.
+    pub async fn operation_clients(&mut self, id: Uuid) -> Result<Vec<ClientId>> {
+        const CLIENTS: &str = "SELECT client_id FROM operation_targets WHERE operation_id = $1";
+        let rows: Vec<String> =
+            sqlx::query_scalar(CLIENTS).bind(id).fetch_all(&mut *self.transaction).await?;
+        rows.iter().map(|client| ClientId::new(client).map_err(Error::unreadable)).collect()
+    }
+
+    /// Makes an operation on this one session, whether or not it still exists.
+    pub async fn insert_command(
+        &mut self,
+        new: &NewOperation,
+        target: &PendingTarget,
+        now: Timestamp,
+    ) -> Result<()> {
+        const TARGET: &str = "INSERT INTO operation_targets (operation_id, client_id, session_id, epoch) \
+             VALUES ($1, $2, $3, $4)";
+        self.insert(new, "command", now).await?;
+        let query = sqlx::query(TARGET).bind(new.id).bind(target.client_id.as_str());
+        let epoch = target.epoch.map(|epoch| i64::from(epoch.0));
+        query.bind(target.session_id.0).bind(epoch).execute(&mut *self.transaction).await?;
+        Ok(())
+    }
+
+    async fn insert(&mut self, new: &NewOperation, kind: &'static str, now: Timestamp) -> Result<()> {
         sqlx::query(INSERT)
             .bind(new.id)
             .bind(new.cluster.as_str())
@@ -274,11 +346,12 @@ impl Tx {
             .bind(&new.actor)
             .bind(&new.request_id)
             .bind(OffsetDateTime::from(now))
+            .bind(new.options.will.as_str())
+            .bind(new.options.reason.as_ref().map(OperatorReason::as_str))
+            .bind(kind)
             .execute(&mut *self.transaction)
             .await?;
-        let sessions: Vec<Uuid> = sessions.iter().map(|id| id.0).collect();
-        let query = sqlx::query(TARGETS).persistent(false).bind(new.id).bind(sessions);
-        Ok(query.execute(&mut *self.transaction).await?.rows_affected())
+        Ok(())
     }
 
     /// Ends an operation that runs; what is not done yet is not done. Says whether it ran.
@@ -295,13 +368,9 @@ impl Tx {
 /// A row as Postgres gives it.
 #[derive(sqlx::FromRow)]
 struct OperationColumns {
-    id: Uuid,
-    cluster_id: String,
-    action: String,
+    #[sqlx(flatten)]
+    new: NewColumns,
     state: String,
-    rate: Option<i64>,
-    actor: String,
-    request_id: String,
     created_at: OffsetDateTime,
     finished_at: Option<OffsetDateTime>,
     #[sqlx(try_from = "i64")]
@@ -314,14 +383,7 @@ impl OperationColumns {
     fn with_outcomes(self, counts: Vec<(String, i64)>) -> Result<Operation> {
         let count = |(word, n): (String, i64)| Ok((word, u64::try_from(n).map_err(Error::unreadable)?));
         Ok(Operation {
-            new: NewOperation {
-                id: self.id,
-                cluster: ClusterId::new(&self.cluster_id).map_err(Error::unreadable)?,
-                action: PurgeAction::parse(&self.action)?,
-                rate: self.rate.map(u32::try_from).transpose().map_err(Error::unreadable)?,
-                actor: self.actor,
-                request_id: self.request_id,
-            },
+            new: self.new.try_into()?,
             state: self.state,
             created_at: self.created_at.into(),
             finished_at: self.finished_at.map(Timestamp::from),
@@ -330,4 +392,66 @@ impl OperationColumns {
             outcomes: counts.into_iter().map(count).collect::<Result<_>>()?,
         })
     }
+}
+
+/// What an operation was made of, as Postgres gives it.
+#[derive(sqlx::FromRow)]
+struct NewColumns {
+    id: Uuid,
+    cluster_id: String,
+    action: String,
+    rate: Option<i64>,
+    actor: String,
+    request_id: String,
+    will: String,
+    reason: Option<String>,
+}
+
+impl TryFrom<NewColumns> for NewOperation {
+    type Error = Error;
+
+    fn try_from(row: NewColumns) -> Result<Self> {
+        let will = WillChoice::parse(&row.will);
+        let will = will.ok_or_else(|| Error::unreadable(format!("choice of will {:?}", row.will)))?;
+        let reason = row.reason.map(|text| OperatorReason::new(&text)).transpose();
+        Ok(Self {
+            id: row.id,
+            cluster: ClusterId::new(&row.cluster_id).map_err(Error::unreadable)?,
+            action: PurgeAction::parse(&row.action)?,
+            rate: row.rate.map(u32::try_from).transpose().map_err(Error::unreadable)?,
+            actor: row.actor,
+            request_id: row.request_id,
+            options: EndOptions { will, reason: reason.map_err(Error::unreadable)? },
+        })
+    }
+}
+
+/// A session of an operation, as Postgres gives it.
+#[derive(sqlx::FromRow)]
+struct TargetColumns {
+    client_id: String,
+    session_id: Uuid,
+    epoch: Option<i64>,
+}
+
+impl TryFrom<TargetColumns> for PendingTarget {
+    type Error = Error;
+
+    fn try_from(row: TargetColumns) -> Result<Self> {
+        let epoch = row.epoch.map(u32::try_from).transpose().map_err(Error::unreadable)?;
+        Ok(Self {
+            client_id: ClientId::new(&row.client_id).map_err(Error::unreadable)?,
+            session_id: SessionId(row.session_id),
+            epoch: epoch.map(Epoch),
+        })
+    }
+}
+
+/// An operation on one session, as Postgres gives it.
+#[derive(sqlx::FromRow)]
+struct CommandColumns {
+    #[sqlx(flatten)]
+    operation: NewColumns,
+    #[sqlx(flatten)]
+    target: TargetColumns,
 }

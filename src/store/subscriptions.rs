@@ -6,7 +6,9 @@ use sqlx::types::Uuid;
 use time::OffsetDateTime;
 
 use super::{Error, Result, Store};
-use crate::model::{ClusterId, QoS, RetainHandling, SessionId, Subscription, Timestamp, TopicFilter};
+use crate::model::{
+    ClusterId, QoS, RetainHandling, SessionId, Subscription, SubscriptionOrigin, Timestamp, TopicFilter,
+};
 
 /// The longest filter that can be kept, in bytes of UTF-8. A batch that holds a longer one is
 /// refused; the data plane's own limit (PRODUCT Q-9: 1,024) lies below it.
@@ -14,8 +16,11 @@ pub const FILTER_BYTES_MAX: usize = 2_048;
 
 // No filter is empty, so all are above the empty text.
 const LIST: &str = "SELECT session_id, filter, qos, no_local, retain_as_published, retain_handling, \
-     identifier, created_at FROM subscriptions \
+     identifier, origin, created_at FROM subscriptions \
      WHERE session_id = $1 AND filter > $2 ORDER BY filter LIMIT $3";
+
+const GET: &str = "SELECT session_id, filter, qos, no_local, retain_as_published, retain_handling, \
+     identifier, origin, created_at FROM subscriptions WHERE session_id = $1 AND filter = $2";
 
 // A session that is past its expiry does not exist (PRODUCT S-7), and neither do its subscriptions.
 const COUNT: &str = "SELECT count(*) FROM subscriptions b JOIN sessions s USING (session_id) \
@@ -45,12 +50,18 @@ impl Store {
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await?;
-        rows.into_iter()
-            .map(|row| {
-                let created_at = row.created_at.into();
-                Ok(SubscriptionRecord { subscription: row.try_into()?, created_at })
-            })
-            .collect()
+        rows.into_iter().map(SubscriptionRecord::try_from).collect()
+    }
+
+    /// The subscription of a session to exactly this filter.
+    pub async fn get_subscription(
+        &self,
+        session: SessionId,
+        filter: &TopicFilter,
+    ) -> Result<Option<SubscriptionRecord>> {
+        let query = sqlx::query_as(GET).bind(session.0).bind(filter.as_str());
+        let row: Option<SubscriptionColumns> = query.fetch_optional(&self.pool).await?;
+        row.map(SubscriptionRecord::try_from).transpose()
     }
 
     /// How many subscriptions the sessions of a cluster have at `now`. Reads all of them.
@@ -74,7 +85,17 @@ pub(super) struct SubscriptionColumns {
     retain_as_published: bool,
     retain_handling: i16,
     identifier: Option<i64>,
+    origin: String,
     created_at: OffsetDateTime,
+}
+
+impl TryFrom<SubscriptionColumns> for SubscriptionRecord {
+    type Error = Error;
+
+    fn try_from(row: SubscriptionColumns) -> Result<Self> {
+        let created_at = row.created_at.into();
+        Ok(Self { subscription: row.try_into()?, created_at })
+    }
 }
 
 impl TryFrom<SubscriptionColumns> for Subscription {
@@ -91,6 +112,8 @@ impl TryFrom<SubscriptionColumns> for Subscription {
             retain_handling: RetainHandling::try_from(small(row.retain_handling)?)
                 .map_err(Error::unreadable)?,
             identifier: identifier.and_then(NonZeroU32::new),
+            origin: SubscriptionOrigin::parse(&row.origin)
+                .ok_or_else(|| Error::unreadable(format!("subscription origin {:?}", row.origin)))?,
         })
     }
 }

@@ -4,13 +4,14 @@
 //! row fails, and so does one whose row says otherwise than what is enforced.
 
 use holdfast::control_plane::tokens::Role;
-use holdfast::store::{NewApiKey, NewOperation, PurgeAction};
+use holdfast::model::ClientHold;
+use holdfast::store::{HoldOrder, NewApiKey, NewOperation, PurgeAction};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::support::api::{Answer, Api, Caller, DOCUMENT};
-use super::support::sessions::{commit, put, row};
+use super::support::sessions::{client_id, commit, put, row, subscribe};
 
 /// One operation: who may, and a request that succeeds.
 struct Row {
@@ -39,6 +40,8 @@ fn row_of(operation_id: &str) -> Row {
         | "get_operation"
         | "list_operation_sessions"
         | "get_session"
+        | "list_holds"
+        | "get_hold"
         | "list_subscriptions" => read(),
         "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" => {
             Row { least: Role::Admin, ..read() }
@@ -63,9 +66,14 @@ fn row_of(operation_id: &str) -> Row {
         },
         "put_user" => Row { least: Role::Admin, body: Some(json!({"password": "pencil"})), ..read() },
         "patch_session" => Row { least: Role::Operator, body: Some(json!({"expiry": null})), ..read() },
-        "delete_session" | "disconnect_session" | "list_audit_log" | "cancel_operation" => {
-            Row { least: Role::Operator, ..read() }
-        }
+        "put_session" => Row { least: Role::Operator, body: Some(json!({})), ..read() },
+        "put_subscription" => Row { least: Role::Operator, body: Some(json!({"qos": 1})), ..read() },
+        "delete_session"
+        | "disconnect_session"
+        | "list_audit_log"
+        | "cancel_operation"
+        | "remove_hold"
+        | "delete_subscription" => Row { least: Role::Operator, ..read() },
         other => panic!("the operation {other} has no row: say here who may call it"),
     }
 }
@@ -77,7 +85,7 @@ async fn fleet() -> Api {
         cluster: super::support::sessions::cluster_id("d"),
         ..row(2, "meter")
     };
-    commit(&api.store, &[put(row(1, "meter")), put(other)]).await;
+    commit(&api.store, &[put(row(1, "meter")), put(other), subscribe(1, "b/#")]).await;
     let mut tx = api.store.begin().await.expect("begin");
     for cluster in ["c", "d"] {
         let key = NewApiKey {
@@ -98,8 +106,18 @@ async fn fleet() -> Api {
             rate: None,
             actor: "ada".to_owned(),
             request_id: "r".to_owned(),
+            options: holdfast::model::EndOptions::default(),
         };
         tx.insert_operation(&operation, &[], api.clock.wall()).await.expect("an operation");
+        let until = api.clock.wall().plus_secs(60);
+        let hold = HoldOrder {
+            hold: ClientHold { until, reason: None },
+            actor: "ada".to_owned(),
+            request_id: "r".to_owned(),
+            created_at: api.clock.wall(),
+        };
+        let (id, meter) = (super::support::sessions::cluster_id(cluster), [client_id("meter")]);
+        tx.put_holds(&id, &meter, &hold, api.clock.wall()).await.expect("a hold");
     }
     tx.commit().await.expect("commit");
     api.admin().put("/v1/clusters/c/users/ada", &json!({"password": "pencil"})).await.expect(201);
@@ -126,6 +144,7 @@ fn operations(own: &str) -> Vec<(Method, String, String)> {
             let id = operation["operationId"].as_str().expect("an id").to_owned();
             let path =
                 path.replace("{cluster}", "c").replace("{client_id}", "meter").replace("{username}", "ada");
+            let path = path.replace("{filter}", "b%2F%23");
             let path = path.replace("{operation_id}", &operation_id(own).to_string());
             (method, path.replace("{key_id}", &format!("key-{own}")), id)
         })

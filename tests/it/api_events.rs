@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holdfast::control_plane::background::cleaner;
-use holdfast::model::{DisconnectCause, EndedBy, Epoch};
+use holdfast::model::{DisconnectCause, EndedBy, Epoch, SessionEnd};
 use holdfast::seam::ports::{SessionRow, SessionWrite};
 use serde_json::{Value, json};
 
@@ -69,13 +69,13 @@ impl Stream {
 async fn a_history_tells_who_did_what_and_outlives_the_session() {
     let api = Api::with_clusters(&["c"]).await;
     commit(&api.store, &[put(row(1, "meter")), subscribe(1, "x/+")]).await;
-    let second = SessionRow { epoch: Epoch(2), peer: "192.0.2.9:7".to_owned(), ..row(1, "meter") };
+    let second = SessionRow { epoch: Epoch(2), peer: Some("192.0.2.9:7".to_owned()), ..row(1, "meter") };
     commit(&api.store, &[put(second.clone())]).await;
     commit(&api.store, &[SessionWrite::Unsubscribe(session_id(1), filter("x/+"))]).await;
     let named = api.admin().header("x-request-id", "trace-7");
     named.patch(METER, &json!({"expiry": {"interval_seconds": 60}})).await.expect(200);
     named.post(&format!("{METER}/disconnect"), &json!({})).await.expect(200);
-    let back = SessionRow { epoch: Epoch(3), connected_at: T.plus_secs(9), ..second };
+    let back = SessionRow { epoch: Epoch(3), connected_at: Some(T.plus_secs(9)), ..second };
     commit(&api.store, &[put(back)]).await;
     named.delete(METER).await.expect(200);
 
@@ -97,7 +97,7 @@ async fn a_history_tells_who_did_what_and_outlives_the_session() {
     let of = |n: usize| &events[events.len() - 1 - n];
     assert_eq!(of(0)["detail"], json!({"protocol": "5", "clean_start": false}));
     assert_eq!(of(1)["detail"], json!({"peer": "192.0.2.1:50123", "transport": "tcp", "resumed": false}));
-    assert_eq!(of(2)["detail"], json!({"filter": "x/+", "qos": 1}));
+    assert_eq!(of(2)["detail"], json!({"filter": "x/+", "qos": 1, "origin": "client"}));
     let told =
         json!({"from_peer": "192.0.2.1:50123", "from_epoch": 1, "peer": "192.0.2.9:7", "transport": "tcp"});
     assert_eq!(of(3)["detail"], told);
@@ -107,7 +107,10 @@ async fn a_history_tells_who_did_what_and_outlives_the_session() {
         json!({"interval_seconds": 60, "source": "operator", "expires_at": null})
     );
     assert_eq!(of(6)["detail"], json!({"reason": "administrative", "by": "operator"}));
-    assert_eq!(of(7)["detail"], json!({"operation": "disconnect", "was_online": true}));
+    let told = json!({
+        "operation": "disconnect", "was_online": true, "will": "publish", "reason": null, "held_until": null,
+    });
+    assert_eq!(of(7)["detail"], told);
     assert_eq!(of(8)["detail"]["resumed"], true);
     for n in [5, 7, 10] {
         assert_eq!((&of(n)["actor"], &of(n)["request_id"]), (&json!("ada"), &json!("trace-7")));
@@ -137,7 +140,8 @@ async fn an_end_says_why() {
     assert_eq!(history(&api, "lost").await[0]["detail"]["reason"], "keep_alive_timeout");
 
     commit(&api.store, &[put(row(2, "replaced"))]).await;
-    commit(&api.store, &[SessionWrite::Remove(session_id(2)), put(row(3, "replaced"))]).await;
+    commit(&api.store, &[SessionWrite::Remove(session_id(2), SessionEnd::Replaced), put(row(3, "replaced"))])
+        .await;
     let events = history(&api, "replaced").await;
     assert_eq!(kinds(&events), ["attached", "created", "ended", "attached", "created"]);
     assert_eq!(events[2]["detail"]["reason"], "replaced");
@@ -145,11 +149,11 @@ async fn an_end_says_why() {
     assert_eq!(history(&api, "replaced").await[2]["detail"]["reason"], "replaced", "its removal was lost");
 
     commit(&api.store, &[put(row(5, "clean")), put(offline(row(6, "old"), T))]).await;
-    commit(&api.store, &[SessionWrite::Remove(session_id(5))]).await;
+    commit(&api.store, &[SessionWrite::Remove(session_id(5), SessionEnd::WithConnection)]).await;
     assert_eq!(history(&api, "clean").await[0]["detail"]["reason"], "with_connection");
     // The store stamps with the clock that it shares with the API.
     api.clock.jump_millis(3_600_000);
-    commit(&api.store, &[SessionWrite::Remove(session_id(6))]).await;
+    commit(&api.store, &[SessionWrite::Remove(session_id(6), SessionEnd::Expired)]).await;
     let expired = &history(&api, "old").await[0];
     assert_eq!(
         (&expired["kind"], &expired["at"]),

@@ -103,14 +103,21 @@ async fn a_request_under_way_is_not_made_again() {
         admin.delete(METER).await.expect_problem("idempotency_key_in_flight");
     };
     let (first, ()) = tokio::join!(admin.delete(METER), second);
-    first.expect_problem("not_confirmed");
+    let operation = first.expect(202);
     assert_eq!(api.data_plane.commands(), before + 1);
 
-    // Nobody knows what became of it: it is not repeated.
-    api.data_plane.be(Mood::Works);
-    admin.delete(METER).await.expect_problem("idempotency_outcome_unknown");
+    // It is followed and not repeated.
+    let again = admin.delete(METER).await;
+    assert!(again.replayed());
+    assert_eq!(again.expect(202)["id"], operation["id"]);
     assert_eq!(api.data_plane.commands(), before + 1);
-    api.admin().delete(METER).await.expect(200);
+
+    // Nobody knows what became of it, nor has a record to follow it by.
+    let admin = api.admin().header(KEY, "l").header("prefer", "wait=0");
+    let ghost = "/v1/clusters/c/sessions/ghost";
+    admin.delete(ghost).await.expect_problem("not_confirmed");
+    api.data_plane.be(Mood::Works);
+    admin.delete(ghost).await.expect_problem("idempotency_outcome_unknown");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::support::sessions::{T, commit, offline, put, row};
 #[tokio::test]
 async fn sessions_and_requests_are_told_without_client_ids() {
     let api = Api::with_clusters(&["c"]).await;
-    let v3 = SessionRow { protocol: ProtocolVersion::V3_1_1, ..row(3, "secret-3") };
+    let v3 = SessionRow { protocol: Some(ProtocolVersion::V3_1_1), ..row(3, "secret-3") };
     commit(&api.store, &[put(row(1, "secret-1")), put(offline(row(2, "secret-2"), T)), put(v3)]).await;
     api.admin().get("/v1/clusters/c/sessions/secret-1").await.expect(200);
     api.admin()

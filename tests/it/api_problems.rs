@@ -54,6 +54,7 @@ async fn every_code_is_provoked() {
     what_is_sent(&api, &mut met).await;
     who_asks(&api, &mut met).await;
     what_contradicts(&api, &mut met).await;
+    in_a_client_s_place(&api, &mut met).await;
     what_the_service_cannot_do(&api, &mut met).await;
     met.body(
         Code::RequestTimeout,
@@ -198,12 +199,41 @@ async fn purges(api: &Api, met: &mut Met) {
     connection.execute("DELETE FROM sessions WHERE client_id LIKE 'many-%'").await.expect("delete");
 }
 
+async fn in_a_client_s_place(api: &Api, met: &mut Met) {
+    let admin = api.admin();
+    let filter = format!("{METER}/subscriptions/a%2Fb");
+    met.code(Code::SubscriptionNotFound, &admin.delete(&filter).await);
+    met.code(Code::SessionExists, &admin.put(METER, &json!({"labels": {"site": "north"}})).await);
+    met.code(Code::HoldNotFound, &admin.get("/v1/clusters/c/holds/meter").await);
+    for (error, code) in [
+        (
+            CommandError::QuotaExceeded("quota subscriptions: limit 1, in use 1".to_owned()),
+            Code::QuotaExceeded,
+        ),
+        (CommandError::FilterRefused("limit topic_levels".to_owned()), Code::TopicFilterRefused),
+    ] {
+        api.data_plane.be(Mood::Fails(error));
+        met.code(code, &admin.put(&filter, &json!({"qos": 1})).await);
+        met.code(code, &admin.put("/v1/clusters/c/sessions/new", &json!({})).await);
+    }
+    api.data_plane.be(Mood::Works);
+
+    let mut connection = PgConnection::connect_with(&api.database.options()).await.expect("connect");
+    let many = "INSERT INTO client_holds SELECT 'c', 'held-' || n, '2100-01-01', null, 'ada', 'r', '2020-01-01' \
+         FROM generate_series(1, 100000) n";
+    connection.execute(many).await.expect("insert");
+    met.code(Code::TooManyHolds, &admin.delete(&format!("{METER}?hold_seconds=60")).await);
+    connection.execute("DELETE FROM client_holds").await.expect("delete");
+    admin.get(METER).await.expect(200);
+}
+
 async fn what_the_service_cannot_do(api: &Api, met: &mut Met) {
     let admin = api.admin();
     api.data_plane.be(Mood::Fails(CommandError::TimedOut));
     let keyed = admin.header("idempotency-key", "u");
-    met.code(Code::NotConfirmed, &keyed.delete(METER).await);
-    met.code(Code::IdempotencyOutcomeUnknown, &keyed.delete(METER).await);
+    let ghost = "/v1/clusters/c/sessions/ghost";
+    met.code(Code::NotConfirmed, &keyed.delete(ghost).await);
+    met.code(Code::IdempotencyOutcomeUnknown, &keyed.delete(ghost).await);
     api.data_plane.be(Mood::Silent);
     let (before, keyed) = (api.data_plane.commands(), admin.header("idempotency-key", "f"));
     let second = async {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use holdfast::control_plane::background::operations::Operations;
 use holdfast::control_plane::tokens::Role;
+use holdfast::model::SessionEnd;
 use holdfast::seam::command::CommandError;
 use holdfast::seam::ports::SessionWrite;
 use serde_json::{Value, json};
@@ -102,7 +103,11 @@ async fn each_session_has_its_outcome() {
     let made = operation(&api, &id).await;
     assert_eq!((&made["state"], &made["total"], &made["pending"]), (&json!("running"), &json!(5), &json!(5)));
     // Of two, the client has a new session meanwhile, or none.
-    commit(&api.store, &[put(row(77, "asleep-002")), SessionWrite::Remove(session_id(3))]).await;
+    commit(
+        &api.store,
+        &[put(row(77, "asleep-002")), SessionWrite::Remove(session_id(3), SessionEnd::Deleted)],
+    )
+    .await;
     run(&api).await;
     let done = operation(&api, &id).await;
     assert_eq!((&done["state"], &done["pending"]), (&json!("succeeded"), &json!(0)));

@@ -57,7 +57,7 @@ async fn a_protected_session_is_not_deleted() {
 async fn sessions_are_counted_by_what_they_are() {
     let api = fleet().await;
     let named = |n, client: &str| SessionRow { username: Some("ada".to_owned()), ..row(n, client) };
-    let v3 = SessionRow { protocol: ProtocolVersion::V3_1_1, ..named(4, "d") };
+    let v3 = SessionRow { protocol: Some(ProtocolVersion::V3_1_1), ..named(4, "d") };
     commit(&api.store, &[put(named(3, "c")), put(v3)]).await;
     let count = async |query: &str| api.admin().get(&format!("{COUNT}?{query}")).await.expect(200);
     assert_eq!(count("").await, json!({"total": 4, "groups": [], "truncated": false}));

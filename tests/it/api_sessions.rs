@@ -1,6 +1,6 @@
 //! Listing and reading sessions and their subscriptions over HTTP.
 
-use holdfast::model::{ProtocolVersion, Transport};
+use holdfast::model::{ProtocolVersion, SessionEnd, Transport};
 use holdfast::seam::command::CommandError;
 use holdfast::seam::ports::{SessionRow, SessionWrite};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ async fn a_record_shows_what_its_row_knows() {
     let api = Api::with_clusters(&["c"]).await;
     let online = SessionRow {
         username: Some("meter".to_owned()),
-        transport: Transport::Quic,
+        transport: Some(Transport::Quic),
         packet_bytes_max: Some(1_024),
         expiry_bounded: true,
         has_will: true,
@@ -75,7 +75,7 @@ async fn a_record_is_answered_also_when_the_data_plane_is_not_there() {
 #[tokio::test]
 async fn filters_narrow_together() {
     let api = Api::with_clusters(&["c", "d"]).await;
-    let v3 = SessionRow { protocol: ProtocolVersion::V3_1_1, ..row(3, "meter-3") };
+    let v3 = SessionRow { protocol: Some(ProtocolVersion::V3_1_1), ..row(3, "meter-3") };
     let named = SessionRow { username: Some("ada & co".to_owned()), ..row(4, "phone-4") };
     commit(&api.store, &[put(row(1, "meter-1")), put(offline(row(2, "meter-2"), T)), put(v3), put(named)])
         .await;
@@ -136,7 +136,11 @@ async fn pages_follow_each_other_and_keep_their_filter() {
         seen.extend(ids(&page));
         if seen.len() == 10 {
             // What comes before the page's end does not shift the next one.
-            commit(&api.store, &[put(row(100, "m00a")), SessionWrite::Remove(session_id(1))]).await;
+            commit(
+                &api.store,
+                &[put(row(100, "m00a")), SessionWrite::Remove(session_id(1), SessionEnd::Deleted)],
+            )
+            .await;
         }
         match page.get("next_page_token").and_then(Value::as_str) {
             Some(next) => token = format!("&page_token={next}"),
@@ -220,7 +224,8 @@ async fn subscriptions_are_listed_with_all_their_options() {
     assert!(second.get("next_page_token").is_none());
 
     // The client's next session is another list.
-    commit(&api.store, &[SessionWrite::Remove(session_id(1)), put(row(2, "meter"))]).await;
+    commit(&api.store, &[SessionWrite::Remove(session_id(1), SessionEnd::Deleted), put(row(2, "meter"))])
+        .await;
     api.admin().get(&format!("{path}?page_token={token}")).await.expect_problem("page_token_invalid");
     assert_eq!(client_id("meter").as_str(), "meter");
 }

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use holdfast::clock::Clock;
 use holdfast::model::{
-    ClientId, ExpirySource, OperatorExpiry, ProtocolVersion, SessionState, Timestamp, TopicName,
+    ClientId, ExpirySource, OperatorExpiry, OperatorPart, ProtocolVersion, SessionState, Timestamp, TopicName,
 };
 use holdfast::seam::ports::{SessionRow, SessionStore, SessionWrite};
 use holdfast::store::embedded::{EmbeddedOptions, EmbeddedPostgres};
-use holdfast::store::{CountBy, Network, OperatorPart, SessionFilter, Store};
+use holdfast::store::{CountBy, Network, SessionFilter, Store};
 
 use crate::support::scratch;
 use crate::support::sessions::{
@@ -69,7 +69,13 @@ fn session(n: u128) -> SessionRow {
     let peer = format!("10.{}.{}.{}:50123", n % 256, n / 256 % 256, n / 65_536 % 256);
     let username = Some(format!("fleet-{}", n % 1_000));
     let connected_at = ago(1 + n * 7 % 1_000);
-    let row = SessionRow { protocol, peer, username, connected_at, ..row(n, &client(n)) };
+    let row = SessionRow {
+        protocol: Some(protocol),
+        peer: Some(peer),
+        username,
+        connected_at: Some(connected_at),
+        ..row(n, &client(n))
+    };
     if n.is_multiple_of(10) { row } else { offline(row, ago(n * 7 % 1_000)) }
 }
 

@@ -76,7 +76,7 @@ async fn sessions_of_a_dead_process_end_at_its_last_heartbeat() {
     let store = database.store().await;
     make_clusters(&store, &["c"]).await;
     let (beat, now) = (T.plus_secs(100), T.plus_secs(5_000));
-    let late = SessionRow { connected_at: T.plus_secs(103), ..row(2, "late") };
+    let late = SessionRow { connected_at: Some(T.plus_secs(103)), ..row(2, "late") };
     let asleep = offline(row(3, "asleep"), T.plus_secs(50));
     commit(&store, &[put(row(1, "early")), put(late), put(asleep.clone())]).await;
     let mut lock = store.lock_service().await.expect("take it");

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use holdfast::model::{
-    ExpirySource, OperatorExpiry, ProtocolVersion, SessionState, Timestamp, TopicFilter, TopicName, Transport,
+    ExpirySource, OperatorExpiry, OperatorPart, ProtocolVersion, SessionState, Timestamp, TopicFilter,
+    TopicName, Transport,
 };
 use holdfast::seam::ports::SessionRow;
-use holdfast::store::{Network, OperatorPart, SessionFilter, Store};
+use holdfast::store::{Network, SessionFilter, Store};
 
 use crate::support::database::TestDatabase;
 use crate::support::sessions::{
@@ -19,13 +20,19 @@ async fn fleet() -> (TestDatabase, Store) {
     let store = database.store().await;
     make_clusters(&store, &["c", "d"]).await;
     let at = |secs| T.plus_secs(secs);
-    let plain = SessionRow { connected_at: at(10), ..row(1, "plain") };
+    let plain = SessionRow { connected_at: Some(at(10)), ..row(1, "plain") };
     let asleep = offline(SessionRow { expiry_client_secs: 100, ..row(2, "asleep") }, at(20));
-    let v6 =
-        SessionRow { peer: "[2001:db8::7]:50123".to_owned(), transport: Transport::Quic, ..row(3, "v6") };
-    let near = SessionRow { peer: "10.1.2.3:7".to_owned(), expiry_bounded: true, ..row(4, "near") };
-    let odd =
-        SessionRow { peer: "[fe80::1%3]:7".to_owned(), protocol: ProtocolVersion::V3_1, ..row(5, "odd%_") };
+    let v6 = SessionRow {
+        peer: Some("[2001:db8::7]:50123".to_owned()),
+        transport: Some(Transport::Quic),
+        ..row(3, "v6")
+    };
+    let near = SessionRow { peer: Some("10.1.2.3:7".to_owned()), expiry_bounded: true, ..row(4, "near") };
+    let odd = SessionRow {
+        peer: Some("[fe80::1%3]:7".to_owned()),
+        protocol: Some(ProtocolVersion::V3_1),
+        ..row(5, "odd%_")
+    };
     let other = SessionRow { cluster: cluster_id("d"), ..row(6, "other") };
     let rows = [plain, asleep, v6, near, odd, other];
     commit(&store, &rows.map(put)).await;

@@ -1,6 +1,8 @@
 //! The control plane's view of sessions: list, get, expiry, subscriptions.
 
-use holdfast::model::{ClientId, OperatorExpiry, ProtocolVersion, SessionExpiry, SessionState, Timestamp};
+use holdfast::model::{
+    ClientId, OperatorExpiry, ProtocolVersion, SessionEnd, SessionExpiry, SessionState, Timestamp,
+};
 use holdfast::seam::ports::{SessionRow, SessionWrite};
 use holdfast::store::{SessionFilter, SessionRecord, Store};
 
@@ -125,7 +127,7 @@ async fn check_expiry(online: SessionRow, ends_at: Timestamp, expiry: SessionExp
         set(None).await.expect("clear");
         assert_eq!(expires_at(store, &ended).await, cleared.expires_at(ends_at), "cleared {expiry:?}");
     }
-    commit(store, &[SessionWrite::Remove(id)]).await;
+    commit(store, &[SessionWrite::Remove(id, SessionEnd::Deleted)]).await;
 }
 
 /// By way of the list of all, which may be asked as of any time.
@@ -181,8 +183,8 @@ async fn filters_narrow_and_combine() {
     let rows = [
         row(1, "a"),
         offline(row(2, "b"), T),
-        SessionRow { protocol: ProtocolVersion::V3_1, username: Some("eve".to_owned()), ..row(3, "c") },
-        SessionRow { protocol: ProtocolVersion::V3_1_1, ..offline(row(4, "d"), T) },
+        SessionRow { protocol: Some(ProtocolVersion::V3_1), username: Some("eve".to_owned()), ..row(3, "c") },
+        SessionRow { protocol: Some(ProtocolVersion::V3_1_1), ..offline(row(4, "d"), T) },
         SessionRow { username: Some("Eve".to_owned()), ..offline(row(5, "e"), T) },
         SessionRow { cluster: cluster_id("d"), ..row(6, "a") },
     ];

@@ -1,7 +1,7 @@
 //! The data plane's batches: what a commit leaves, and what a load gives back.
 
 use holdfast::model::{
-    DisconnectCause, EndedBy, Epoch, OperatorExpiry, ProtocolVersion, SessionId, Transport,
+    DisconnectCause, EndedBy, Epoch, OperatorExpiry, ProtocolVersion, SessionEnd, SessionId, Transport,
 };
 use holdfast::seam::ports::{SessionRow, SessionStore, SessionWrite, StoreError, StoredSession};
 use holdfast::store::{FILTER_BYTES_MAX, SessionRecord, Store};
@@ -31,19 +31,19 @@ async fn load_all(store: &Store) -> Vec<StoredSession> {
 fn busy(n: u128, client: &str) -> SessionRow {
     SessionRow {
         epoch: Epoch(u32::MAX),
-        protocol: ProtocolVersion::V3_1_1,
+        protocol: Some(ProtocolVersion::V3_1_1),
         clean_start: true,
         username: Some("user ☃".to_owned()),
-        peer: "[2001:db8::1]:1".to_owned(),
-        listener: "wss".to_owned(),
-        transport: Transport::Wss,
+        peer: Some("[2001:db8::1]:1".to_owned()),
+        listener: Some("wss".to_owned()),
+        transport: Some(Transport::Wss),
         keep_alive_secs: u16::MAX,
         receive_maximum: 1,
         packet_bytes_max: Some(u32::MAX),
         expiry_client_secs: u32::MAX,
         expiry_bounded: true,
         has_will: true,
-        connected_at: T.plus_secs(1),
+        connected_at: Some(T.plus_secs(1)),
         disconnected_at: Some(T.plus_secs(2)),
         disconnect: Some(DisconnectCause { reason: "keep_alive_timeout".to_owned(), by: EndedBy::Server }),
         ..row(n, client)
@@ -62,10 +62,16 @@ async fn a_session_is_loaded_as_it_was_put() {
     ];
     commit(&store, &batch).await;
     let expected = [
-        StoredSession { row: row(1, "a"), operator_expiry: None, subscriptions: vec![subscription("x")] },
+        StoredSession {
+            row: row(1, "a"),
+            operator_expiry: None,
+            protected: false,
+            subscriptions: vec![subscription("x")],
+        },
         StoredSession {
             row: busy(2, "b"),
             operator_expiry: None,
+            protected: false,
             subscriptions: vec![subscription("$share/g/+"), subscription("a/#")],
         },
     ];
@@ -88,7 +94,7 @@ async fn committing_a_batch_again_changes_nothing() {
     let (_database, store) = with_cluster().await;
     commit(&store, &[put(row(9, "old"))]).await;
     let batch = [
-        SessionWrite::Remove(session_id(9)),
+        SessionWrite::Remove(session_id(9), SessionEnd::Deleted),
         put(row(1, "a")),
         subscribe(1, "x"),
         SessionWrite::Unsubscribe(session_id(1), filter("y")),
@@ -138,7 +144,8 @@ async fn a_new_session_replaces_one_whose_removal_was_lost() {
     commit(&store, &[put(row(2, "a")), subscribe(2, "x")]).await;
     // The lesser id: a wall clock may go back between two sessions.
     commit(&store, &[put(row(1, "a"))]).await;
-    let expected = [StoredSession { row: row(1, "a"), operator_expiry: None, subscriptions: vec![] }];
+    let expected =
+        [StoredSession { row: row(1, "a"), operator_expiry: None, protected: false, subscriptions: vec![] }];
     assert_eq!(load_all(&store).await, expected);
 }
 
@@ -146,8 +153,12 @@ async fn a_new_session_replaces_one_whose_removal_was_lost() {
 async fn of_two_sessions_of_a_client_in_one_batch_the_later_stands() {
     let (_database, store) = with_cluster().await;
     commit(&store, &[put(row(1, "a")), subscribe(1, "x"), put(row(2, "a")), subscribe(2, "y")]).await;
-    let expected =
-        [StoredSession { row: row(2, "a"), operator_expiry: None, subscriptions: vec![subscription("y")] }];
+    let expected = [StoredSession {
+        row: row(2, "a"),
+        operator_expiry: None,
+        protected: false,
+        subscriptions: vec![subscription("y")],
+    }];
     assert_eq!(load_all(&store).await, expected);
 }
 
@@ -157,12 +168,19 @@ async fn sessions_and_subscriptions_of_what_is_gone_are_passed_over() {
     let nowhere = SessionRow { cluster: cluster_id("gone"), ..row(1, "a") };
     let batch = [put(nowhere), subscribe(1, "x"), put(row(2, "b")), subscribe(3, "x"), subscribe(2, "x")];
     commit(&store, &batch).await;
-    let expected =
-        [StoredSession { row: row(2, "b"), operator_expiry: None, subscriptions: vec![subscription("x")] }];
+    let expected = [StoredSession {
+        row: row(2, "b"),
+        operator_expiry: None,
+        protected: false,
+        subscriptions: vec![subscription("x")],
+    }];
     assert_eq!(load_all(&store).await, expected);
     commit(
         &store,
-        &[SessionWrite::Remove(session_id(7)), SessionWrite::Unsubscribe(session_id(7), filter("x"))],
+        &[
+            SessionWrite::Remove(session_id(7), SessionEnd::Deleted),
+            SessionWrite::Unsubscribe(session_id(7), filter("x")),
+        ],
     )
     .await;
     commit(&store, &[]).await;
@@ -193,7 +211,7 @@ async fn a_subscription_is_replaced_and_removed_by_its_filter() {
     assert_eq!(load_all(&store).await[0].subscriptions, [subscription("X"), plain.clone()]);
     commit(&store, &[SessionWrite::Unsubscribe(session_id(1), filter("X"))]).await;
     assert_eq!(load_all(&store).await[0].subscriptions, [plain]);
-    commit(&store, &[SessionWrite::Remove(session_id(1))]).await;
+    commit(&store, &[SessionWrite::Remove(session_id(1), SessionEnd::Deleted)]).await;
     assert_eq!(load_all(&store).await, []);
 }
 

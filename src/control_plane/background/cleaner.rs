@@ -1,4 +1,4 @@
-//! Forgets what has been kept long enough: answers under idempotency keys, events, rows of the audit log.
+//! Forgets what has been kept long enough: answers under idempotency keys, holds, events, rows of the audit log.
 //!
 //! Nothing depends on when it runs: whoever reads applies the same bounds by the clock.
 
@@ -49,6 +49,7 @@ pub async fn run(store: Store, clock: Clock, stop: CancellationToken) {
 /// The database is away; what is left is forgotten the next time.
 pub async fn clean(store: &Store, now: Timestamp) -> store::Result<()> {
     while store.forget_keys(now, ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
+    while store.forget_holds(now, ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
     store.retire_events(before(now, EVENT_AGE_MAX)).await?;
     while store.forget_events(ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
     let ended_until = before(now, OPERATION_AGE_MAX);

@@ -2,5 +2,6 @@
 //! timer, take no input, and can be run again at any moment without harm.
 
 pub mod cleaner;
+mod commands;
 pub mod desired;
 pub mod operations;

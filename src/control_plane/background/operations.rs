@@ -1,4 +1,5 @@
-//! Carries operations out: one at a time, its sessions in batches, each batch noted before the next.
+//! Carries purges out: one at a time, its sessions in batches, each batch noted before the next. Has commands
+//! on single sessions followed beside that ([`super::commands`]).
 //!
 //! Whether it is woken by a nudge or by its timer, it does the same: take the oldest operation that
 //! runs and go on with it. So a restart, a database that was away and a lost nudge are all the same to it. A session
@@ -8,15 +9,15 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use uuid::Uuid;
 
+use super::commands::{Commands, kicked};
 use crate::clock::Clock;
-use crate::model::ClientId;
-use crate::seam::command::{CommandError, DataPlane, SessionRef, Target};
-use crate::store::{self, EventKind, NewEvent, NewOperation, PendingTarget, PurgeAction, Store};
+use crate::seam::command::{CommandError, DataPlane, SessionRef, Target, UnderWay};
+use crate::store::{self, NewOperation, PendingTarget, PurgeAction, Store};
 
 /// How often it looks for work that nobody nudged about.
 const POLL: Duration = Duration::from_secs(2);
@@ -34,12 +35,16 @@ pub struct Operations {
     data_plane: DataPlane,
     clock: Clock,
     nudged: Notify,
+    commands: Commands,
+    commands_nudged: Notify,
 }
 
 impl Operations {
     /// A runner that has done nothing yet.
     pub fn new(store: Store, data_plane: DataPlane, clock: Clock) -> Self {
-        Self { store, data_plane, clock, nudged: Notify::new() }
+        let commands = Commands::new(store.clone(), data_plane.clone(), clock.clone());
+        let (nudged, commands_nudged) = (Notify::new(), Notify::new());
+        Self { store, data_plane, clock, nudged, commands, commands_nudged }
     }
 
     /// The data plane that it commands.
@@ -52,8 +57,52 @@ impl Operations {
         self.nudged.notify_one();
     }
 
+    /// Keeps in mind the answer to the command of an operation that is about to be committed.
+    pub fn follow(&self, operation: Uuid, answer: UnderWay) {
+        self.commands.follow(operation, answer);
+    }
+
+    /// Forgets an answer whose operation was not committed.
+    pub fn forget(&self, operation: Uuid) {
+        self.commands.forget(operation);
+    }
+
+    /// Wakes what follows commands.
+    pub fn nudge_commands(&self) {
+        self.commands_nudged.notify_one();
+    }
+
+    /// Looks after commands under way for a while; see [`super::commands`].
+    ///
+    /// # Errors
+    /// The database is away.
+    pub async fn step_commands(&self) -> store::Result<bool> {
+        self.commands.step().await
+    }
+
     /// Works until `stop` is cancelled.
     pub async fn run(&self, stop: CancellationToken) {
+        tokio::join!(self.run_purges(&stop), self.follow_commands(&stop));
+    }
+
+    async fn follow_commands(&self, stop: &CancellationToken) {
+        loop {
+            let more = tokio::select! {
+                () = stop.cancelled() => return,
+                // A database that is away is told by the purges.
+                more = self.step_commands() => more.unwrap_or(false),
+            };
+            if !more {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.commands_nudged.notified() => {}
+                    () = tokio::time::sleep(POLL) => {}
+                }
+            }
+        }
+    }
+
+    async fn run_purges(&self, stop: &CancellationToken) {
         let mut failing = false;
         loop {
             let pause = match self.step().await {
@@ -99,9 +148,11 @@ impl Operations {
             .filter_map(std::future::ready)
             .collect()
             .await;
-        let outcomes: Vec<_> = done.iter().map(|done| (done.client_id.clone(), done.outcome)).collect();
-        let events: Vec<_> = done.iter().filter_map(|done| self.kicked(&operation, done)).collect();
-        self.store.targets_done(operation.id, &outcomes, &events).await?;
+        let outcomes: Vec<_> =
+            done.iter().map(|done| (done.target.client_id.clone(), done.outcome)).collect();
+        let event = |done: &Done| Some(kicked(&operation, &done.target, done.met?, &self.clock));
+        let events: Vec<_> = done.iter().filter_map(event).collect();
+        self.store.targets_done(operation.id, &outcomes, &events, None).await?;
         if outcomes.is_empty() {
             return Ok(None);
         }
@@ -112,20 +163,19 @@ impl Operations {
     /// Does it to one session. `None`: not answered for, to be tried again.
     async fn carry_out(&self, operation: &NewOperation, target: PendingTarget) -> Option<Done> {
         let delete = operation.action == PurgeAction::Delete;
-        if delete && target.protected {
-            return Some(Done { client_id: target.client_id, outcome: "protected", met: None });
-        }
         let fenced = Target {
             cluster: operation.cluster.clone(),
             client_id: target.client_id.clone(),
             if_session_id: Some(target.session_id),
             if_epoch: None,
         };
-        let met = if delete {
-            self.data_plane.destroy(fenced, COMMAND_TIME_MAX).await
+        let options = operation.options.clone();
+        let mut under_way = if delete {
+            self.data_plane.destroy(fenced, options)
         } else {
-            self.data_plane.disconnect(fenced, COMMAND_TIME_MAX).await
+            self.data_plane.disconnect(fenced, options)
         };
+        let met = under_way.answer_within(COMMAND_TIME_MAX).await;
         let outcome = match &met {
             Ok(_) if delete => "deleted",
             Ok(met) if met.was_online => "disconnected",
@@ -133,37 +183,16 @@ impl Operations {
             Err(
                 CommandError::NoSuchSession | CommandError::Superseded { .. } | CommandError::NoSuchCluster,
             ) => "gone",
-            Err(CommandError::StoreAway | CommandError::TimedOut | CommandError::Stopped) => return None,
+            Err(CommandError::Protected) => "protected",
+            Err(_) => return None,
         };
-        Some(Done {
-            client_id: target.client_id,
-            outcome,
-            met: met.ok().filter(|met| delete || met.was_online),
-        })
-    }
-
-    /// What the client's history says of it.
-    fn kicked(&self, operation: &NewOperation, done: &Done) -> Option<NewEvent> {
-        let met = done.met?;
-        Some(NewEvent {
-            cluster: operation.cluster.clone(),
-            client_id: done.client_id.clone(),
-            session_id: met.session_id,
-            epoch: met.epoch,
-            at: self.clock.wall(),
-            kind: EventKind::Kicked,
-            detail: json!({
-                "operation": operation.action, "was_online": met.was_online, "operation_id": operation.id,
-            }),
-            actor: Some(operation.actor.clone()),
-            request_id: Some(operation.request_id.clone()),
-        })
+        Some(Done { target, outcome, met: met.ok().filter(|met| delete || met.was_online) })
     }
 }
 
 /// What became of one session.
 struct Done {
-    client_id: ClientId,
+    target: PendingTarget,
     outcome: &'static str,
     /// The session, when something was done to it.
     met: Option<SessionRef>,

@@ -93,6 +93,10 @@ codes! {
     ApiKeyNotFound, "api_key_not_found", NOT_FOUND, "No such API key",
         "No API key has this id, or it is not one that the token may see.";
 
+    HoldNotFound, "hold_not_found", NOT_FOUND, "No such hold",
+        "The client id is not held, or no longer.";
+    SubscriptionNotFound, "subscription_not_found", NOT_FOUND, "No such subscription",
+        "The session does not subscribe to this filter.";
     OperationNotFound, "operation_not_found", NOT_FOUND, "No such operation",
         "No operation has this id, or it is not one that the token may see. Operations are kept for 30 days \
          after their end.";
@@ -112,6 +116,14 @@ codes! {
          `if_epoch` names. Nothing was done. `detail` says what it is now.";
     SessionProtected, "session_protected", CONFLICT, "The session is protected",
         "An operator has set `protected` on the session. Take that back with PATCH first. Nothing was done.";
+    SessionExists, "session_exists", CONFLICT, "The client has another session",
+        "The client has a session that is not as the body says. Change it with PATCH and its subscriptions one          by one, or delete it first. Nothing was done.";
+    QuotaExceeded, "quota_exceeded", CONFLICT, "A quota is used up",
+        "The cluster has no room for it. `detail` names the quota, its limit and how much is in use. Nothing          was done.";
+    TopicFilterRefused, "topic_filter_refused", UNPROCESSABLE_ENTITY, "The topic filter is too long",
+        "A filter has at most 1,024 bytes and 16 levels. Nothing was done.";
+    TooManyHolds, "too_many_holds", CONFLICT, "The cluster has as many holds as it may",
+        "At most 100,000 client ids of a cluster are held at once. Remove some first. Nothing was done.";
     OperationEnded, "operation_ended", CONFLICT, "The operation has ended",
         "The operation has succeeded, or was cancelled, already. Nothing was done.";
     PlanTokenInvalid, "plan_token_invalid", CONFLICT, "The plan does not fit",
@@ -157,8 +169,8 @@ codes! {
     NotReady, "not_ready", SERVICE_UNAVAILABLE, "Not ready",
         "The service is starting or stopping, or its database is away. `detail` says which.";
     NotConfirmed, "not_confirmed", GATEWAY_TIMEOUT, "The effect is not confirmed",
-        "What was asked for is under way, but the data plane did not confirm it in time. It may \
-         still take effect. Read the record, or ask again: doing it twice does no harm. \
+        "What was asked for is under way, but the data plane did not confirm it in time, and there is no record of \
+         the session to follow it by. It may still take effect. Read the record, or ask again: doing it twice does no harm. \
          `Prefer: wait=N` waits longer where an operation takes it.";
 }
 

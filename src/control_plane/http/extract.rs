@@ -2,7 +2,7 @@
 //!
 //! - [`Json`]: a body, with a JSON pointer to the wrong field.
 //! - [`Query`]: query parameters, by name. Unknown ones were refused before, by the route's rule.
-//! - [`ClusterPath`], [`SessionPath`], [`UserPath`]: what a path names, percent-decoded.
+//! - [`ClusterPath`], [`SessionPath`], [`SubscriptionPath`], [`UserPath`]: what a path names, percent-decoded.
 //! - [`NoBody`]: nothing may be sent.
 //! - [`Wait`]: how long the caller would wait, from `Prefer: wait=N`.
 
@@ -27,7 +27,7 @@ use super::code::Code;
 use super::etag::optional_header;
 use super::problem::{Problem, Result};
 use super::state::DATA_PLANE_WAIT;
-use crate::model::{ClientId, ClusterId, Username};
+use crate::model::{ClientId, ClusterId, TopicFilter, Username};
 
 /// A JSON body.
 pub(super) struct Json<T>(pub(super) T);
@@ -236,6 +236,41 @@ impl<S: Send + Sync> FromRequestParts<S> for UserPath {
         let username = Username::new(&username)
             .map_err(|error| Problem::parameter(Code::InvalidParameter, "username", error.to_string()))?;
         Ok(Self { cluster, username })
+    }
+}
+
+/// The subscription that a path names.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct SubscriptionPath {
+    /// The cluster's id.
+    #[param(example = "default")]
+    pub(super) cluster: ClusterId,
+    /// The client's id, percent-encoded: a `/` in it is written `%2F`.
+    #[param(example = "meter-17")]
+    pub(super) client_id: ClientId,
+    /// The topic filter, `$share/{group}/` included, percent-encoded: `/` is written `%2F`, `#` `%23`, `+` may
+    /// stay.
+    #[param(value_type = String, min_length = 1, max_length = 2048, example = "site%2F%2B%2Fupdate")]
+    pub(super) filter: TopicFilter,
+}
+
+impl SubscriptionPath {
+    /// The session in it.
+    pub(super) fn session(&self) -> SessionPath {
+        SessionPath { cluster: self.cluster.clone(), client_id: self.client_id.clone() }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SubscriptionPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let SessionPath { cluster, client_id } = SessionPath::from_request_parts(parts, state).await?;
+        let filter = segment(parts, state, "filter").await?;
+        let filter = TopicFilter::new(&filter)
+            .map_err(|error| Problem::parameter(Code::InvalidParameter, "filter", error.to_string()))?;
+        Ok(Self { cluster, client_id, filter })
     }
 }
 

@@ -256,6 +256,20 @@ pub(super) fn command_failed(
             Code::SessionSuperseded,
             format!("the client's session is now {session_id} in epoch {}", epoch.0),
         ),
+        CommandError::Protected => Problem::new(
+            Code::SessionProtected,
+            format!("the session of client \"{client_id}\" is protected"),
+        ),
+        CommandError::SessionExists => Problem::new(
+            Code::SessionExists,
+            format!("client \"{client_id}\" has a session that is not as the body says"),
+        ),
+        CommandError::NoSuchSubscription => Problem::new(
+            Code::SubscriptionNotFound,
+            format!("the session of client \"{client_id}\" does not subscribe to this filter"),
+        ),
+        CommandError::QuotaExceeded(why) => Problem::new(Code::QuotaExceeded, why.as_str()),
+        CommandError::FilterRefused(why) => Problem::new(Code::TopicFilterRefused, why.as_str()),
         CommandError::StoreAway => Problem::new(
             Code::StoreUnavailable,
             "the effect is in force, but the database does not answer and the record may not show it yet",

@@ -142,7 +142,7 @@ fn implied(path: &str, operation: &Operation) -> Vec<Code> {
     if path.contains("{cluster}") {
         codes.push(Code::ClusterNotFound);
     }
-    if path.contains("{client_id}") {
+    if path.contains("/sessions/{client_id}") {
         codes.push(Code::SessionNotFound);
     }
     if operation.request_body.is_some() {

@@ -13,8 +13,9 @@ use super::code::Code;
 use super::page::PageSize;
 use crate::control_plane::tokens::Role;
 use crate::model::{
-    ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, ProtocolVersion, QoS, QuotaSource,
-    RetainHandling, SessionId, SessionState, SharedStrategy, Timestamp, Transport, Username,
+    ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, OperatorReason, ProtocolVersion, QoS,
+    QuotaSource, RetainHandling, SessionId, SessionState, SharedStrategy, SubscriptionOrigin, Timestamp,
+    Transport, Username, WillChoice,
 };
 use crate::store::{AuditOutcome, EventKind, PurgeAction};
 
@@ -64,6 +65,15 @@ schemas! {
         .examples([3]);
     ClusterStatus: words("`active`: CONNECTs are admitted. `suspended`: they are refused with 0x88 and live connections ended; sessions are kept.",
         [ClusterStatus::Active, ClusterStatus::Suspended].map(ClusterStatus::as_str));
+    WillChoice: words("What becomes of the will: it is published, after its delay, as the standard says of an end without the client's goodbye, or dropped.",
+        [WillChoice::Publish, WillChoice::Suppress].map(WillChoice::as_str));
+    OperatorReason: text("Why: 1 to 256 bytes of UTF-8 without control characters.")
+        .min_length(Some(1))
+        .max_length(Some(OperatorReason::BYTES_MAX))
+        .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]*$"))
+        .examples(["moved to another site"]);
+    SubscriptionOrigin: words("Who asked for the subscription last: the `client`, or an `operator` on its behalf.",
+        [SubscriptionOrigin::Client, SubscriptionOrigin::Operator].map(SubscriptionOrigin::as_str));
     SharedStrategy: words("Which member of a shared group gets a message: any one (`random`), the same one for the same topic (`hash_topic`), or for the same publisher (`hash_client_id`).",
         [SharedStrategy::Random, SharedStrategy::HashTopic, SharedStrategy::HashClientId].map(SharedStrategy::as_str));
     ProtocolVersion: words("The MQTT version that the client speaks.",

@@ -103,9 +103,27 @@ pub fn admit(
         Claim::Nobody => return Err(Refusal::AnonymousNotAllowed),
         Claim::Proven(..) | Claim::Unproven | Claim::Withheld => return Err(Refusal::BadCredentials),
     }
+    if applicant.is_known {
+        return Ok(());
+    }
+    check_room(&cluster.quota, counts)
+        .map_err(|Full { limit, in_use }| Refusal::Connections { limit, in_use })
+}
+
+/// Q-1 is used up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// The limit.
+    pub limit: u32,
+    /// How many are in use.
+    pub in_use: u32,
+}
+
+/// Whether there is room for one more session (PRODUCT S-8). `counts` must be exact at this moment.
+pub fn check_room(quota: &Quota, counts: SessionCounts) -> Result<(), Full> {
     let in_use = counts.total();
-    match cluster.quota.connections {
-        Some(limit) if !applicant.is_known && in_use >= limit => Err(Refusal::Connections { limit, in_use }),
+    match quota.connections {
+        Some(limit) if in_use >= limit => Err(Full { limit, in_use }),
         _ => Ok(()),
     }
 }
@@ -128,6 +146,7 @@ mod tests {
         let plan = Plan::by_name("basic").expect("a plan");
         let overrides = QuotaOverrides { connections: Some(connections), ..QuotaOverrides::default() };
         DesiredCluster {
+            holds: std::sync::Arc::default(),
             id: ClusterId::default_cluster(),
             status: ClusterStatus::Active,
             allow_anonymous: true,

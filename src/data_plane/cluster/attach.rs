@@ -24,7 +24,9 @@ use crate::data_plane::session::link::{ConnId, Fetched, Link, Origin};
 use crate::data_plane::session::outgoing::Outgoing;
 use crate::data_plane::session::output::Output;
 use crate::data_plane::session::{HeldWill, Offline, RECEIVE_MAXIMUM, Session};
-use crate::model::{ClientId, Message, MessageCounters, Now, ProtocolVersion, SessionExpiry, SessionId};
+use crate::model::{
+    ClientId, Message, MessageCounters, Now, ProtocolVersion, SessionEnd, SessionExpiry, SessionId,
+};
 use crate::seam::ports::SessionWrite;
 
 /// A CONNECT as it arrives.
@@ -102,6 +104,7 @@ impl Cluster {
         let known = self.registry.get(client_id.as_str());
         let applicant = Applicant { claim: claim(&connect, proven.as_ref()), is_known: known.is_some() };
         admit(&self.rules, self.counts(), applicant)?;
+        self.check_hold(now, &client_id)?;
 
         let asked_secs = expiry_asked_secs(&connect);
         let granted_secs = grant_expiry(&self.rules.quota, asked_secs);
@@ -127,6 +130,17 @@ impl Cluster {
         Ok(slot)
     }
 
+    /// Refuses a client id that an operator holds back, whoever comes with it (PRODUCT 3: a blocked client).
+    fn check_hold(&self, now: Now, client_id: &ClientId) -> Result<(), Refused> {
+        match self.rules.holds.on(client_id.as_str(), now.wall) {
+            None => Ok(()),
+            Some(hold) => {
+                let why = format!("an operator holds this client id until {}", hold.until);
+                Err(Refused { reason: ReasonCode::Banned, why })
+            }
+        }
+    }
+
     /// The session goes on. A connection that it still has is taken over (`[MQTT-3.1.4-3]`).
     fn take_over(&mut self, now: Now, slot: Slot) -> Slot {
         if self.session(slot).link.is_some() {
@@ -143,9 +157,9 @@ impl Cluster {
     fn replace(&mut self, now: Now, old: Slot) {
         if self.session(old).link.is_some() {
             // Ends with its connection, whatever its expiry: nothing of it goes on.
-            self.detach_and_destroy(now, old, &Ending::taken_over());
+            self.detach_and_destroy(now, old, &Ending::taken_over(), SessionEnd::Replaced);
         } else {
-            self.destroy(now, old);
+            self.destroy(now, old, SessionEnd::Replaced);
         }
     }
 

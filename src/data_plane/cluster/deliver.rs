@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::Cluster;
 use super::effects::Effects;
 use super::pending::Attachment;
+use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::SubscriptionIndex;
 use crate::data_plane::message_log::{Found, LogEntry};
@@ -37,7 +37,7 @@ impl Cluster {
 
     /// Retained messages owed to new subscriptions. Returns whether none is left.
     fn send_replays(&mut self, now: Now, slot: Slot) -> bool {
-        let Self { sessions, retained, .. } = self;
+        let Self { sessions, retained, journal, .. } = self;
         let session = &mut sessions[slot.0 as usize];
         while let Some(replay) = session.replays.front() {
             // Asked first: looking for the next one may be long.
@@ -46,6 +46,9 @@ impl Cluster {
             }
             let Replay { filter, after, age, .. } = replay;
             let Some(message) = retained.next_matching(filter, after.as_deref(), *age, now.wall) else {
+                if replay.is_written_down {
+                    journal.change(vec![facts::not_owed(session.id, FilterKey::of(filter.as_str()))]);
+                }
                 session.replays.pop_front();
                 continue;
             };

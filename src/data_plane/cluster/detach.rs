@@ -8,7 +8,7 @@ use crate::data_plane::broker::Slot;
 use crate::data_plane::protocol::{Disconnect, Packet, ReasonCode};
 use crate::data_plane::session::link::{ConnId, Link};
 use crate::data_plane::session::{HeldWill, Offline};
-use crate::model::{DisconnectCause, EndedBy, Now};
+use crate::model::{DisconnectCause, EndedBy, Now, OperatorReason, SessionEnd};
 use crate::seam::ports::{SessionRow, SessionWrite};
 
 /// How a connection ends.
@@ -47,9 +47,9 @@ impl Ending {
         Self { reason: "taken_over", by: EndedBy::Server, goodbye, with_will: true }
     }
 
-    /// Somebody ordered it over the API.
-    pub(super) fn administrative() -> Self {
-        let goodbye = Some((ReasonCode::AdministrativeAction, None));
+    /// Somebody ordered it over the API, and may have said why.
+    pub(super) fn administrative(why: Option<&OperatorReason>) -> Self {
+        let goodbye = Some((ReasonCode::AdministrativeAction, why.map(ToString::to_string)));
         Self { reason: "administrative", by: EndedBy::Operator, goodbye, with_will: true }
     }
 
@@ -115,7 +115,7 @@ impl Cluster {
             self.journal.change(vec![facts::no_will(session.id)]);
         }
         if !session.outlives_connection(now.wall) {
-            self.destroy(now, slot);
+            self.destroy(now, slot, SessionEnd::WithConnection);
             return;
         }
         let session = &mut self.sessions[slot.0 as usize];
@@ -131,18 +131,18 @@ impl Cluster {
         self.effects.writes.push((SessionWrite::Put(Box::new(row)), None));
     }
 
-    /// Ends a session's connection and the session.
-    pub(super) fn detach_and_destroy(&mut self, now: Now, slot: Slot, ending: &Ending) {
+    /// Ends a session's connection and the session, which ends because of `end`.
+    pub(super) fn detach_and_destroy(&mut self, now: Now, slot: Slot, ending: &Ending, end: SessionEnd) {
         let link = self.say_goodbye(slot, ending);
         let event = link.and_then(|link| self.disconnected(now, slot, &link, ending));
-        self.destroy(now, slot);
+        self.destroy(now, slot, end);
         self.tell_disconnected(now, event);
     }
 
     /// Ends a session that has no connection: subscriptions, expiry, record, all of it. A will that
     /// is still held is published: it never outlives the session (`[MQTT-3.1.2-8]`, PRODUCT S-10).
     /// Only that of a CONNECT which was never admitted is not.
-    pub(super) fn destroy(&mut self, now: Now, slot: Slot) {
+    pub(super) fn destroy(&mut self, now: Now, slot: Slot, end: SessionEnd) {
         let held = std::mem::take(&mut self.session(slot).subscriptions);
         for subscription in held {
             self.release(slot, &subscription);
@@ -154,7 +154,7 @@ impl Cluster {
         }
         let session = self.sessions.remove(slot.0 as usize);
         self.registry.remove(&session.client_id);
-        self.effects.writes.push((SessionWrite::Remove(session.id), None));
+        self.effects.writes.push((SessionWrite::Remove(session.id, end), None));
         // The will goes in one piece with the rest: after a crash it is there, or was published.
         let along = Along::Always(facts::session_ends(session.id));
         match will {
@@ -262,12 +262,12 @@ impl Cluster {
             client_id: session.client_id.clone(),
             session_id: session.id,
             epoch: session.epoch,
-            protocol: link.version,
+            protocol: Some(link.version),
             clean_start: link.clean_start,
             username: link.username.clone(),
-            peer: link.origin.peer.clone(),
-            listener: link.origin.listener.clone(),
-            transport: link.origin.transport,
+            peer: Some(link.origin.peer.clone()),
+            listener: Some(link.origin.listener.clone()),
+            transport: Some(link.origin.transport),
             keep_alive_secs: link.keep_alive_secs,
             receive_maximum: link.receive_maximum,
             packet_bytes_max: link.packet_bytes_max.map(std::num::NonZeroU32::get),
@@ -275,7 +275,7 @@ impl Cluster {
             expiry_bounded: session.expiry.bounded_by_cluster,
             has_will: session.will.is_some(),
             created_at: session.created_at,
-            connected_at: link.connected_at,
+            connected_at: Some(link.connected_at),
             disconnected_at: None,
             disconnect: None,
         }

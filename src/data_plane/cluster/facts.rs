@@ -3,8 +3,8 @@
 //!
 //! # Format
 //! Keys: `s` session id (16 bytes) and then `p` progress, `o` packet id (exchange with the client at
-//! QoS 2), `r` packet id (QoS 2 packet id of the client that is taken), `w` will; `m` topic (retained
-//! message); `g` whole filter of a shared group. Numbers are big-endian in keys and little-endian in
+//! QoS 2), `r` packet id (QoS 2 packet id of the client that is taken), `w` will, `y` filter key (retained messages
+//! of this filter are owed to an offline session); `m` topic (retained message); `g` whole filter of a shared group. Numbers are big-endian in keys and little-endian in
 //! values; each value begins with the number of its format.
 
 use std::num::NonZeroU32;
@@ -38,6 +38,12 @@ fn packet_key(id: SessionId, kind: u8, packet_id: PacketId) -> Bytes {
     session_key(id, &[kind, high, low])
 }
 
+fn owed_key(id: SessionId, filter: FilterKey) -> Bytes {
+    let mut kind = [b'y'; 9];
+    kind[1..].copy_from_slice(&filter.0.to_be_bytes());
+    session_key(id, &kind)
+}
+
 fn retained_key(topic: &str) -> Bytes {
     [b"m", topic.as_bytes()].concat().into()
 }
@@ -53,6 +59,7 @@ pub(super) enum Subject {
     Exchange(SessionId),
     Received(SessionId, PacketId),
     Will(SessionId),
+    Owed(SessionId, FilterKey),
     Retained,
     Group(String),
 }
@@ -66,6 +73,9 @@ pub(super) fn subject(key: &[u8]) -> Option<Subject> {
             match kind {
                 b"p" => Some(Subject::Progress(id)),
                 b"w" => Some(Subject::Will(id)),
+                [b'y', filter @ ..] => {
+                    Some(Subject::Owed(id, FilterKey(u64::from_be_bytes(filter.try_into().ok()?))))
+                }
                 [b'o', _, _] => Some(Subject::Exchange(id)),
                 [b'r', high, low] => {
                     Some(Subject::Received(id, PacketId::new(u16::from_be_bytes([*high, *low]))?))
@@ -82,6 +92,16 @@ pub(super) fn subject(key: &[u8]) -> Option<Subject> {
 /// Everything of a session is over.
 pub(super) fn session_ends(id: SessionId) -> Change {
     Change::DeleteAll { prefix: session_key(id, &[]) }
+}
+
+/// Retained messages of a filter are owed to a session that has no connection.
+pub(super) fn owed(id: SessionId, filter: FilterKey) -> Change {
+    Change::Put { key: owed_key(id, filter), value: Bytes::from_static(&[FORMAT]) }
+}
+
+/// They are owed no longer.
+pub(super) fn not_owed(id: SessionId, filter: FilterKey) -> Change {
+    Change::Delete { key: owed_key(id, filter) }
 }
 
 /// The client's packet id is taken.

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use super::Cluster;
-use super::effects::Farewell;
+use super::effects::{CommandId, Farewell};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::message_log::{Change, ClusterNo, Entry};
 use crate::data_plane::session::link::ConnId;
@@ -31,6 +31,10 @@ pub(super) struct Journal {
     held: Vec<Slot>,
     /// Connections that are over but for their held output.
     parting: Vec<(ConnId, Outgoing)>,
+    /// Orders whose answers tell of what this turn writes down.
+    telling: Vec<CommandId>,
+    /// Those of earlier turns that are not durable yet.
+    told: VecDeque<(Turn, CommandId)>,
     /// Whether the disk takes more messages.
     pub(super) has_room: bool,
 }
@@ -45,6 +49,8 @@ impl Journal {
             tails: VecDeque::new(),
             held: Vec::new(),
             parting: Vec::new(),
+            telling: Vec::new(),
+            told: VecDeque::new(),
             has_room: true,
         }
     }
@@ -59,6 +65,17 @@ impl Journal {
         if !changes.is_empty() {
             self.entries.push(Entry { cluster: self.cluster, message: None, changes });
         }
+    }
+
+    /// The answer to an order tells of what was written down so far.
+    pub(super) fn tells(&mut self, id: CommandId) {
+        self.telling.push(id);
+    }
+
+    /// An order whose answer tells of nothing any longer that is not durable.
+    fn told(&mut self) -> Option<CommandId> {
+        let durable = self.durable;
+        self.told.pop_front_if(|(turn, _)| *turn <= durable).map(|(_, id)| id)
     }
 
     pub(super) fn cluster(&self) -> ClusterNo {
@@ -81,6 +98,8 @@ impl Journal {
             self.written.0 += 1;
             self.tails.push_back((self.written, tail));
         }
+        let turn = self.written;
+        self.told.extend(self.telling.drain(..).map(|id| (turn, id)));
         let mut at = 0;
         while at < self.parting.len() {
             let output = &mut self.parting[at].1;
@@ -110,6 +129,14 @@ impl Cluster {
             }
             self.effects.touch(slot, session);
         }
+        self.answer_told();
+    }
+
+    /// Orders whose answers told of something that is durable now.
+    fn answer_told(&mut self) {
+        while let Some(id) = self.journal.told() {
+            self.order_proven(id, None);
+        }
     }
 
     /// Whether the disk takes more messages; told by the runtime.
@@ -126,6 +153,7 @@ impl Cluster {
         self.effects.touched = touched;
         self.effects.entries = self.journal.end_turn(self.log.tail(), &mut self.effects.farewells);
         self.effects.turn = self.journal.written;
+        self.answer_told();
     }
 
     /// The output that a session may send now, for its connection.

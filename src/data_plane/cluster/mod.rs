@@ -11,7 +11,7 @@
 //! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`share`], [`detach`], [`orders`], [`users`], [`settings`],
+//! [`subscribe`], [`share`], [`detach`], [`orders`], [`on_behalf`], [`users`], [`settings`],
 //! [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`], [`counters`], [`events`], [`system_topics`]; what it does
 //! not take: [`limits`].
 
@@ -26,6 +26,7 @@ mod facts;
 mod journal;
 mod limits;
 mod loss;
+mod on_behalf;
 mod orders;
 mod packets;
 mod pending;

@@ -12,20 +12,27 @@ use crate::data_plane::broker::Slot;
 use crate::data_plane::session::Offline;
 use crate::data_plane::session::link::ConnId;
 use crate::model::{
-    ClientId, ClusterStatus, DesiredCluster, Epoch, Now, OperatorExpiry, SessionId, Timestamp,
+    ClientId, ClusterStatus, DesiredCluster, EndOptions, Epoch, Now, OperatorExpiry, SessionEnd, SessionId,
+    Subscription, Timestamp, TopicFilter, WillChoice,
 };
 use crate::seam::command::{CommandError, SessionRef};
 use crate::seam::ports::SessionWrite;
 
 /// What is ordered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// End the connection, keep the session.
-    Disconnect,
-    /// End the connection and the session.
-    Destroy,
+    Disconnect(EndOptions),
+    /// End the connection and the session, unless it is protected.
+    Destroy(EndOptions),
     /// The expiry is this now; it is already in the record.
     ApplyExpiry(Option<OperatorExpiry>),
+    /// Whether it is protected; it is already in the record.
+    Protect(bool),
+    /// Subscribe on the client's behalf.
+    Subscribe(Box<Subscription>),
+    /// Unsubscribe on the client's behalf.
+    Unsubscribe(TopicFilter),
 }
 
 /// Removing it changes nothing; once that is committed, so is every write before it.
@@ -53,19 +60,30 @@ impl Cluster {
         let online = session.link.as_ref().map(|link| link.conn);
         let conn = online.or(session.offline.and_then(|offline| offline.conn));
         match order {
-            Order::Disconnect if online.is_none() => {
+            Order::Disconnect(_) if online.is_none() => {
                 // The record of the connection's end may still be on its way to the store.
-                self.effects.writes.push((SessionWrite::Remove(NO_SESSION), None));
-                self.prove(id, met, conn);
+                self.effects.writes.push((SessionWrite::Remove(NO_SESSION, SessionEnd::Deleted), None));
+                self.prove(id, met, conn, false);
             }
-            Order::Disconnect => {
-                self.detach(now, slot, &Ending::administrative());
-                self.prove(id, met, conn);
+            Order::Disconnect(options) => {
+                let (ending, written) = self.ordered_ending(slot, &options);
+                self.detach(now, slot, &ending);
+                self.prove(id, met, conn, written);
             }
-            Order::Destroy => {
-                self.detach_and_destroy(now, slot, &Ending::administrative());
-                self.prove(id, met, conn);
+            Order::Destroy(_) if session.protected => {
+                self.effects.answers.push((id, Err(CommandError::Protected)));
             }
+            Order::Destroy(options) => {
+                let (ending, written) = self.ordered_ending(slot, &options);
+                self.detach_and_destroy(now, slot, &ending, SessionEnd::Deleted);
+                self.prove(id, met, conn, written);
+            }
+            Order::Protect(protected) => {
+                session.protected = protected;
+                self.effects.answers.push((id, Ok(met)));
+            }
+            Order::Subscribe(subscription) => self.subscribe_for(now, id, (slot, met), *subscription),
+            Order::Unsubscribe(filter) => self.unsubscribe_for(now, id, (slot, met), &filter),
             Order::ApplyExpiry(operator) => {
                 self.apply_expiry(now, slot, operator);
                 self.effects.answers.push((id, Ok(met)));
@@ -98,12 +116,12 @@ impl Cluster {
     /// The cluster is no more: every session ends, nothing is waited for, and whoever waits is told.
     pub fn dissolve(&mut self, now: Now) {
         while let Some(slot) = self.online.last().copied() {
-            self.detach_and_destroy(now, slot, &Ending::administrative());
+            self.detach_and_destroy(now, slot, &Ending::administrative(None), SessionEnd::ClusterDeleted);
         }
         let rest: Vec<Slot> =
             self.sessions.iter().filter_map(|(at, _)| Some(Slot(at.try_into().ok()?))).collect();
         for slot in rest {
-            self.destroy(now, slot);
+            self.destroy(now, slot, SessionEnd::ClusterDeleted);
         }
         for id in self.pending.abandon() {
             self.effects.answers.push((id, Err(CommandError::NoSuchCluster)));
@@ -149,7 +167,8 @@ impl Cluster {
         if moved_on {
             return Err(CommandError::Superseded { session_id, epoch });
         }
-        Ok((slot, SessionRef { session_id, epoch, was_online: session.link.is_some() }))
+        let was_online = session.link.is_some();
+        Ok((slot, SessionRef { session_id, epoch, was_online, was_subscribed: false }))
     }
 
     fn apply_expiry(&mut self, now: Now, slot: Slot, operator: Option<OperatorExpiry>) {
@@ -182,9 +201,26 @@ impl Cluster {
         self.wills.insert((renewed, slot));
     }
 
-    /// The answer to an order waits for its last record, and for the connection to be closed.
-    fn prove(&mut self, id: CommandId, met: SessionRef, conn: Option<ConnId>) {
-        let ticket = self.pending.prove(id, met, conn);
+    /// How a connection ends that an operator ends so, and whether anything was written down about it: a
+    /// will that is dropped must not come back with a restart.
+    fn ordered_ending(&mut self, slot: Slot, options: &EndOptions) -> (Ending, bool) {
+        let suppressed = options.will == WillChoice::Suppress && self.session(slot).will.is_some();
+        if suppressed {
+            self.cancel_will(slot);
+        }
+        // More than [MQTT-3.1.2-29] asks: DISCONNECT may carry a reason string in any case.
+        let link = self.session(slot).link.as_ref();
+        let listens = link.is_some_and(|link| link.problem_information);
+        (Ending::administrative(options.reason.as_ref().filter(|_| listens)), suppressed)
+    }
+
+    /// The answer to an order waits for its last record, for the connection to be closed, and where it tells
+    /// of something `written` down for that to be durable.
+    pub(super) fn prove(&mut self, id: CommandId, met: SessionRef, conn: Option<ConnId>, written: bool) {
+        let ticket = self.pending.prove(id, met, conn, written);
+        if written {
+            self.journal.tells(id);
+        }
         if let Some((_, slot)) = self.effects.writes.last_mut() {
             *slot = Some(ticket);
         }

@@ -84,10 +84,17 @@ impl Pending {
         self.closing.entry(conn).or_default();
     }
 
-    /// An order is carried out; its answer waits for a record and, if it is still closing, for `conn`.
-    pub(super) fn prove(&mut self, id: CommandId, answer: SessionRef, conn: Option<ConnId>) -> WriteTicket {
+    /// An order is carried out; its answer waits for a record, for `conn` if that is still closing, and
+    /// where it tells of something `written` down for that to be durable.
+    pub(super) fn prove(
+        &mut self,
+        id: CommandId,
+        answer: SessionRef,
+        conn: Option<ConnId>,
+        written: bool,
+    ) -> WriteTicket {
         let closing = conn.and_then(|conn| self.closing.get_mut(&conn));
-        let missing = 1 + u8::from(closing.is_some());
+        let missing = 1 + u8::from(closing.is_some()) + u8::from(written);
         if let Some(waiting) = closing {
             waiting.push(id);
         }

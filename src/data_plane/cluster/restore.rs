@@ -14,7 +14,7 @@ use super::publish::Along;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::protocol::PacketId;
 use crate::data_plane::session::progress::{Frozen, Progress};
-use crate::data_plane::session::{HeldSubscription, HeldWill, Offline};
+use crate::data_plane::session::{HeldSubscription, HeldWill, Offline, Replay};
 use crate::model::{FilterKey, Message, Now, Seq, SessionExpiry, SessionId};
 use crate::seam::ports::{SessionWrite, StoredSession};
 
@@ -33,6 +33,8 @@ struct Remembered {
     /// Exchanges at QoS 2, each with the whole filter of its shared group.
     exchanges: Vec<(Frozen, Option<String>)>,
     received: Vec<PacketId>,
+    /// Filters of which retained messages are owed.
+    owed: Vec<FilterKey>,
     will: Option<HeldWill>,
 }
 
@@ -48,6 +50,7 @@ impl Memory {
             Subject::Exchange(id) => self.of(id).exchanges.push(facts::get_exchange(value)?),
             Subject::Received(id, packet_id) => self.of(id).received.push(packet_id),
             Subject::Will(id) => self.of(id).will = Some(facts::get_will(value)?),
+            Subject::Owed(id, filter) => self.of(id).owed.push(filter),
             Subject::Retained => self.retained.push(facts::get_retained(value)?),
             Subject::Group(share) => _ = self.groups.insert(share, facts::get_group(value)?),
         }
@@ -63,7 +66,7 @@ impl Cluster {
     /// Takes a stored session, and what is remembered of it, as an offline one. One that has expired
     /// meanwhile, or was to end with its connection, ends with the next [`Cluster::time_passes`].
     pub fn restore(&mut self, now: Now, stored: StoredSession, memory: &mut Memory) {
-        let StoredSession { row, operator_expiry, subscriptions } = stored;
+        let StoredSession { row, operator_expiry, protected, subscriptions } = stored;
         let expiry = SessionExpiry {
             client_secs: row.expiry_client_secs,
             bounded_by_cluster: row.expiry_bounded,
@@ -78,6 +81,7 @@ impl Cluster {
         session.created_at = row.created_at;
         session.offline = Some(Offline { since, expires_at, conn: None });
         session.durable = true;
+        session.protected = protected;
         session.admitted = true;
         session.subscriptions.reserve_exact(subscriptions.len());
         let remembered = memory.sessions.remove(&row.session_id);
@@ -134,7 +138,7 @@ impl Cluster {
     }
 
     fn remember(&mut self, slot: Slot, remembered: Remembered) {
-        let Remembered { progress, exchanges, received, will } = remembered;
+        let Remembered { progress, exchanges, received, owed, will } = remembered;
         let tail = self.log.tail();
         let exchanges =
             exchanges.into_iter().map(|(exchange, share)| self.rebound(exchange, share)).collect();
@@ -143,6 +147,15 @@ impl Cluster {
         let progress =
             progress.map_or_else(|| Progress { position: tail, ..Progress::default() }, |(p, _)| p);
         session.outbound.restore(progress, exchanges, tail);
+        for filter in owed {
+            let of_filter =
+                |held: &&HeldSubscription| FilterKey::of(held.subscription.filter.as_str()) == filter;
+            if let Some(held) = session.subscriptions.iter().find(of_filter) {
+                // Which were retained before it subscribed is no longer known: those that are when it comes.
+                let replay = Replay { is_written_down: true, ..Replay::of(&held.subscription, u64::MAX) };
+                session.replays.push_back(replay);
+            }
+        }
         for packet_id in received {
             session.inbound.written_down(packet_id);
         }

@@ -1,12 +1,12 @@
 //! SUBSCRIBE and UNSUBSCRIBE (MQTT 5.0, 3.8.4, 3.10.4; PRODUCT ).
 
 use super::pending::{Attachment, Awaiting, Undo};
-use super::{Cluster, RecordOutcome, topic_within_limits};
+use super::{Cluster, RecordOutcome, facts, topic_within_limits};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::Subscriber;
 use crate::data_plane::protocol::{PacketId, ReasonCode, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::data_plane::session::{HeldSubscription, Replay};
-use crate::model::{Now, QoS, RetainHandling, Subscription, TopicFilter};
+use crate::model::{FilterKey, Now, QoS, RetainHandling, Subscription, SubscriptionOrigin, TopicFilter};
 use crate::seam::ports::SessionWrite;
 
 /// How many filters a session may have where its cluster sets no limit: they are written down together
@@ -14,10 +14,10 @@ use crate::seam::ports::SessionWrite;
 const FILTERS_MAX: u32 = 10_000;
 
 /// What became of one filter.
-struct Granted {
+pub(super) struct Granted {
     reason: ReasonCode,
-    before: Option<Subscription>,
-    replay: Option<Replay>,
+    pub(super) before: Option<Subscription>,
+    pub(super) replay: Option<Replay>,
 }
 
 impl Cluster {
@@ -45,6 +45,7 @@ impl Cluster {
                 retain_as_published,
                 retain_handling,
                 identifier,
+                origin: SubscriptionOrigin::Client,
             };
             match self.subscribe_one(attachment.slot, subscription) {
                 Ok(granted) => {
@@ -170,7 +171,7 @@ impl Cluster {
         self.touch(slot);
     }
 
-    fn subscribe_one(
+    pub(super) fn subscribe_one(
         &mut self,
         slot: Slot,
         subscription: Subscription,
@@ -257,13 +258,17 @@ impl Cluster {
         Ok(())
     }
 
-    fn unsubscribe_one(&mut self, slot: Slot, filter: &TopicFilter) -> bool {
+    pub(super) fn unsubscribe_one(&mut self, slot: Slot, filter: &TopicFilter) -> bool {
         let session = self.session(slot);
         let same = |held: &HeldSubscription| held.subscription.filter == *filter;
         let Some(at) = session.subscriptions.iter().position(same) else { return false };
         let held = session.subscriptions.swap_remove(at);
-        session.replays.retain(|replay| replay.filter != *filter);
         let session_id = session.id;
+        let owed = session.replays.iter().any(|replay| replay.filter == *filter && replay.is_written_down);
+        session.replays.retain(|replay| replay.filter != *filter);
+        if owed {
+            self.journal.change(vec![facts::not_owed(session_id, FilterKey::of(filter.as_str()))]);
+        }
         self.release(slot, &held);
         self.effects.writes.push((SessionWrite::Unsubscribe(session_id, filter.clone()), None));
         true
@@ -334,12 +339,5 @@ fn replay(subscription: &Subscription, is_new: bool, age: u64) -> Option<Replay>
         RetainHandling::SendIfNew => is_new,
         RetainHandling::DoNotSend => false,
     };
-    send.then(|| Replay {
-        filter: subscription.filter.clone(),
-        qos: subscription.qos,
-        identifier: subscription.identifier,
-        no_local: subscription.no_local,
-        age,
-        after: None,
-    })
+    send.then(|| Replay::of(subscription, age))
 }

@@ -5,7 +5,7 @@ use super::publish::Along;
 use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::protocol::ReasonCode;
-use crate::model::{Monotonic, Now};
+use crate::model::{Monotonic, Now, SessionEnd};
 
 /// How often connections and the log are looked at. Keep-alive is in seconds, so that is fine enough.
 const SWEEP_MILLIS: u64 = 1_000;
@@ -31,7 +31,7 @@ impl Cluster {
 
     pub(super) fn expire_due(&mut self, now: Now) {
         while let Some(slot) = self.registry.expired(now.wall) {
-            self.destroy(now, slot);
+            self.destroy(now, slot, SessionEnd::Expired);
         }
     }
 

@@ -257,6 +257,7 @@ mod tests {
     fn context() -> (Context, mpsc::Receiver<Input>) {
         let id = ClusterId::default_cluster();
         let cluster = DesiredCluster {
+            holds: Arc::default(),
             id: id.clone(),
             status: ClusterStatus::Active,
             allow_anonymous: true,

@@ -172,13 +172,15 @@ async fn commit_singly<S: SessionStore>(
 #[derive(PartialEq, Eq, Hash)]
 enum Subject {
     Session(SessionId),
+    Part(SessionId),
     Subscription(SessionId, TopicFilter),
 }
 
 fn subject(write: &SessionWrite) -> Subject {
     match write {
         SessionWrite::Put(row) => Subject::Session(row.session_id),
-        SessionWrite::Remove(id) => Subject::Session(*id),
+        SessionWrite::Begin(id, _) => Subject::Part(*id),
+        SessionWrite::Remove(id, _) => Subject::Session(*id),
         SessionWrite::Subscribe(id, subscription) => Subject::Subscription(*id, subscription.filter.clone()),
         SessionWrite::Unsubscribe(id, filter) => Subject::Subscription(*id, filter.clone()),
     }

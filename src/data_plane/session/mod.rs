@@ -75,6 +75,8 @@ pub struct Session {
     /// Whether a CONNACK was ever sent for it. Until then its client cannot have it
     /// (`[MQTT-3.2.2-3]`): it is not there for the next CONNECT, and ends with its connection.
     pub admitted: bool,
+    /// Whether an operator has forbidden to delete it over the API. Written by orders; survives a restart.
+    pub protected: bool,
     /// What its earlier connections counted. Gone with a restart.
     pub ended_counters: MessageCounters,
     /// What must be written down before the output of this turn leaves. Empty between turns.
@@ -117,9 +119,24 @@ pub struct Replay {
     pub age: u64,
     /// The topic sent last.
     pub after: Option<Box<str>>,
+    /// Whether it is written down that they are owed.
+    pub is_written_down: bool,
 }
 
 impl Replay {
+    /// What is owed for a subscription. `age`: see the field.
+    pub fn of(subscription: &Subscription, age: u64) -> Self {
+        Self {
+            filter: subscription.filter.clone(),
+            qos: subscription.qos,
+            identifier: subscription.identifier,
+            no_local: subscription.no_local,
+            age,
+            after: None,
+            is_written_down: false,
+        }
+    }
+
     /// A retained message as this subscription gets it.
     pub fn delivery_of(&self, message: &Arc<Message>) -> outbound::Delivery {
         outbound::Delivery {
@@ -216,6 +233,7 @@ impl Session {
             replays: VecDeque::new(),
             durable: false,
             admitted: false,
+            protected: false,
             ended_counters: MessageCounters::default(),
             notes: Vec::new(),
             is_written_down: false,

@@ -9,7 +9,7 @@ use sqlx::types::Uuid;
 use time::OffsetDateTime;
 
 use super::{EventKind, NewEvent};
-use crate::model::{ClientId, ClusterId, Epoch, SessionId, Timestamp};
+use crate::model::{ClientId, ClusterId, Epoch, SessionEnd, SessionId, Timestamp};
 use crate::seam::ports::SessionRow;
 use crate::store::{Error, Result};
 
@@ -21,7 +21,7 @@ pub(in crate::store) struct Before {
     pub(in crate::store) client_id: String,
     #[sqlx(try_from = "i64")]
     epoch: u32,
-    peer: String,
+    peer: Option<String>,
     disconnected_at: Option<OffsetDateTime>,
     disconnect_reason: Option<String>,
     expires_at: Option<OffsetDateTime>,
@@ -51,20 +51,13 @@ impl Before {
         })
     }
 
-    /// What a removal of the row says. `replaced`: the client has a new session.
-    pub(in crate::store) fn removed(&self, replaced: bool, now: Timestamp) -> Result<NewEvent> {
-        let expired = self.expires_at.map(Timestamp::from).filter(|at| *at <= now);
-        match expired {
-            Some(at) if !replaced => self.event(EventKind::Expired, at, json!({})),
-            _ => {
-                let reason = match (replaced, self.disconnected_at) {
-                    (true, _) => "replaced",
-                    (false, None) => "with_connection",
-                    (false, Some(_)) => "removed",
-                };
-                self.event(EventKind::Ended, now, json!({"reason": reason}))
-            }
+    /// What a removal of the row says.
+    pub(in crate::store) fn removed(&self, end: SessionEnd, now: Timestamp) -> Result<NewEvent> {
+        if end == SessionEnd::Expired {
+            let at = self.expires_at.map(Timestamp::from).filter(|at| *at <= now);
+            return self.event(EventKind::Expired, at.unwrap_or(now), json!({}));
         }
+        self.event(EventKind::Ended, now, json!({"reason": end.as_str()}))
     }
 
     /// What a subscription of the session says.
@@ -83,12 +76,13 @@ pub(in crate::store) fn put(before: Option<&Before>, row: &SessionRow) -> Vec<Ne
     let mut events = Vec::new();
     let mut tell = |kind, at, detail| events.push(event(row, kind, at, detail));
     if before.is_none() {
-        tell(
-            EventKind::Created,
-            row.created_at,
-            json!({"protocol": row.protocol, "clean_start": row.clean_start}),
-        );
+        let detail = match row.connected_at {
+            Some(_) => json!({"protocol": row.protocol, "clean_start": row.clean_start}),
+            None => json!({"provisioned": true}),
+        };
+        tell(EventKind::Created, row.created_at, detail);
     }
+    let Some(connected_at) = row.connected_at else { return events };
     let attached = before.is_none_or(|before| before.epoch < row.epoch.0);
     if attached {
         let taken = before.filter(|before| {
@@ -99,11 +93,11 @@ pub(in crate::store) fn put(before: Option<&Before>, row: &SessionRow) -> Vec<Ne
                 "from_peer": before.peer, "from_epoch": before.epoch,
                 "peer": row.peer, "transport": row.transport,
             });
-            tell(EventKind::TakenOver, row.connected_at, detail);
+            tell(EventKind::TakenOver, connected_at, detail);
         } else {
             let resumed = before.is_some();
             let detail = json!({"peer": row.peer, "transport": row.transport, "resumed": resumed});
-            tell(EventKind::Attached, row.connected_at, detail);
+            tell(EventKind::Attached, connected_at, detail);
         }
     }
     let was_online = attached || before.is_some_and(|before| before.disconnected_at.is_none());

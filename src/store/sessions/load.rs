@@ -19,7 +19,7 @@ const SESSIONS: &str = concat!(
 
 // The page's range rather than its ids: both tables are then walked in the order of their keys.
 const SUBSCRIPTIONS: &str = "SELECT session_id, filter, qos, no_local, retain_as_published, retain_handling, \
-     identifier, created_at FROM subscriptions \
+     identifier, origin, created_at FROM subscriptions \
      WHERE session_id BETWEEN $1 AND $2 ORDER BY session_id, filter";
 
 impl Store {
@@ -48,6 +48,7 @@ impl Store {
                 Ok(StoredSession {
                     subscriptions: take_subscriptions(&mut subscriptions, session.session_id)?,
                     operator_expiry: session.operator_expiry()?,
+                    protected: session.protected,
                     row: session.into_row()?,
                 })
             })

@@ -22,7 +22,7 @@ use crate::model::{
 use crate::seam::ports::SessionRow;
 
 pub use filter::{Network, SessionFilter};
-pub use records::{CountBy, OperatorPart, SessionCount, SessionCounted};
+pub use records::{CountBy, SessionCount, SessionCounted};
 
 /// A session as an operator sees it, as far as its row tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,12 +83,12 @@ struct SessionColumns {
     client_id: String,
     #[sqlx(try_from = "i64")]
     epoch: u32,
-    protocol: String,
+    protocol: Option<String>,
     clean_start: bool,
     username: Option<String>,
-    peer: String,
-    listener: String,
-    transport: String,
+    peer: Option<String>,
+    listener: Option<String>,
+    transport: Option<String>,
     #[sqlx(try_from = "i32")]
     keep_alive_secs: u16,
     #[sqlx(try_from = "i32")]
@@ -99,7 +99,7 @@ struct SessionColumns {
     expiry_bounded: bool,
     has_will: bool,
     created_at: OffsetDateTime,
-    connected_at: OffsetDateTime,
+    connected_at: Option<OffsetDateTime>,
     disconnected_at: Option<OffsetDateTime>,
     disconnect_reason: Option<String>,
     disconnect_by: Option<String>,
@@ -119,10 +119,9 @@ impl SessionColumns {
     }
 
     fn into_row(self) -> Result<SessionRow> {
-        let word = |column: &str, text: &str| Error::unreadable(format!("session column {column}: {text:?}"));
         let disconnect = match self.disconnect_reason.zip(self.disconnect_by) {
             Some((reason, by)) => {
-                let by = EndedBy::parse(&by).ok_or_else(|| word("disconnect_by", &by))?;
+                let by = EndedBy::parse(&by).ok_or_else(|| unknown_word("disconnect_by", &by))?;
                 Some(DisconnectCause { reason, by })
             }
             None => None,
@@ -132,13 +131,12 @@ impl SessionColumns {
             client_id: ClientId::new(&self.client_id).map_err(Error::unreadable)?,
             session_id: SessionId(self.session_id),
             epoch: Epoch(self.epoch),
-            protocol: ProtocolVersion::parse(&self.protocol)
-                .ok_or_else(|| word("protocol", &self.protocol))?,
+            protocol: parsed("protocol", self.protocol, ProtocolVersion::parse)?,
             clean_start: self.clean_start,
             username: self.username,
             peer: self.peer,
             listener: self.listener,
-            transport: Transport::parse(&self.transport).ok_or_else(|| word("transport", &self.transport))?,
+            transport: parsed("transport", self.transport, Transport::parse)?,
             keep_alive_secs: self.keep_alive_secs,
             receive_maximum: self.receive_maximum,
             packet_bytes_max: self
@@ -150,9 +148,18 @@ impl SessionColumns {
             expiry_bounded: self.expiry_bounded,
             has_will: self.has_will,
             created_at: self.created_at.into(),
-            connected_at: self.connected_at.into(),
+            connected_at: self.connected_at.map(Into::into),
             disconnected_at: self.disconnected_at.map(Into::into),
             disconnect,
         })
     }
+}
+
+/// A word of a column that may be null.
+fn parsed<T>(column: &str, text: Option<String>, parse: fn(&str) -> Option<T>) -> Result<Option<T>> {
+    text.map(|text| parse(&text).ok_or_else(|| unknown_word(column, &text))).transpose()
+}
+
+fn unknown_word(column: &str, text: &str) -> Error {
+    Error::unreadable(format!("session column {column}: {text:?}"))
 }

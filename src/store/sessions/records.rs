@@ -1,14 +1,13 @@
 //! The control plane's view: list, count, get, and the operator's part.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use sqlx::QueryBuilder;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
+use super::write::expiry_columns;
 use super::{SessionColumns, SessionFilter, SessionRecord, session_columns};
-use crate::model::{ClientId, ClusterId, OperatorExpiry, SessionId, Timestamp};
+use crate::model::{ClientId, ClusterId, OperatorPart, SessionId, Timestamp};
 use crate::store::{Error, Result, Store, Tx};
 
 macro_rules! record_columns {
@@ -57,17 +56,6 @@ const SET_OPERATOR_PART: &str = concat!(
     " RETURNING ",
     record_columns!()
 );
-
-/// The operator's part of a record.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OperatorPart {
-    /// The order about its expiry.
-    pub expiry: Option<OperatorExpiry>,
-    /// The operator's own marks.
-    pub labels: BTreeMap<String, String>,
-    /// Whether deleting it is refused.
-    pub protected: bool,
-}
 
 /// What sessions are counted by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -214,11 +202,7 @@ impl Tx {
         part: &OperatorPart,
         now: Timestamp,
     ) -> Result<SessionRecord> {
-        let (secs, at) = match part.expiry {
-            Some(OperatorExpiry::Interval(secs)) => (Some(i64::from(secs)), None),
-            Some(OperatorExpiry::At(at)) => (None, Some(OffsetDateTime::from(at))),
-            None => (None, None),
-        };
+        let (secs, at) = expiry_columns(part.expiry);
         let row: RecordColumns = sqlx::query_as(SET_OPERATOR_PART)
             .bind(session.0)
             .bind(secs)

@@ -12,11 +12,14 @@ use std::time::Duration;
 use serde_json::json;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::QueryAs;
-use sqlx::types::Uuid;
+use sqlx::types::{Json, Uuid};
 use sqlx::{FromRow, PgConnection, Postgres};
 use time::OffsetDateTime;
 
-use crate::model::{ClientId, ClusterId, SessionId, Subscription, Timestamp, TopicFilter};
+use crate::model::{
+    ClientId, ClusterId, OperatorExpiry, OperatorPart, ProtocolVersion, SessionEnd, SessionId, Subscription,
+    Timestamp, TopicFilter, Transport,
+};
 use crate::seam::ports::{self, SessionRow, SessionStore, SessionWrite, StoredSession};
 use crate::store::events::derive::{self, Before, before_columns};
 use crate::store::events::{self, EventKind, NewEvent};
@@ -84,6 +87,12 @@ const PUT: &str = concat!(
     ") RETURNING s.session_id"
 );
 
+// Only where an operator has written nothing yet, so that a batch that is committed again takes nothing back.
+const BEGIN: &str = "
+    UPDATE sessions SET (expiry_override_secs, expiry_override_at, labels, protected) = ($2, $3, $4, $5)
+    WHERE session_id = $1 AND labels = '{}' AND NOT protected
+        AND expiry_override_secs IS NULL AND expiry_override_at IS NULL";
+
 const UNSUBSCRIBE: &str = "
     DELETE FROM subscriptions b
     USING UNNEST($1::uuid[], $2::text[]) AS n (session_id, filter)
@@ -96,20 +105,20 @@ const SUBSCRIBE: &str = "
         SELECT session_id FROM sessions WHERE session_id = ANY($1) ORDER BY session_id FOR KEY SHARE
     )
     INSERT INTO subscriptions AS b (session_id, filter, qos, no_local, retain_as_published,
-        retain_handling, identifier, created_at)
-    SELECT n.*, $8
+        retain_handling, identifier, origin, created_at)
+    SELECT n.*, $9
     FROM UNNEST($1::uuid[], $2::text[], $3::smallint[], $4::boolean[], $5::boolean[],
-        $6::smallint[], $7::bigint[]) AS n (session_id, filter, qos, no_local,
-        retain_as_published, retain_handling, identifier)
+        $6::smallint[], $7::bigint[], $8::text[]) AS n (session_id, filter, qos, no_local,
+        retain_as_published, retain_handling, identifier, origin)
     JOIN alive USING (session_id)
     ON CONFLICT (session_id, filter) DO UPDATE
-    SET (qos, no_local, retain_as_published, retain_handling, identifier)
+    SET (qos, no_local, retain_as_published, retain_handling, identifier, origin)
         = (excluded.qos, excluded.no_local, excluded.retain_as_published,
-            excluded.retain_handling, excluded.identifier)
-    WHERE (b.qos, b.no_local, b.retain_as_published, b.retain_handling, b.identifier)
+            excluded.retain_handling, excluded.identifier, excluded.origin)
+    WHERE (b.qos, b.no_local, b.retain_as_published, b.retain_handling, b.identifier, b.origin)
         IS DISTINCT FROM (excluded.qos, excluded.no_local, excluded.retain_as_published,
-            excluded.retain_handling, excluded.identifier)
-    RETURNING b.session_id, b.filter, b.qos";
+            excluded.retain_handling, excluded.identifier, excluded.origin)
+    RETURNING b.session_id, b.filter, b.qos, b.origin";
 
 /// A batch that is not committed by then has failed: the network may have swallowed it.
 const COMMIT_MAX: Duration = Duration::from_secs(15);
@@ -137,6 +146,7 @@ impl Store {
         lock_clusters(&mut transaction, &batch.sessions).await?;
         let mut happened = remove(&mut transaction, batch, now).await?;
         happened.extend(put(&mut transaction, &batch.sessions, now).await?);
+        begin(&mut transaction, &batch.parts).await?;
         happened.extend(change_subscriptions(&mut transaction, batch, now).await?);
         // Last: from here to the commit nobody else adds events.
         events::add(&mut transaction, &happened).await?;
@@ -151,8 +161,9 @@ impl Store {
 /// A batch sorted by kind, each kind in the order of its keys.
 #[derive(Default)]
 struct Batch<'a> {
-    removals: Vec<Uuid>,
+    removals: Vec<(Uuid, SessionEnd)>,
     sessions: Vec<&'a SessionRow>,
+    parts: Vec<(Uuid, &'a OperatorPart)>,
     unsubscriptions: Vec<(Uuid, &'a str)>,
     subscriptions: Vec<(Uuid, &'a Subscription)>,
 }
@@ -166,7 +177,8 @@ impl<'a> Batch<'a> {
         let mut by_filter: BTreeMap<(Uuid, &TopicFilter), Option<&Subscription>> = BTreeMap::new();
         for write in writes {
             match write {
-                SessionWrite::Remove(session) => batch.removals.push(session.0),
+                SessionWrite::Remove(session, end) => batch.removals.push((session.0, *end)),
+                SessionWrite::Begin(session, part) => batch.parts.push((session.0, part)),
                 SessionWrite::Put(row) => {
                     by_client.insert((&row.cluster, &row.client_id), row);
                 }
@@ -178,7 +190,8 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        batch.removals.sort_unstable();
+        batch.removals.sort_unstable_by_key(|(session, _)| *session);
+        batch.parts.sort_unstable_by_key(|(session, _)| *session);
         batch.sessions.extend(by_client.into_values());
         batch.sessions.sort_unstable_by_key(|row| row.session_id);
         for ((session, filter), subscription) in by_filter {
@@ -213,12 +226,10 @@ async fn remove(connection: &mut PgConnection, batch: &Batch<'_>, now: Timestamp
     if batch.removals.is_empty() {
         return Ok(Vec::new());
     }
-    let removed: Vec<Before> =
-        rows_planned_anew(REMOVE).bind(&batch.removals).fetch_all(&mut *connection).await?;
-    let arriving: HashSet<(&str, &str)> =
-        batch.sessions.iter().map(|row| (row.cluster.as_str(), row.client_id.as_str())).collect();
-    let event = |row: &Before| row.removed(arriving.contains(&(&*row.cluster_id, &*row.client_id)), now);
-    removed.iter().map(event).collect()
+    let ends: HashMap<Uuid, SessionEnd> = batch.removals.iter().copied().collect();
+    let sessions: Vec<Uuid> = batch.removals.iter().map(|(session, _)| *session).collect();
+    let removed: Vec<Before> = rows_planned_anew(REMOVE).bind(sessions).fetch_all(&mut *connection).await?;
+    removed.iter().filter_map(|row| Some(row.removed(*ends.get(&row.session_id)?, now))).collect()
 }
 
 async fn put(connection: &mut PgConnection, rows: &[&SessionRow], now: Timestamp) -> Result<Vec<NewEvent>> {
@@ -255,7 +266,7 @@ async fn remove_predecessors(
     }
     let sessions: Vec<Uuid> = predecessors.iter().map(|row| row.session_id).collect();
     let removed: Vec<Before> = rows_planned_anew(REMOVE).bind(sessions).fetch_all(connection).await?;
-    removed.iter().map(|row| row.removed(true, now)).collect()
+    removed.iter().map(|row| row.removed(SessionEnd::Replaced, now)).collect()
 }
 
 /// Rows as they are, by session.
@@ -294,6 +305,31 @@ async fn write_rows(connection: &mut PgConnection, columns: PutColumns<'_>) -> R
     Ok(written)
 }
 
+/// Writes what operators said of sessions that they had begin. Few at a time: one statement each.
+async fn begin(connection: &mut PgConnection, parts: &[(Uuid, &OperatorPart)]) -> Result<()> {
+    for (session, part) in parts {
+        let (secs, at) = expiry_columns(part.expiry);
+        sqlx::query(BEGIN)
+            .bind(session)
+            .bind(secs)
+            .bind(at)
+            .bind(Json(&part.labels))
+            .bind(part.protected)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// An operator's order as the row has it: an interval, or an instant.
+pub(super) fn expiry_columns(order: Option<OperatorExpiry>) -> (Option<i64>, Option<OffsetDateTime>) {
+    match order {
+        Some(OperatorExpiry::Interval(secs)) => (Some(i64::from(secs)), None),
+        Some(OperatorExpiry::At(at)) => (None, Some(OffsetDateTime::from(at))),
+        None => (None, None),
+    }
+}
+
 async fn change_subscriptions(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
@@ -306,9 +342,9 @@ async fn change_subscriptions(
     }
     let ended =
         ended.into_iter().map(|(id, filter)| (id, EventKind::Unsubscribed, json!({"filter": filter})));
-    let begun = begun
-        .into_iter()
-        .map(|(id, filter, qos)| (id, EventKind::Subscribed, json!({"filter": filter, "qos": qos})));
+    let begun = begun.into_iter().map(|(id, filter, qos, origin)| {
+        (id, EventKind::Subscribed, json!({"filter": filter, "qos": qos, "origin": origin}))
+    });
     let changed: Vec<_> = ended.chain(begun).collect();
     let ids: Vec<Uuid> = changed.iter().map(|(id, ..)| *id).collect::<BTreeSet<_>>().into_iter().collect();
     let sessions = read_before(connection, &ids).await?;
@@ -330,7 +366,7 @@ async fn subscribe(
     connection: &mut PgConnection,
     put: &[(Uuid, &Subscription)],
     now: Timestamp,
-) -> Result<Vec<(Uuid, String, i16)>> {
+) -> Result<Vec<(Uuid, String, i16, String)>> {
     if put.is_empty() {
         return Ok(Vec::new());
     }
@@ -343,6 +379,7 @@ async fn subscribe(
         .bind(put.iter().map(|(_, s)| s.retain_as_published).collect::<Vec<bool>>())
         .bind(column(|s| u8::from(s.retain_handling).into()))
         .bind(put.iter().map(|(_, s)| s.identifier.map(|id| i64::from(id.get()))).collect::<Vec<_>>())
+        .bind(put.iter().map(|(_, s)| s.origin.as_str()).collect::<Vec<&str>>())
         .bind(OffsetDateTime::from(now))
         .fetch_all(connection)
         .await?;
@@ -356,13 +393,13 @@ struct PutColumns<'a> {
     cluster_id: Vec<&'a str>,
     client_id: Vec<&'a str>,
     epoch: Vec<i64>,
-    protocol: Vec<&'a str>,
+    protocol: Vec<Option<&'a str>>,
     clean_start: Vec<bool>,
     username: Vec<Option<&'a str>>,
-    peer: Vec<&'a str>,
+    peer: Vec<Option<&'a str>>,
     peer_ip: Vec<Option<String>>,
-    listener: Vec<&'a str>,
-    transport: Vec<&'a str>,
+    listener: Vec<Option<&'a str>>,
+    transport: Vec<Option<&'a str>>,
     keep_alive_secs: Vec<i32>,
     receive_maximum: Vec<i32>,
     packet_bytes_max: Vec<Option<i64>>,
@@ -370,7 +407,7 @@ struct PutColumns<'a> {
     expiry_bounded: Vec<bool>,
     has_will: Vec<bool>,
     created_at: Vec<OffsetDateTime>,
-    connected_at: Vec<OffsetDateTime>,
+    connected_at: Vec<Option<OffsetDateTime>>,
     disconnected_at: Vec<Option<OffsetDateTime>>,
     disconnect_reason: Vec<Option<&'a str>>,
     disconnect_by: Vec<Option<&'a str>>,
@@ -390,13 +427,13 @@ impl<'a> PutColumns<'a> {
         self.cluster_id.push(row.cluster.as_str());
         self.client_id.push(row.client_id.as_str());
         self.epoch.push(row.epoch.0.into());
-        self.protocol.push(row.protocol.as_str());
+        self.protocol.push(row.protocol.map(ProtocolVersion::as_str));
         self.clean_start.push(row.clean_start);
         self.username.push(row.username.as_deref());
-        self.peer.push(&row.peer);
-        self.peer_ip.push(row.peer.parse().ok().map(|peer: SocketAddr| peer.ip().to_string()));
-        self.listener.push(&row.listener);
-        self.transport.push(row.transport.as_str());
+        self.peer.push(row.peer.as_deref());
+        self.peer_ip.push(row.peer.as_deref().and_then(ip_of));
+        self.listener.push(row.listener.as_deref());
+        self.transport.push(row.transport.map(Transport::as_str));
         self.keep_alive_secs.push(row.keep_alive_secs.into());
         self.receive_maximum.push(row.receive_maximum.into());
         self.packet_bytes_max.push(row.packet_bytes_max.map(i64::from));
@@ -404,9 +441,14 @@ impl<'a> PutColumns<'a> {
         self.expiry_bounded.push(row.expiry_bounded);
         self.has_will.push(row.has_will);
         self.created_at.push(row.created_at.into());
-        self.connected_at.push(row.connected_at.into());
+        self.connected_at.push(row.connected_at.map(Into::into));
         self.disconnected_at.push(row.disconnected_at.map(Into::into));
         self.disconnect_reason.push(row.disconnect.as_ref().map(|cause| cause.reason.as_str()));
         self.disconnect_by.push(row.disconnect.as_ref().map(|cause| cause.by.as_str()));
     }
+}
+
+/// The address of a client's address and port, as Postgres reads it.
+fn ip_of(peer: &str) -> Option<String> {
+    peer.parse().ok().map(|peer: SocketAddr| peer.ip().to_string())
 }

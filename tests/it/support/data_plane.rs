@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use holdfast::clock::Clock;
-use holdfast::model::{DisconnectCause, EndedBy, MessageCounters, Seq, SessionState, TopicFilter};
+use holdfast::model::{
+    ClusterId, DisconnectCause, EndedBy, Epoch, MessageCounters, Seq, SessionEnd, SessionState, TopicFilter,
+};
 use holdfast::seam::backlog::{Backlog, Oldest, SessionTraffic, SubscriptionTraffic};
-use holdfast::seam::command::{Command, CommandError, Reply, SessionCounts, SessionRef, Target};
+use holdfast::seam::command::{Command, CommandError, NewSession, Reply, SessionCounts, SessionRef, Target};
 use holdfast::seam::desired::DesiredReceiver;
 use holdfast::seam::figures::LogFigures;
 use holdfast::seam::ports::{SessionRow, SessionStore, SessionWrite};
 use holdfast::store::{SessionFilter, SessionRecord, Store};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+
+use super::sessions::row;
 
 /// How it answers.
 #[derive(Clone, Debug)]
@@ -21,6 +25,8 @@ pub(crate) enum Mood {
     Works,
     /// Never.
     Silent,
+    /// As it should, when [`FakeDataPlane::release`] says so.
+    Delayed,
     /// Every command to a session fails with this, and every count.
     Fails(CommandError),
 }
@@ -32,6 +38,7 @@ pub(crate) struct FakeDataPlane {
     clock: Clock,
     desired: DesiredReceiver,
     mood: Arc<Mutex<Mood>>,
+    delayed: Arc<Mutex<Vec<Command>>>,
     commands: Arc<AtomicUsize>,
 }
 
@@ -44,7 +51,8 @@ impl FakeDataPlane {
         mut commands: mpsc::Receiver<Command>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let mood = Arc::new(Mutex::new(Mood::Works));
-        let fake = Self { store, clock, desired, mood, commands: Arc::default() };
+        let (delayed, commands_taken) = (Arc::default(), Arc::default());
+        let fake = Self { store, clock, desired, mood, delayed, commands: commands_taken };
         let worker = fake.clone();
         let task = tokio::spawn(async move {
             let mut unanswered = Vec::new();
@@ -53,12 +61,22 @@ impl FakeDataPlane {
                 let mood = worker.mood.lock().clone();
                 match mood {
                     Mood::Silent => unanswered.push(command),
+                    Mood::Delayed => worker.delayed.lock().push(command),
                     Mood::Works => worker.clone().carry_out(command).await,
                     Mood::Fails(error) => refuse(command, error),
                 }
             }
         });
         (fake, task)
+    }
+
+    /// Does what was put off, and works from now on.
+    pub(crate) async fn release(&self) {
+        self.be(Mood::Works);
+        let delayed = std::mem::take(&mut *self.delayed.lock());
+        for command in delayed {
+            self.clone().carry_out(command).await;
+        }
     }
 
     /// Changes how it answers from now on.
@@ -73,7 +91,7 @@ impl FakeDataPlane {
 
     async fn carry_out(mut self, command: Command) {
         match command {
-            Command::Disconnect { target, reply } => {
+            Command::Disconnect { target, reply, .. } => {
                 let met = self.meet(&target).await;
                 if let Ok((_, row)) = &met
                     && row.disconnected_at.is_none()
@@ -86,20 +104,44 @@ impl FakeDataPlane {
                 }
                 answer(reply, met.map(|(met, _)| met));
             }
-            Command::Destroy { target, reply } => {
-                let met = self.meet(&target).await;
+            Command::Destroy { target, reply, .. } => {
+                let met = self.meet_unprotected(&target).await;
                 if let Ok((met, _)) = &met {
-                    self.write(SessionWrite::Remove(met.session_id)).await;
+                    self.write(SessionWrite::Remove(met.session_id, SessionEnd::Deleted)).await;
                 }
                 answer(reply, met.map(|(met, _)| met));
+            }
+            Command::Protect { target, reply, .. } => {
+                let met = self.meet(&target).await;
+                answer(reply, met.map(|(met, _)| met));
+            }
+            Command::Begin { cluster, session, reply } => {
+                let answered = self.begin(cluster, *session).await;
+                answer(reply, answered);
+            }
+            Command::Subscribe { target, subscription, reply } => {
+                let met = self.meet(&target).await;
+                if let Ok((met, _)) = &met {
+                    self.write(SessionWrite::Subscribe(met.session_id, subscription)).await;
+                }
+                answer(reply, met.map(|(met, _)| met));
+            }
+            Command::Unsubscribe { target, filter, reply } => {
+                let met = self.meet(&target).await;
+                let answered = match met {
+                    Ok((met, _)) => self.unsubscribe(met, filter).await,
+                    Err(error) => Err(error),
+                };
+                answer(reply, answered);
             }
             Command::ApplyExpiry { target, reply, .. } => {
                 // The record may be past its new expiry and so not be there for readers.
                 let met = self.meet(&target).await;
                 let gone = SessionRef {
                     session_id: target.if_session_id.expect("an order names its session"),
-                    epoch: holdfast::model::Epoch::FIRST,
+                    epoch: Epoch::FIRST,
                     was_online: false,
+                    was_subscribed: false,
                 };
                 answer(reply, met.map(|(met, _)| met).or(Ok(gone)));
             }
@@ -136,7 +178,52 @@ impl FakeDataPlane {
         if fenced {
             return Err(CommandError::Superseded { session_id, epoch });
         }
-        Ok((SessionRef { session_id, epoch, was_online }, record.row))
+        Ok((SessionRef { session_id, epoch, was_online, was_subscribed: false }, record.row))
+    }
+
+    async fn meet_unprotected(&self, target: &Target) -> Result<(SessionRef, SessionRow), CommandError> {
+        let met = self.meet(target).await?;
+        let records = self.store.sessions_by_id(&[met.0.session_id]).await.expect("read");
+        if records.iter().any(|record| record.protected) { Err(CommandError::Protected) } else { Ok(met) }
+    }
+
+    async fn begin(&self, cluster: ClusterId, new: NewSession) -> Result<SessionRef, CommandError> {
+        let NewSession { session_id, client_id, part, subscriptions } = new;
+        let target = Target {
+            cluster: cluster.clone(),
+            client_id: client_id.clone(),
+            if_session_id: None,
+            if_epoch: None,
+        };
+        if self.meet(&target).await.is_ok() {
+            return Err(CommandError::SessionExists);
+        }
+        let now = self.clock.wall();
+        let row = SessionRow {
+            cluster,
+            session_id,
+            epoch: Epoch(0),
+            protocol: None,
+            peer: None,
+            listener: None,
+            transport: None,
+            created_at: now,
+            connected_at: None,
+            disconnected_at: Some(now),
+            ..row(0, client_id.as_str())
+        };
+        let mut batch =
+            vec![SessionWrite::Put(Box::new(row)), SessionWrite::Begin(session_id, Box::new(part))];
+        batch.extend(subscriptions.into_iter().map(|s| SessionWrite::Subscribe(session_id, Box::new(s))));
+        self.store.commit(&batch).await.expect("commit a session");
+        Ok(SessionRef { session_id, epoch: Epoch(0), was_online: false, was_subscribed: false })
+    }
+
+    async fn unsubscribe(&self, met: SessionRef, filter: TopicFilter) -> Result<SessionRef, CommandError> {
+        let held = self.store.get_subscription(met.session_id, &filter).await.expect("read");
+        held.ok_or(CommandError::NoSuchSubscription)?;
+        self.write(SessionWrite::Unsubscribe(met.session_id, filter)).await;
+        Ok(SessionRef { was_subscribed: true, ..met })
     }
 
     async fn write(&self, write: SessionWrite) {
@@ -148,6 +235,10 @@ fn refuse(command: Command, error: CommandError) {
     match command {
         Command::Disconnect { reply, .. }
         | Command::Destroy { reply, .. }
+        | Command::Protect { reply, .. }
+        | Command::Begin { reply, .. }
+        | Command::Subscribe { reply, .. }
+        | Command::Unsubscribe { reply, .. }
         | Command::ApplyExpiry { reply, .. } => answer(reply, Err(error)),
         Command::Count { reply, .. } => answer(reply, Err(error)),
         Command::Traffic { reply, .. } => answer(reply, Err(error)),

@@ -12,6 +12,7 @@ pub(crate) struct Api {
     client: Client,
     base: String,
     token: Option<String>,
+    prefer: Option<&'static str>,
 }
 
 /// What the server answered.
@@ -24,7 +25,12 @@ pub(crate) struct Answer {
 
 impl Api {
     pub(crate) fn new(address: SocketAddr, token: impl Into<Option<String>>) -> Self {
-        Self { client: Client::new(), base: format!("http://{address}"), token: token.into() }
+        Self { client: Client::new(), base: format!("http://{address}"), token: token.into(), prefer: None }
+    }
+
+    /// The same with this preference.
+    pub(crate) fn preferring(&self, preference: &'static str) -> Self {
+        Self { prefer: Some(preference), ..self.clone() }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -57,6 +63,9 @@ impl Api {
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
+        }
+        if let Some(preference) = self.prefer {
+            request = request.header("prefer", preference);
         }
         if let Some(tag) = if_match {
             request = request.header(IF_MATCH, tag);

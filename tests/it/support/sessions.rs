@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use holdfast::model::{
-    ClientId, ClusterId, DisconnectCause, EndedBy, Epoch, OperatorExpiry, ProtocolVersion, QoS,
-    QuotaOverrides, RetainHandling, SessionId, Subscription, Timestamp, TopicFilter, Transport,
+    ClientId, ClusterId, DisconnectCause, EndedBy, Epoch, OperatorExpiry, OperatorPart, ProtocolVersion, QoS,
+    QuotaOverrides, RetainHandling, SessionId, Subscription, SubscriptionOrigin, Timestamp, TopicFilter,
+    Transport,
 };
 use holdfast::seam::ports::{SessionRow, SessionStore, SessionWrite};
-use holdfast::store::{NewCluster, OperatorPart, Store};
+use holdfast::store::{NewCluster, Store};
 use uuid::Uuid;
 
 /// A moment of no significance, with milliseconds.
@@ -62,12 +63,12 @@ pub(crate) fn row(n: u128, client: &str) -> SessionRow {
         client_id: client_id(client),
         session_id: session_id(n),
         epoch: Epoch::FIRST,
-        protocol: ProtocolVersion::V5,
+        protocol: Some(ProtocolVersion::V5),
         clean_start: false,
         username: None,
-        peer: "192.0.2.1:50123".to_owned(),
-        listener: "mqtt".to_owned(),
-        transport: Transport::Tcp,
+        peer: Some("192.0.2.1:50123".to_owned()),
+        listener: Some("mqtt".to_owned()),
+        transport: Some(Transport::Tcp),
         keep_alive_secs: 60,
         receive_maximum: 65_535,
         packet_bytes_max: None,
@@ -75,7 +76,7 @@ pub(crate) fn row(n: u128, client: &str) -> SessionRow {
         expiry_bounded: false,
         has_will: false,
         created_at: T,
-        connected_at: T,
+        connected_at: Some(T),
         disconnected_at: None,
         disconnect: None,
     }
@@ -95,6 +96,7 @@ pub(crate) fn subscription(text: &str) -> Subscription {
         retain_as_published: false,
         retain_handling: RetainHandling::SendIfNew,
         identifier: NonZeroU32::new(268_435_455),
+        origin: SubscriptionOrigin::Client,
     }
 }
 

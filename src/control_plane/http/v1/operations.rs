@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, RawPathParams, State};
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,7 @@ use super::super::page::{Page, PageSize, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
-use crate::model::{ClientId, ClusterId, SessionId, Timestamp};
+use crate::model::{ClientId, ClusterId, OperatorReason, SessionId, Timestamp, WillChoice};
 use crate::store::{Operation, PurgeAction, TargetOutcome};
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -32,11 +34,11 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .add(Scope::SessionsWrite, &cancel, routes!(cancel_operation))
 }
 
-/// Work that outlasts its request.
+/// Work that outlasts its request: a purge, or a command on one session that was not confirmed in time.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Operation, example = json!({
     "id": "4f1d2c3b-5a69-4788-9aab-bccddeeff001", "cluster": "default", "action": "delete",
-    "state": "running", "rate_per_second": 100, "actor": "ada", "request_id": "trace-7",
+    "state": "running", "rate_per_second": 100, "will": "publish", "reason": null, "actor": "ada", "request_id": "trace-7",
     "created_at": "2026-01-31T12:00:00.000Z", "finished_at": null, "total": 10000, "pending": 4000,
     "outcomes": {"deleted": 5990, "gone": 7, "protected": 3}
 }))]
@@ -53,6 +55,11 @@ pub(super) struct OperationView {
     /// Sessions a second at most; null for as fast as can be.
     #[schema(required, minimum = 1)]
     rate_per_second: Option<u32>,
+    /// What becomes of the wills.
+    will: WillChoice,
+    /// Why it is done; null when nobody said.
+    #[schema(required)]
+    reason: Option<OperatorReason>,
     /// Who ordered it.
     #[schema(example = "ada")]
     actor: String,
@@ -70,7 +77,8 @@ pub(super) struct OperationView {
     #[schema(minimum = 0)]
     pending: u64,
     /// How many have which outcome: `disconnected`, `deleted`; `not_connected`, `protected`: nothing was done; `gone`:
-    /// the session had ended, or it was done in the moment of a crash; `cancelled`.
+    /// the session, or the connection that was meant, had ended otherwise, or a purge was at it in the moment of a
+    /// crash; `cancelled`.
     outcomes: BTreeMap<String, u64>,
 }
 
@@ -83,6 +91,8 @@ impl From<Operation> for OperationView {
             action: new.action,
             state: operation.state,
             rate_per_second: new.rate,
+            will: new.options.will,
+            reason: new.options.reason,
             actor: new.actor,
             request_id: new.request_id,
             created_at: operation.created_at,
@@ -91,6 +101,14 @@ impl From<Operation> for OperationView {
             pending: operation.pending,
             outcomes: operation.outcomes.into_iter().collect(),
         }
+    }
+}
+
+impl OperationView {
+    /// The answer to the request that has made it.
+    pub(super) fn accepted(self) -> Response {
+        let location = [(LOCATION, format!("/v1/operations/{}", self.id))];
+        (StatusCode::ACCEPTED, location, Json(self)).into_response()
     }
 }
 

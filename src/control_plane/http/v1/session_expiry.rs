@@ -67,20 +67,16 @@ impl From<ExpiryOrder> for OperatorExpiry {
     }
 }
 
-/// No session waits longer than its cluster lets it.
+/// No session waits longer than its cluster lets it, from when its connection ended or would end now.
 pub(super) fn check_ceiling(
     order: Option<OperatorExpiry>,
-    current: &SessionRecord,
+    disconnected_at: Timestamp,
     ceiling_secs: u32,
-    now: Timestamp,
 ) -> Result<()> {
     let (above, field) = match order {
         None => return Ok(()),
         Some(OperatorExpiry::Interval(secs)) => (secs > ceiling_secs, "interval_seconds"),
-        Some(OperatorExpiry::At(at)) => {
-            let from = current.row.disconnected_at.unwrap_or(now);
-            (at > from.plus_secs(ceiling_secs), "expires_at")
-        }
+        Some(OperatorExpiry::At(at)) => (at > disconnected_at.plus_secs(ceiling_secs), "expires_at"),
     };
     if above {
         let detail =

@@ -23,9 +23,9 @@ use super::session_commands::{Fence, SESSION_COMMAND};
 use super::session_expiry::{ExpiryOrder, check_ceiling, check_not_past};
 use super::session_view::{SessionView, tag, tagged};
 use super::{existing_cluster, quota_of};
-use crate::model::{OperatorExpiry, Timestamp};
+use crate::model::{OperatorExpiry, OperatorPart, Timestamp};
 use crate::seam::command::Target;
-use crate::store::{EventKind, OperatorPart, SessionRecord};
+use crate::store::{EventKind, SessionRecord};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     let codes = [&SESSION_COMMAND[..], &[Code::ExpiryInPast, Code::ExpiryAboveCeiling]].concat();
@@ -132,7 +132,7 @@ async fn patch_session(
     if_match.check(&tag(&current))?;
     let order = body.expiry.map(|order| order.map(OperatorExpiry::from));
     if let Some(order) = order {
-        check_ceiling(order, &current, ceiling_secs, now)?;
+        check_ceiling(order, current.row.disconnected_at.unwrap_or(now), ceiling_secs)?;
         if !params.allow_immediate {
             check_not_past(order, &current, now)?;
         }
@@ -149,7 +149,6 @@ async fn patch_session(
         tx.add_events(&[change.event(&path, met, EventKind::ExpiryChanged, detail)]).await?;
     }
     let response = change.commit(tx, Some(&SessionView::new(current, now)), tagged(changed, now)).await?;
-    let Some(order) = order else { return Ok(response) };
     // The same session in whatever attachment it now is.
     let target = Target {
         cluster: path.cluster.clone(),
@@ -157,7 +156,13 @@ async fn patch_session(
         if_session_id: Some(id),
         if_epoch: None,
     };
-    let applied = state.data_plane.apply_expiry(target, order, wait).await;
-    applied.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
+    let failed = |error| command_failed(&error, &path.cluster, &path.client_id);
+    if had.protected != wanted.protected {
+        // From here on the data plane refuses to delete it, or no longer does.
+        state.data_plane.protect(target.clone(), wanted.protected, wait).await.map_err(failed)?;
+    }
+    if let Some(order) = order {
+        state.data_plane.apply_expiry(target, order, wait).await.map_err(failed)?;
+    }
     Ok(response)
 }

@@ -2,8 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,10 +19,11 @@ use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
 use super::existing_cluster;
+use super::holds::{self, HoldSeconds};
 use super::operations::OperationView;
 use super::session_filter::FilterParams;
 use super::session_view::SessionView;
-use crate::model::{ClientId, SessionState, Timestamp};
+use crate::model::{ClientId, EndOptions, OperatorReason, SessionState, Timestamp, WillChoice};
 use crate::store::{NewOperation, PurgeAction, SessionFilter};
 
 /// How many sessions one purge may be about.
@@ -35,7 +34,13 @@ const SAMPLE: u32 = 10;
 const PLAN_AGE_MAX_SECS: u32 = 600;
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    let codes = [Code::PlanTokenInvalid, Code::PurgeTooLarge];
+    let codes = [
+        Code::PlanTokenInvalid,
+        Code::PurgeTooLarge,
+        Code::TooManyHolds,
+        Code::NotConfirmed,
+        Code::DataPlaneUnavailable,
+    ];
     routes.add(Scope::SessionsWrite, &codes, routes!(purge_sessions))
 }
 
@@ -55,6 +60,18 @@ struct Purge {
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false, min_items = 1, max_items = 10_000)]
     client_ids: Option<Vec<ClientId>>,
+    /// What becomes of the wills; `publish` when not sent.
+    #[serde(default)]
+    will: WillChoice,
+    /// Why, as for one session.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
+    reason: Option<OperatorReason>,
+    /// Refuses the client ids that are meant for so many seconds, counted from when the purge is made, and whatever
+    /// becomes of their sessions.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
+    hold_seconds: Option<HoldSeconds>,
     /// How many sessions a second at most; as fast as can be when not sent.
     #[serde(default, deserialize_with = "present")]
     #[schema(nullable = false, minimum = 1, maximum = 100_000)]
@@ -119,7 +136,8 @@ impl Purge {
 
     /// What makes two purges the same: all but pace and token.
     fn identity(&self, path: &ClusterPath) -> Result<Vec<u8>> {
-        let parts = (self.action, &self.filter, &self.client_ids);
+        let how = (self.will, &self.reason, self.hold_seconds);
+        let parts = (self.action, &self.filter, &self.client_ids, how);
         let text = serde_json::to_vec(&parts).map_err(Problem::internal)?;
         Ok(fingerprint("session-purge", path.cluster.as_str(), &text))
     }
@@ -216,14 +234,21 @@ async fn purge_sessions(
         rate: body.rate_per_second,
         actor,
         request_id,
+        options: EndOptions { will: body.will, reason: body.reason },
     };
     let mut tx = state.store.begin().await?;
     tx.insert_operation(&new, &targets, now).await?;
+    if let Some(hold) = body.hold_seconds {
+        let clients = tx.operation_clients(new.id).await?;
+        let hold = hold.order(&change, new.options.reason.clone(), now);
+        holds::put(&mut tx, &new.cluster, &clients, &hold, now).await?;
+    }
     let made = tx.get_operation(new.id).await?;
     let made = made.ok_or_else(|| Problem::internal("an operation that was just made is not there"))?;
-    let location = [(LOCATION, format!("/v1/operations/{}", new.id))];
-    let response = (StatusCode::ACCEPTED, location, Json(OperationView::from(made))).into_response();
-    let response = change.commit(tx, None::<&()>, response).await?;
+    let response = change.commit(tx, None::<&()>, OperationView::from(made).accepted()).await?;
+    if body.hold_seconds.is_some() {
+        state.enforced().await?;
+    }
     state.operations.nudge();
     Ok(response)
 }

@@ -40,29 +40,33 @@ pub(super) struct SessionView {
     epoch: Epoch,
     /// Whether it has a connection.
     state: SessionState,
-    /// What the client speaks.
-    protocol: ProtocolVersion,
+    /// What the client speaks; null before its first connection.
+    #[schema(required)]
+    protocol: Option<ProtocolVersion>,
     /// Whether the client asked for a fresh session at its last CONNECT.
     clean_start: bool,
     /// The user name that the client gave; null for none.
     #[schema(required)]
     username: Option<String>,
-    /// Where the client connected from: address and port.
-    #[schema(example = "10.0.0.7:51234")]
-    peer: String,
-    /// The listener that it came in by.
-    #[schema(example = "mqtt")]
-    listener: String,
-    /// How its bytes arrive.
-    transport: Transport,
+    /// Where the client connected from: address and port; null before its first connection.
+    #[schema(required, example = "10.0.0.7:51234")]
+    peer: Option<String>,
+    /// The listener that it came in by; null before its first connection.
+    #[schema(required, example = "mqtt")]
+    listener: Option<String>,
+    /// How its bytes arrive; null before its first connection.
+    #[schema(required)]
+    transport: Option<Transport>,
     /// The keep-alive in force; 0 for none.
     #[schema(minimum = 0, maximum = 65_535)]
     keep_alive_seconds: u16,
     /// When the session began.
     created_at: Timestamp,
-    /// When the last connection began.
-    connected_at: Timestamp,
-    /// When the last connection ended; null while online.
+    /// When the last connection began; null before the first.
+    #[schema(required)]
+    connected_at: Option<Timestamp>,
+    /// When the last connection ended; null while online. Before the first connection, when the session was
+    /// made over the API.
     #[schema(required)]
     disconnected_at: Option<Timestamp>,
     /// Why the last connection ended; null when there was none before.

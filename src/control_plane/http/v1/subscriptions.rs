@@ -15,7 +15,7 @@ use super::super::routes::Routes;
 use super::super::state::ApiState;
 use super::session_traffic::traffic_of;
 use super::sessions::existing_session;
-use crate::model::{QoS, RetainHandling, Timestamp, TopicFilter};
+use crate::model::{QoS, RetainHandling, SubscriptionOrigin, Timestamp, TopicFilter};
 use crate::seam::backlog::SessionTraffic;
 use crate::store::SubscriptionRecord;
 
@@ -29,9 +29,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
 #[schema(as = Subscription, example = json!({
     "filter": "$share/readers/meters/+/power", "share_group": "readers", "qos": 1, "no_local": false,
     "retain_as_published": false, "retain_handling": 0, "subscription_identifier": null,
-    "created_at": "2026-01-31T12:00:00.000Z", "lag": 12, "in_flight": 1
+    "origin": "client", "created_at": "2026-01-31T12:00:00.000Z", "lag": 12, "in_flight": 1
 }))]
-struct SubscriptionView {
+pub(super) struct SubscriptionView {
     /// The topic filter, with `$share/{group}/` where the subscription is shared.
     #[schema(max_length = 2048)]
     filter: String,
@@ -46,9 +46,11 @@ struct SubscriptionView {
     retain_as_published: bool,
     /// When retained messages are sent: 0 at every SUBSCRIBE, 1 only at the first, 2 never.
     retain_handling: RetainHandling,
-    /// The identifier that the client gave; null for none.
+    /// The identifier that it was given; null for none.
     #[schema(minimum = 1, maximum = 268_435_455, required)]
     subscription_identifier: Option<u32>,
+    /// Who asked for it last. A filter has one subscription, whoever asked for it.
+    origin: SubscriptionOrigin,
     /// When the session first subscribed to this filter.
     created_at: Timestamp,
     /// How many messages wait under this filter, for the session or for the shared group; at least so many when
@@ -63,7 +65,7 @@ struct SubscriptionView {
 }
 
 impl SubscriptionView {
-    fn new(record: SubscriptionRecord, traffic: Option<&SessionTraffic>) -> Self {
+    pub(super) fn new(record: SubscriptionRecord, traffic: Option<&SessionTraffic>) -> Self {
         let subscription = record.subscription;
         let told = traffic
             .and_then(|traffic| traffic.subscriptions.iter().find(|told| told.filter == subscription.filter));
@@ -75,6 +77,7 @@ impl SubscriptionView {
             retain_as_published: subscription.retain_as_published,
             retain_handling: subscription.retain_handling,
             subscription_identifier: subscription.identifier.map(u32::from),
+            origin: subscription.origin,
             created_at: record.created_at,
             lag: told.map(|told| told.lag),
             in_flight: told.and_then(|told| told.in_flight),
@@ -120,10 +123,9 @@ async fn list_subscriptions(
 }
 
 /// A filter as the key in a page token.
-#[derive(Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
-#[derive(Clone)]
-struct Filter(TopicFilter);
+pub(super) struct Filter(pub(super) TopicFilter);
 
 impl TryFrom<String> for Filter {
     type Error = crate::model::TopicError;

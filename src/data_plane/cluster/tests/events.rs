@@ -82,7 +82,7 @@ fn every_end_says_why() {
     let _first = world.connect(&v5("c").expiry(100));
     let _second = world.connect(&v5("c").expiry(100));
     assert_eq!(reason(&mut world), (json!("taken_over"), json!(1)));
-    world.order("c", Order::Destroy);
+    world.order("c", DESTROY);
     assert_eq!(reason(&mut world), (json!("administrative"), json!(2)));
     let _silent = world.connect(&v5("c").keep_alive(1));
     world.advance(2);

@@ -15,6 +15,7 @@ mod exactly_once;
 mod flow;
 mod limits;
 mod loss;
+mod on_behalf;
 mod orders;
 mod packets;
 mod problem_information;
@@ -48,8 +49,8 @@ use crate::data_plane::session::authentication::Proven;
 use crate::data_plane::session::link::{ConnId, Origin};
 use crate::data_plane::session::output::Output;
 use crate::model::{
-    ClientId, ClusterId, ClusterStatus, DesiredCluster, Epoch, Monotonic, Now, Plan, ProtocolVersion, QoS,
-    Quota, QuotaOverrides, Seq, SessionId, Timestamp, Transport,
+    ClientId, ClusterId, ClusterStatus, DesiredCluster, EndOptions, Epoch, Monotonic, Now, Plan,
+    ProtocolVersion, QoS, Quota, QuotaOverrides, Seq, SessionId, Timestamp, Transport, WillChoice,
 };
 use crate::seam::command::{CommandError, SessionRef};
 
@@ -84,6 +85,12 @@ struct Socket {
     inbox: Vec<Packet>,
 }
 
+/// End the connection, in the way that nobody asked for otherwise.
+const DISCONNECT: Order = Order::Disconnect(PLAINLY);
+/// End the session, in the way that nobody asked for otherwise.
+const DESTROY: Order = Order::Destroy(PLAINLY);
+const PLAINLY: EndOptions = EndOptions { will: WillChoice::Publish, reason: None };
+
 /// A cluster and everything around it.
 struct World {
     cluster: Cluster,
@@ -112,6 +119,7 @@ impl World {
     fn with_quota(overrides: QuotaOverrides) -> Self {
         let quota = Quota::resolve(Plan::by_name("basic").expect("a plan"), &overrides);
         let rules = DesiredCluster {
+            holds: Arc::default(),
             shared_strategy: crate::model::SharedStrategy::Random,
             id: ClusterId::default_cluster(),
             status: ClusterStatus::Active,

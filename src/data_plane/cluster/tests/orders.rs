@@ -5,7 +5,7 @@ use super::packets::*;
 use super::records::Mode;
 use super::*;
 use crate::data_plane::cluster::RecordOutcome;
-use crate::model::{EndedBy, OperatorExpiry};
+use crate::model::{ClientHold, ClientHolds, EndedBy, OperatorExpiry, OperatorReason};
 
 /// A world in which sockets close and records are committed when told.
 fn held_world() -> (World, Peer) {
@@ -19,11 +19,11 @@ fn held_world() -> (World, Peer) {
 
 #[test]
 fn disconnect_and_destroy_are_answered_when_the_socket_is_closed_and_the_record_says_so() {
-    for order in [Order::Disconnect, Order::Destroy] {
+    for order in [DISCONNECT, DESTROY] {
         for socket_first in [true, false] {
             let (mut world, client) = held_world();
             let met = world.records.row("c").map(|row| (row.session_id, row.epoch));
-            let command = world.order("c", order);
+            let command = world.order("c", order.clone());
             assert_eq!(world.kicked_with(client), ReasonCode::AdministrativeAction);
             assert_eq!(world.answer(command), None);
             if socket_first {
@@ -39,7 +39,7 @@ fn disconnect_and_destroy_are_answered_when_the_socket_is_closed_and_the_record_
             assert_eq!(Some((answer.session_id, answer.epoch)), met);
             assert!(answer.was_online);
             let row = world.records.row("c");
-            if order == Order::Destroy {
+            if order == DESTROY {
                 assert!(row.is_none());
             } else {
                 let cause = row.and_then(|row| row.disconnect.clone()).expect("offline");
@@ -48,7 +48,7 @@ fn disconnect_and_destroy_are_answered_when_the_socket_is_closed_and_the_record_
             world.sockets_linger = false;
             world.records.mode = Mode::Prompt;
             let (_, present) = world.connect_present(&v5("c").expiry(100));
-            assert_eq!(present, order == Order::Disconnect);
+            assert_eq!(present, order == DISCONNECT);
         }
     }
 }
@@ -58,13 +58,13 @@ fn an_offline_session_is_destroyed_when_the_record_is_gone() {
     let (mut world, client) = held_world();
     world.cut(client);
     world.decide_records(RecordOutcome::Committed);
-    let command = world.order("c", Order::Destroy);
+    let command = world.order("c", DESTROY);
     assert_eq!(world.answer(command), None);
     world.decide_records(RecordOutcome::Committed);
     assert!(world.answer(command).expect("answered").is_ok_and(|met| !met.was_online));
     assert_eq!(world.records.len(), 0);
     assert_eq!(world.cluster.subscription_count(), 0);
-    let command = world.order("c", Order::Destroy);
+    let command = world.order("c", DESTROY);
     assert_eq!(world.answer(command), Some(Err(CommandError::NoSuchSession)));
 }
 
@@ -72,9 +72,9 @@ fn an_offline_session_is_destroyed_when_the_record_is_gone() {
 fn an_order_waits_for_a_connection_that_is_still_closing_for_another_reason() {
     // API.md: answered only when the socket is closed
     let (mut world, client) = held_world();
-    let first = world.order("c", Order::Disconnect);
-    let second = world.order("c", Order::Disconnect);
-    let third = world.order("c", Order::Destroy);
+    let first = world.order("c", DISCONNECT);
+    let second = world.order("c", DISCONNECT);
+    let third = world.order("c", DESTROY);
     world.decide_records(RecordOutcome::Committed);
     assert!(world.is_closed(client));
     for command in [first, second, third] {
@@ -91,7 +91,7 @@ fn an_order_waits_for_a_connection_that_is_still_closing_for_another_reason() {
 fn disconnecting_a_clean_session_ends_it() {
     let (mut world, _) = held_world();
     world.connect(&v5("clean"));
-    let command = world.order("clean", Order::Disconnect);
+    let command = world.order("clean", DISCONNECT);
     world.close_sockets();
     assert_eq!(world.answer(command), None);
     world.decide_records(RecordOutcome::Committed);
@@ -103,7 +103,7 @@ fn disconnecting_a_clean_session_ends_it() {
 fn a_store_that_is_away_is_told_but_the_effect_holds() {
     let (mut world, client) = held_world();
     world.sockets_linger = false;
-    let command = world.order("c", Order::Destroy);
+    let command = world.order("c", DESTROY);
     assert!(world.is_closed(client));
     world.decide_records(RecordOutcome::StoreAway);
     assert_eq!(world.answer(command), Some(Err(CommandError::StoreAway)));
@@ -120,15 +120,15 @@ fn a_fence_keeps_an_order_from_a_later_session() {
     world.cut(client);
     let _again = world.connect(&v5("c").expiry(100));
     let now = |epoch| Some(Err(CommandError::Superseded { session_id: old, epoch }));
-    for order in [Order::Disconnect, Order::Destroy, Order::ApplyExpiry(None)] {
-        let command = world.order_fenced("c", (Some(old), Some(Epoch::FIRST)), order);
+    for order in [DISCONNECT, DESTROY, Order::ApplyExpiry(None)] {
+        let command = world.order_fenced("c", (Some(old), Some(Epoch::FIRST)), order.clone());
         assert_eq!(world.answer(command), now(Epoch(2)));
         let other = SessionId(Uuid::from_u128(99));
         let command = world.order_fenced("c", (Some(other), None), order);
         assert_eq!(world.answer(command), now(Epoch(2)));
     }
     assert_eq!(world.counts(), (1, 0));
-    let command = world.order_fenced("c", (Some(old), Some(Epoch(2))), Order::Destroy);
+    let command = world.order_fenced("c", (Some(old), Some(Epoch(2))), DESTROY);
     assert!(world.answer(command).is_some_and(|answer| answer.is_ok()));
 }
 
@@ -137,7 +137,7 @@ fn a_connection_that_waits_for_its_connack_can_be_ended() {
     let mut world = World::new();
     world.records.mode = Mode::Late;
     let waiting = world.knock(&v5("c").expiry(100));
-    let command = world.order("c", Order::Destroy);
+    let command = world.order("c", DESTROY);
     assert!(world.is_closed(waiting));
     assert_eq!(world.take(waiting), []);
     world.decide_records(RecordOutcome::Committed);
@@ -272,7 +272,7 @@ fn whoever_waits_for_a_dissolved_cluster_is_told() {
     world.subscribe(client, "t", Q1);
     world.disk.pace = Pace::Late;
     world.records.mode = Mode::Late;
-    let order = world.order("c", Order::Disconnect);
+    let order = world.order("c", DISCONNECT);
     assert_eq!(world.answer(order), None);
     let other = world.connect(&v5("other"));
     world.publish(other, publish_at(Q0, 0, "t", "x"));
@@ -296,4 +296,89 @@ fn a_service_that_stops_says_so_and_keeps_the_sessions() {
     }
     assert_eq!(world.counts(), (0, 1));
     assert_eq!(world.records.len(), 1);
+}
+
+fn telling(reason: &str) -> EndOptions {
+    EndOptions { reason: Some(OperatorReason::new(reason).expect("a reason")), ..PLAINLY }
+}
+
+#[test]
+fn the_reason_is_told_to_who_wants_to_hear_it() {
+    for (hello, order, told) in [
+        (v5("c"), Order::Disconnect(telling("moved")), Some("moved")),
+        (v5("c"), Order::Destroy(telling("moved")), Some("moved")),
+        (v5("c"), DESTROY, None),
+        (v5("c").without_problem_information(), Order::Disconnect(telling("moved")), None),
+    ] {
+        let mut world = World::new();
+        let client = world.connect(&hello);
+        world.order("c", order);
+        let Some(Packet::Disconnect(goodbye)) = world.take(client).pop() else { panic!("no DISCONNECT") };
+        assert_eq!(goodbye.reason, ReasonCode::AdministrativeAction);
+        assert_eq!(goodbye.reason_string.as_deref(), told);
+    }
+    let mut world = World::new();
+    let client = world.connect(&v3("c"));
+    world.order("c", Order::Disconnect(telling("moved")));
+    assert!(world.is_closed(client));
+    assert_eq!(world.take(client), []);
+}
+
+#[test]
+fn a_will_can_be_suppressed_for_good() {
+    let suppress = || EndOptions { will: WillChoice::Suppress, reason: None };
+    for (order, delay_secs, was_cut) in [
+        (Order::Disconnect(suppress()), 0, false),
+        (Order::Disconnect(suppress()), 10, false),
+        (Order::Destroy(suppress()), 0, false),
+        (Order::Destroy(suppress()), 10, true),
+    ] {
+        let mut world = World::new();
+        let witness = world.connect(&v5("w"));
+        world.subscribe(witness, "will/c", Q1);
+        let client = world.connect(&v5("c").expiry(100).will(will("will/c", "gone", delay_secs)));
+        if was_cut {
+            world.cut(client);
+        }
+        world.disk.pace = Pace::Late;
+        let command = world.order("c", order.clone());
+        assert_eq!(world.answer(command), None, "that there is no will is not on disk: {order:?}");
+        world.sync_disk();
+        assert!(world.answer(command).is_some_and(|answer| answer.is_ok()));
+        world.disk.pace = Pace::Prompt;
+        world.advance(20);
+        assert_eq!(world.take(witness), [], "{order:?}");
+        assert!(world.records.row("c").is_none_or(|row| !row.has_will));
+        world.restart(20);
+        let witness = world.connect(&v5("w"));
+        world.subscribe(witness, "will/c", Q1);
+        world.advance(100);
+        assert_eq!(world.take(witness), [], "{order:?}");
+    }
+}
+
+#[test]
+fn a_held_client_id_is_refused_until_the_time_is_over() {
+    let mut world = World::new();
+    let client = world.connect(&v5("c").expiry(1_000));
+    let until = world.now.wall.plus_secs(30);
+    let hold = ClientHold { until, reason: None };
+    let by_client = [(ClientId::new("c").expect("an id"), hold)].into();
+    world.change_rules(|rules| {
+        rules.holds = Arc::new(ClientHolds { version: Uuid::from_u128(1), by_client });
+    });
+    assert!(!world.is_closed(client), "who is there stays");
+    world.order("c", DISCONNECT);
+    assert!(world.is_closed(client));
+    for (hello, reason) in [(v5("c"), ReasonCode::Banned), (v3("c"), ReasonCode::NotAuthorized)] {
+        let refused = world.knock(&hello);
+        let connack = world.connack(refused);
+        assert_eq!(connack.reason, reason);
+        let why = connack.reason_string.map(|why| why.to_string());
+        let named = format!("an operator holds this client id until {until}");
+        assert_eq!(why, hello.0.version.is_v5().then_some(named));
+    }
+    world.connect(&v5("d"));
+    world.advance(30);
+    assert!(world.connect_present(&v5("c").expiry(1_000)).1, "the session has waited");
 }

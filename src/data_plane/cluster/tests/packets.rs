@@ -79,6 +79,11 @@ impl Hello {
         self
     }
 
+    pub(super) fn without_problem_information(mut self) -> Self {
+        self.0.request_problem_information = false;
+        self
+    }
+
     pub(super) fn topic_aliases(mut self, maximum: u16) -> Self {
         self.0.topic_alias_maximum = maximum;
         self

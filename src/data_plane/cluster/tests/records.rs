@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use super::*;
 use crate::data_plane::cluster::{Effects, RecordOutcome, WriteTicket};
 use crate::model::{OperatorExpiry, Subscription};
+use crate::model::{OperatorPart, RetainHandling, SubscriptionOrigin, TopicFilter};
+use crate::seam::command::NewSession;
 use crate::seam::ports::{SessionRow, SessionWrite, StoredSession};
 
 /// How the store behaves.
@@ -21,12 +23,27 @@ pub(super) enum Mode {
     Refusing,
 }
 
+/// A subscription that an operator asks for.
+pub(super) fn on_behalf(text: &str, qos: QoS) -> Subscription {
+    Subscription {
+        filter: TopicFilter::new(text).expect("a filter"),
+        qos,
+        no_local: false,
+        retain_as_published: false,
+        retain_handling: RetainHandling::Send,
+        identifier: None,
+        origin: SubscriptionOrigin::Operator,
+    }
+}
+
 /// The store of records.
 #[derive(Default)]
 pub(super) struct Records {
     pub(super) mode: Mode,
     waiting: VecDeque<(SessionWrite, Option<WriteTicket>)>,
     rows: BTreeMap<SessionId, (SessionRow, Vec<Subscription>)>,
+    /// Operators' parts that came with sessions which they had begin.
+    pub(super) parts: BTreeMap<SessionId, OperatorPart>,
 }
 
 impl Records {
@@ -36,9 +53,10 @@ impl Records {
                 let held = self.rows.remove(&row.session_id).map(|(_, subscriptions)| subscriptions);
                 self.rows.insert(row.session_id, (*row, held.unwrap_or_default()));
             }
-            SessionWrite::Remove(id) => {
+            SessionWrite::Remove(id, _) => {
                 self.rows.remove(&id);
             }
+            SessionWrite::Begin(id, part) => _ = self.parts.insert(id, *part),
             SessionWrite::Subscribe(id, subscription) => {
                 if let Some((_, held)) = self.rows.get_mut(&id) {
                     held.retain(|old| old.filter != subscription.filter);
@@ -66,6 +84,12 @@ impl Records {
             .collect();
         filters.sort();
         filters
+    }
+
+    /// The committed subscriptions of a client.
+    pub(super) fn subscriptions(&self, client_id: &str) -> &[Subscription] {
+        let found = self.rows.values().find(|(row, _)| row.client_id.as_str() == client_id);
+        found.map_or(&[], |(_, held)| held)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -230,6 +254,23 @@ impl World {
         id
     }
 
+    /// Has a session begin for a client that subscribes to these filters at QoS 1.
+    pub(super) fn begin(&mut self, client_id: &str, part: OperatorPart, filters: &[&str]) -> CommandId {
+        self.last_command += 1;
+        self.last_id += 1;
+        let id = CommandId(self.last_command);
+        let new = NewSession {
+            session_id: SessionId(Uuid::from_u128(self.last_id)),
+            client_id: ClientId::new(client_id).expect("a client id"),
+            part,
+            subscriptions: filters.iter().map(|text| on_behalf(text, QoS::AtLeastOnce)).collect(),
+        };
+        self.cluster.time_passes(self.now);
+        self.cluster.begin_offline(self.now, id, new);
+        self.settle();
+        id
+    }
+
     /// The answer to an order, if it was given.
     pub(super) fn answer(&mut self, id: CommandId) -> Option<Result<SessionRef, CommandError>> {
         let answers: Vec<_> = self.answers.iter().filter(|(of, _)| *of == id).cloned().collect();
@@ -281,9 +322,10 @@ impl World {
         self.now = Now { wall, mono: Monotonic::from_millis(0) };
         for (row, subscriptions) in self.records.rows.values().cloned() {
             let operator_expiry = operator(row.client_id.as_str());
+            let protected = self.records.parts.get(&row.session_id).is_some_and(|part| part.protected);
             self.cluster.restore(
                 self.now,
-                StoredSession { row, operator_expiry, subscriptions },
+                StoredSession { row, operator_expiry, protected, subscriptions },
                 &mut memory,
             );
         }

@@ -105,7 +105,7 @@ fn a_delayed_will_never_outlives_its_session() {
     // Ended by an order.
     let client = world.connect(&with_will(200));
     world.cut(client);
-    world.order("c", Order::Destroy);
+    world.order("c", DESTROY);
     assert_eq!(texts(&world.drain(witness)), ["gone"]);
     // DISCONNECT with an interval of 0 ends the session there and then.
     let client = world.connect(&with_will(200));
@@ -166,10 +166,10 @@ fn what_the_server_ends_publishes_the_will() {
     assert!(world.is_closed(client));
     assert_eq!(texts(&world.drain(witness)), ["gone"]);
     world.connect(&with_will(0));
-    world.order("c", Order::Disconnect);
+    world.order("c", DISCONNECT);
     assert_eq!(texts(&world.drain(witness)), ["gone"]);
     world.connect(&with_will(0));
-    world.order("c", Order::Destroy);
+    world.order("c", DESTROY);
     assert_eq!(texts(&world.drain(witness)), ["gone"]);
 }
 

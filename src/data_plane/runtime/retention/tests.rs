@@ -120,6 +120,7 @@ fn posted(seq: u64, at: Timestamp) -> Posted {
 fn cluster(no: ClusterNo, now: Now) -> Cluster {
     let plan = Plan::by_name("basic").expect("a plan");
     let rules = DesiredCluster {
+        holds: Arc::default(),
         shared_strategy: SharedStrategy::Random,
         id: ClusterId::default_cluster(),
         status: ClusterStatus::Active,
@@ -140,12 +141,12 @@ fn stored() -> StoredSession {
         client_id: client(),
         session_id: SessionId(Uuid::from_u128(1)),
         epoch: Epoch(1),
-        protocol: ProtocolVersion::V5,
+        protocol: Some(ProtocolVersion::V5),
         clean_start: false,
         username: None,
-        peer: "192.0.2.1:1".to_owned(),
-        listener: "mqtt".to_owned(),
-        transport: Transport::Tcp,
+        peer: Some("192.0.2.1:1".to_owned()),
+        listener: Some("mqtt".to_owned()),
+        transport: Some(Transport::Tcp),
         keep_alive_secs: 0,
         receive_maximum: 10,
         packet_bytes_max: None,
@@ -153,7 +154,7 @@ fn stored() -> StoredSession {
         expiry_bounded: false,
         has_will: false,
         created_at: T,
-        connected_at: T,
+        connected_at: Some(T),
         disconnected_at: Some(T),
         disconnect: None,
     };
@@ -164,8 +165,9 @@ fn stored() -> StoredSession {
         retain_as_published: false,
         retain_handling: RetainHandling::Send,
         identifier: None,
+        origin: crate::model::SubscriptionOrigin::Client,
     };
-    StoredSession { row, operator_expiry: None, subscriptions: vec![subscription] }
+    StoredSession { row, operator_expiry: None, protected: false, subscriptions: vec![subscription] }
 }
 
 #[tokio::test]

@@ -1,16 +1,32 @@
 //! What the API asks for now.
 
 use super::Worker;
-use crate::data_plane::cluster::{CommandId, Order};
-use crate::model::{ClientId, ClusterId};
+use crate::data_plane::cluster::{Cluster, CommandId, Order};
+use crate::model::{ClientId, ClusterId, Now};
 use crate::seam::backlog::SessionTraffic;
 use crate::seam::command::{Command, CommandError, Reply, SessionRef, Target};
 
 impl Worker {
     pub(super) fn take_command(&mut self, command: Command) {
         match command {
-            Command::Disconnect { target, reply } => self.order(&target, Order::Disconnect, reply),
-            Command::Destroy { target, reply } => self.order(&target, Order::Destroy, reply),
+            Command::Disconnect { target, options, reply } => {
+                self.order(&target, Order::Disconnect(options), reply);
+            }
+            Command::Destroy { target, options, reply } => {
+                self.order(&target, Order::Destroy(options), reply);
+            }
+            Command::Protect { target, protected, reply } => {
+                self.order(&target, Order::Protect(protected), reply);
+            }
+            Command::Subscribe { target, subscription, reply } => {
+                self.order(&target, Order::Subscribe(subscription), reply);
+            }
+            Command::Unsubscribe { target, filter, reply } => {
+                self.order(&target, Order::Unsubscribe(filter), reply);
+            }
+            Command::Begin { cluster, session, reply } => {
+                self.with_reply(&cluster, reply, |cluster, now, id| cluster.begin_offline(now, id, *session));
+            }
             Command::ApplyExpiry { target, operator, reply } => {
                 self.order(&target, Order::ApplyExpiry(operator), reply);
             }
@@ -64,7 +80,20 @@ impl Worker {
     }
 
     pub(super) fn order(&mut self, target: &Target, order: Order, reply: Reply<SessionRef>) {
-        let Some((home, _)) = self.by_id.get(&target.cluster) else {
+        self.with_reply(&target.cluster, reply, |cluster, now, id| {
+            let fence = (target.if_session_id, target.if_epoch);
+            cluster.order(now, id, &target.client_id, fence, order);
+        });
+    }
+
+    /// Lets a cluster do something that it answers for under an id.
+    fn with_reply(
+        &mut self,
+        cluster: &ClusterId,
+        reply: Reply<SessionRef>,
+        deed: impl FnOnce(&mut Cluster, Now, CommandId),
+    ) {
+        let Some((home, _)) = self.by_id.get(cluster) else {
             let _ = reply.send(Err(CommandError::NoSuchCluster));
             return;
         };
@@ -74,8 +103,7 @@ impl Worker {
         self.replies.insert(id, reply);
         self.act(home, |cluster| {
             cluster.time_passes(now);
-            let fence = (target.if_session_id, target.if_epoch);
-            cluster.order(now, id, &target.client_id, fence, order);
+            deed(cluster, now, id);
         });
     }
 }

@@ -186,20 +186,20 @@ impl Schedule {
     fn order(&mut self, at: usize) {
         let interval = self.random.pick(&[0, 5, 100]);
         let order = match self.random.below(5) {
-            0 | 1 => Order::Disconnect,
-            2 => Order::Destroy,
+            0 | 1 => DISCONNECT,
+            2 => DESTROY,
             3 => Order::ApplyExpiry(Some(OperatorExpiry::Interval(interval))),
             _ => Order::ApplyExpiry(None),
         };
         let client = &mut self.clients[at];
         let known = client.has_session(self.world.now.wall);
-        let command = self.world.order(&client.id, order);
+        let command = self.world.order(&client.id, order.clone());
         match self.world.answer(command) {
             Some(Err(CommandError::NoSuchSession)) => assert!(!known, "{} has a session", client.id),
             Some(Err(other)) => assert_eq!(other, CommandError::StoreAway),
             Some(Ok(_)) | None => assert!(known, "{} has no session", client.id),
         }
-        client.ordered(self.world.now.wall, order);
+        client.ordered(self.world.now.wall, &order);
     }
 
     fn store(&mut self) {
@@ -254,7 +254,7 @@ impl Schedule {
         }
         for client in &mut self.clients {
             client.check_nothing_lost();
-            self.world.order(&client.id, Order::Destroy);
+            self.world.order(&client.id, DESTROY);
         }
         self.world.advance(1_000);
         let World { cluster, records, .. } = &self.world;

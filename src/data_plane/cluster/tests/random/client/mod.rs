@@ -193,19 +193,20 @@ impl Client {
         self.send(world, &goodbye(ReasonCode::Success, expiry_secs));
     }
 
-    pub(super) fn ordered(&mut self, now: Timestamp, order: Order) {
+    pub(super) fn ordered(&mut self, now: Timestamp, order: &Order) {
         let Some(session) = &mut self.session else { return };
         match order {
-            Order::Disconnect => {}
-            Order::Destroy if self.peer.is_none() => self.session = None,
+            Order::Disconnect(_) => {}
+            Order::Destroy(_) if self.peer.is_none() => self.session = None,
             // The end of the connection will be seen; it must not look like a rest.
-            Order::Destroy => session.admitted = false,
+            Order::Destroy(_) => session.admitted = false,
             Order::ApplyExpiry(operator) => {
                 session.operator_secs = operator.map(|operator| match operator {
                     OperatorExpiry::Interval(secs) => secs,
                     OperatorExpiry::At(at) => at.secs_after(now),
                 });
             }
+            other => panic!("{other:?} is none of the orders of these schedules"),
         }
     }
 
