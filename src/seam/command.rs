@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::backlog::SessionTraffic;
 use super::figures::LogFigures;
+use super::messages::{BrowseRequest, Browsed, ShownWill};
 pub use crate::model::SessionCounts;
 use crate::model::{ClientId, ClusterId, Epoch, OperatorExpiry, SessionId};
 
@@ -76,6 +77,24 @@ pub enum Command {
         /// Where the answer goes.
         reply: Reply<SessionTraffic>,
     },
+    /// Show some of a session's messages.
+    Browse {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Whose messages, and which.
+        request: BrowseRequest,
+        /// Where the answer goes.
+        reply: Reply<Browsed>,
+    },
+    /// Show a session's will, if it has one.
+    Will {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Whose.
+        client_id: ClientId,
+        /// Where the answer goes.
+        reply: Reply<Option<ShownWill>>,
+    },
     /// Tell how the message log stands.
     LogFigures {
         /// Where the answer goes.
@@ -118,6 +137,9 @@ pub enum CommandError {
         /// Its attachment.
         epoch: Epoch,
     },
+    /// The message log could not be read.
+    #[error("the message log cannot be read")]
+    LogUnreadable,
     /// The effect is in force but could not be recorded: the database is away.
     #[error("the session store is away")]
     StoreAway,
@@ -175,6 +197,26 @@ impl DataPlane {
         deadline: Duration,
     ) -> Result<SessionTraffic, CommandError> {
         self.ask(deadline, |reply| Command::Traffic { cluster, client_id, reply }).await
+    }
+
+    /// See [`Command::Browse`].
+    pub async fn browse(
+        &self,
+        cluster: ClusterId,
+        request: BrowseRequest,
+        deadline: Duration,
+    ) -> Result<Browsed, CommandError> {
+        self.ask(deadline, |reply| Command::Browse { cluster, request, reply }).await
+    }
+
+    /// See [`Command::Will`].
+    pub async fn will(
+        &self,
+        cluster: ClusterId,
+        client_id: ClientId,
+        deadline: Duration,
+    ) -> Result<Option<ShownWill>, CommandError> {
+        self.ask(deadline, |reply| Command::Will { cluster, client_id, reply }).await
     }
 
     /// See [`Command::LogFigures`].

@@ -133,7 +133,7 @@ impl Operations {
             Err(
                 CommandError::NoSuchSession | CommandError::Superseded { .. } | CommandError::NoSuchCluster,
             ) => "gone",
-            Err(CommandError::StoreAway | CommandError::TimedOut | CommandError::Stopped) => return None,
+            Err(_) => return None,
         };
         Some(Done {
             client_id: target.client_id,

@@ -66,6 +66,8 @@ scopes! {
     SessionsRead, "sessions:read", Viewer;
     /// Act on sessions.
     SessionsWrite, "sessions:write", Operator;
+    /// Read what clients say: messages that wait or are in flight, and wills.
+    MessagesRead, "messages:read", Operator;
     /// Read the audit log.
     AuditRead, "audit:read", Operator;
     /// Read the metrics of all clusters: never with a token that is bound to one.

@@ -87,6 +87,8 @@ codes! {
         "No cluster has this id, or it is not one that the token may see.";
     SessionNotFound, "session_not_found", NOT_FOUND, "No such session",
         "The client has no session in this cluster, or its session has expired.";
+    WillNotFound, "will_not_found", NOT_FOUND, "The session has no will",
+        "The client set no will at its last CONNECT, or it was published or taken back since.";
 
     UserNotFound, "user_not_found", NOT_FOUND, "No such user",
         "The cluster has no user of this name.";

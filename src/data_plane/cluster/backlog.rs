@@ -132,7 +132,7 @@ fn place_in(cursors: &mut Vec<(FilterId, Seq)>, cursor: (FilterId, Seq)) -> usiz
 }
 
 /// Where an own subscription's messages wait in the log, when some may.
-fn own_cursor(session: &Session, held: &HeldSubscription) -> Option<(FilterId, Seq)> {
+pub(super) fn own_cursor(session: &Session, held: &HeldSubscription) -> Option<(FilterId, Seq)> {
     let is_caught_up = session.link.as_ref().is_some_and(|link| link.caught_up);
     let reads = session.durable && held.assured && !is_caught_up;
     reads.then(|| (held.filter, held.start.max(session.outbound.position)))

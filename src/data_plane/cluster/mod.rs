@@ -12,11 +12,12 @@
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
 //! [`subscribe`], [`share`], [`detach`], [`orders`], [`users`], [`settings`],
-//! [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`], [`counters`], [`events`], [`system_topics`]; what it does
+//! [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`], [`browse`], [`counters`], [`events`], [`system_topics`]; what it does
 //! not take: [`limits`].
 
 mod attach;
 mod backlog;
+mod browse;
 mod counters;
 mod deliver;
 mod detach;
@@ -47,6 +48,7 @@ use std::sync::Arc;
 
 pub use attach::ConnectRequest;
 pub use backlog::Traffic;
+pub use browse::{Answer, Browse, DiskQuestion};
 pub use deliver::{ColdRead, Reader};
 pub use effects::{CommandId, Effects, Farewell, RecordOutcome, WriteTicket};
 use journal::Journal;

@@ -1,7 +1,7 @@
 //! What the API asks for now.
 
 use super::Worker;
-use crate::data_plane::cluster::{CommandId, Order};
+use crate::data_plane::cluster::{Cluster, CommandId, Order};
 use crate::model::{ClientId, ClusterId};
 use crate::seam::backlog::SessionTraffic;
 use crate::seam::command::{Command, CommandError, Reply, SessionRef, Target};
@@ -29,6 +29,11 @@ impl Worker {
             Command::Traffic { cluster, client_id, reply } => {
                 self.tell_traffic(&cluster, &client_id, reply);
             }
+            Command::Browse { cluster, request, reply } => self.browse(&cluster, request, reply),
+            Command::Will { cluster, client_id, reply } => {
+                // The caller may have given up; then nobody wants the answer.
+                drop(reply.send(self.look(&cluster, |cluster| cluster.will_of(&client_id))));
+            }
             Command::LogFigures { reply } => {
                 let clusters = self.by_id.iter().filter_map(|(id, (home, _))| {
                     Some((id, *home, self.clusters.get(home)?.lost_messages()))
@@ -42,6 +47,23 @@ impl Worker {
         }
     }
 
+    /// Looks at a cluster as it is now.
+    pub(super) fn look<T>(
+        &mut self,
+        cluster: &ClusterId,
+        look: impl FnOnce(&Cluster) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
+        let now = self.clock.now();
+        let home = self.by_id.get(cluster).map(|(home, _)| *home);
+        let seen = home.and_then(|home| {
+            self.act(home, |cluster| {
+                cluster.time_passes(now);
+                look(cluster)
+            })
+        });
+        seen.unwrap_or(Err(CommandError::NoSuchCluster))
+    }
+
     /// Answers from memory, or has the disk answer.
     pub(super) fn tell_traffic(
         &mut self,
@@ -49,15 +71,7 @@ impl Worker {
         client_id: &ClientId,
         reply: Reply<SessionTraffic>,
     ) {
-        let now = self.clock.now();
-        let home = self.by_id.get(cluster).map(|(home, _)| *home);
-        let known = home.and_then(|home| {
-            self.act(home, |cluster| {
-                cluster.time_passes(now);
-                cluster.traffic_of(client_id)
-            })
-        });
-        match known.unwrap_or(Err(CommandError::NoSuchCluster)) {
+        match self.look(cluster, |cluster| cluster.traffic_of(client_id)) {
             Ok(traffic) => self.log.count(traffic, |answer| drop(reply.send(Ok(answer)))),
             Err(error) => drop(reply.send(Err(error))),
         }

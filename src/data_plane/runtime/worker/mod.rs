@@ -2,12 +2,14 @@
 //!
 //! A turn takes whatever waits, lets the clusters act on it, and carries out what they want: output
 //! into outboxes (each connection woken once), records into the queue, answers to their callers.
-//! What the log tells is in [`log_events`], orders from the API in [`commands`], what is to be enforced in
+//! What the log tells is in [`log_events`], orders from the API in [`commands`], what it only asks and the disk
+//! answers in [`questions`], what is to be enforced in
 //! [`desired`].
 
 mod commands;
 mod desired;
 mod log_events;
+mod questions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+
+use questions::Questions;
 
 use super::journal::{Inherited, LogWriter};
 use super::outbox::Outbox;
@@ -107,6 +111,7 @@ pub struct Worker {
     records: Arc<RecordQueue>,
     replies: HashMap<CommandId, Reply<SessionRef>>,
     last_command: u64,
+    questions: Questions,
     /// The desired state in force.
     revision: i64,
     awaiting_revision: Vec<(i64, Reply<()>)>,
@@ -146,6 +151,7 @@ impl Worker {
             records,
             replies: HashMap::new(),
             last_command: 0,
+            questions: Questions::default(),
             revision: 0,
             awaiting_revision: Vec::new(),
         };
