@@ -7,6 +7,7 @@
 
 mod aliases;
 mod backlog;
+mod browse;
 mod connecting;
 mod disk;
 mod durability;
