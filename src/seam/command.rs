@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::backlog::SessionTraffic;
 use super::figures::LogFigures;
+use super::groups::{GroupDetail, GroupPlace, GroupState};
 use super::messages::{BrowseRequest, Browsed, ShownWill};
 pub use crate::model::SessionCounts;
-use crate::model::{ClientId, ClusterId, Epoch, OperatorExpiry, SessionId};
+use crate::model::{ClientId, ClusterId, Epoch, OperatorExpiry, Seq, SessionId, TopicFilter};
 
 /// How many commands may wait for the data plane; more wait with their callers.
 pub const COMMANDS_QUEUED_MAX: usize = 1_024;
@@ -95,6 +96,49 @@ pub enum Command {
         /// Where the answer goes.
         reply: Reply<Option<ShownWill>>,
     },
+    /// Tell of a cluster's shared groups, in the byte order of their filters.
+    Groups {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Only those whose whole filter comes behind this.
+        after: String,
+        /// At most so many.
+        groups_max: usize,
+        /// Where the answer goes.
+        reply: Reply<Vec<GroupState>>,
+    },
+    /// Tell of one shared group and its members.
+    Group {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Its whole filter.
+        share: TopicFilter,
+        /// Where the answer goes.
+        reply: Reply<GroupDetail>,
+    },
+    /// Have a shared group go on elsewhere. Answered with its new position when that outlives a crash.
+    MoveGroup {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Its whole filter.
+        share: TopicFilter,
+        /// Where to.
+        to: GroupPlace,
+        /// Where the answer goes.
+        reply: Reply<Seq>,
+    },
+    /// End a shared group: its members lose the subscription. Answered with how many there were when their
+    /// records are committed.
+    EndGroup {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Its whole filter.
+        share: TopicFilter,
+        /// Whether to end it though sessions are members.
+        force: bool,
+        /// Where the answer goes.
+        reply: Reply<u32>,
+    },
     /// Tell how the message log stands.
     LogFigures {
         /// Where the answer goes.
@@ -137,6 +181,18 @@ pub enum CommandError {
         /// Its attachment.
         epoch: Epoch,
     },
+    /// There is no such shared group.
+    #[error("no such shared group")]
+    NoSuchGroup,
+    /// The shared group has members.
+    #[error("the shared group has {members} members")]
+    GroupHasMembers {
+        /// How many.
+        members: u32,
+    },
+    /// The shared group's messages are not in the log.
+    #[error("no member of the shared group outlives its connection")]
+    GroupNotKept,
     /// The message log could not be read.
     #[error("the message log cannot be read")]
     LogUnreadable,
@@ -217,6 +273,49 @@ impl DataPlane {
         deadline: Duration,
     ) -> Result<Option<ShownWill>, CommandError> {
         self.ask(deadline, |reply| Command::Will { cluster, client_id, reply }).await
+    }
+
+    /// See [`Command::Groups`].
+    pub async fn groups(
+        &self,
+        cluster: ClusterId,
+        after: String,
+        groups_max: usize,
+        deadline: Duration,
+    ) -> Result<Vec<GroupState>, CommandError> {
+        self.ask(deadline, |reply| Command::Groups { cluster, after, groups_max, reply }).await
+    }
+
+    /// See [`Command::Group`].
+    pub async fn group(
+        &self,
+        cluster: ClusterId,
+        share: TopicFilter,
+        deadline: Duration,
+    ) -> Result<GroupDetail, CommandError> {
+        self.ask(deadline, |reply| Command::Group { cluster, share, reply }).await
+    }
+
+    /// See [`Command::MoveGroup`].
+    pub async fn move_group(
+        &self,
+        cluster: ClusterId,
+        share: TopicFilter,
+        to: GroupPlace,
+        deadline: Duration,
+    ) -> Result<Seq, CommandError> {
+        self.ask(deadline, |reply| Command::MoveGroup { cluster, share, to, reply }).await
+    }
+
+    /// See [`Command::EndGroup`].
+    pub async fn end_group(
+        &self,
+        cluster: ClusterId,
+        share: TopicFilter,
+        force: bool,
+        deadline: Duration,
+    ) -> Result<u32, CommandError> {
+        self.ask(deadline, |reply| Command::EndGroup { cluster, share, force, reply }).await
     }
 
     /// See [`Command::LogFigures`].

@@ -1,13 +1,15 @@
 //! The desired state as the data plane is to enforce it, and its revision.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
 use super::clusters::{ClusterColumns, cluster_columns};
 use super::users::{UsersColumns, users_columns};
 use super::{Error, Result, Store, Tx};
-use crate::model::{Cluster, Plan, Quota, Users};
+use crate::model::{Cluster, Plan, Quota, SharedStrategy, TopicFilter, Users};
 use crate::seam::desired::{DesiredCluster, DesiredState};
 
 // One transaction that sees one moment: revision, clusters and users belong together.
@@ -18,7 +20,9 @@ const READ: &str = concat!(
     cluster_columns!(),
     ", ",
     users_columns!(),
-    " FROM desired_revision LEFT JOIN clusters ON true"
+    ", (SELECT jsonb_object_agg(g.filter, g.strategy) FROM shared_group_settings g
+        WHERE g.cluster_id = clusters.id) AS group_strategies
+    FROM desired_revision LEFT JOIN clusters ON true"
 );
 const REVISION: &str = "SELECT revision FROM desired_revision";
 const BUMP: &str = "UPDATE desired_revision SET revision = revision + 1 RETURNING revision";
@@ -36,7 +40,9 @@ impl Store {
                 let cluster = Cluster::try_from(ClusterColumns::from_row(row)?)?;
                 let known = known.clusters.get(&cluster.id).map(|known| &known.users);
                 let users = UsersColumns::from_row(row)?.users(&mut tx, &cluster.id, known).await?;
-                let desired = desired_cluster(&cluster, users)?;
+                let strategies =
+                    row.try_get::<Option<Json<HashMap<String, SharedStrategy>>>, _>("group_strategies")?;
+                let desired = desired_cluster(&cluster, users, group_strategies(strategies)?)?;
                 state.clusters.insert(cluster.id, Arc::new(desired));
             }
         }
@@ -66,7 +72,22 @@ impl Tx {
     }
 }
 
-fn desired_cluster(cluster: &Cluster, users: Arc<Users>) -> Result<DesiredCluster> {
+/// By the whole filter of the group.
+type GroupStrategies = HashMap<TopicFilter, SharedStrategy>;
+
+fn group_strategies(read: Option<Json<HashMap<String, SharedStrategy>>>) -> Result<GroupStrategies> {
+    let strategies = read.map(|Json(strategies)| strategies).unwrap_or_default().into_iter();
+    let by_filter = |(filter, strategy): (String, SharedStrategy)| {
+        Ok((TopicFilter::new(&filter).map_err(Error::unreadable)?, strategy))
+    };
+    strategies.map(by_filter).collect()
+}
+
+fn desired_cluster(
+    cluster: &Cluster,
+    users: Arc<Users>,
+    group_strategies: GroupStrategies,
+) -> Result<DesiredCluster> {
     let plan = Plan::by_name(&cluster.plan).ok_or_else(|| {
         Error::unreadable(format!("cluster {} has the unknown plan {:?}", cluster.id, cluster.plan))
     })?;
@@ -76,6 +97,7 @@ fn desired_cluster(cluster: &Cluster, users: Arc<Users>) -> Result<DesiredCluste
         allow_anonymous: cluster.allow_anonymous,
         quota: Quota::resolve(plan, &cluster.overrides),
         shared_strategy: cluster.shared_strategy,
+        group_strategies,
         server_keep_alive_secs: cluster.server_keep_alive_secs,
         resend_after_secs: cluster.resend_after_secs,
         users,

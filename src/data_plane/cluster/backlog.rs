@@ -90,7 +90,12 @@ impl Cluster {
         Ok(Traffic { known, lists, in_memory, on_disk })
     }
 
-    fn count_request(&self, cursors: &[(FilterId, Seq)], merged: usize, through: Seq) -> CountRequest {
+    pub(super) fn count_request(
+        &self,
+        cursors: &[(FilterId, Seq)],
+        merged: usize,
+        through: Seq,
+    ) -> CountRequest {
         // A filter that somebody subscribes to is in the index; its place in the list must not shift.
         let key = |filter: FilterId| self.index.filter(filter).map(|entry| entry.key).unwrap_or_default();
         CountRequest {

@@ -76,7 +76,8 @@ impl Cluster {
     /// The control plane wants something else enforced from now on.
     pub fn set_rules(&mut self, now: Now, rules: Arc<DesiredCluster>) {
         let keep_alive_changes = rules.server_keep_alive_secs != self.rules.server_keep_alive_secs;
-        let strategy_changes = rules.shared_strategy != self.rules.shared_strategy;
+        let strategy_changes = rules.shared_strategy != self.rules.shared_strategy
+            || rules.group_strategies != self.rules.group_strategies;
         let void = rules.users.lineage != self.rules.users.lineage;
         self.rules = rules;
         if void {
@@ -183,7 +184,7 @@ impl Cluster {
     }
 
     /// The answer to an order waits for its last record, and for the connection to be closed.
-    fn prove(&mut self, id: CommandId, met: SessionRef, conn: Option<ConnId>) {
+    pub(super) fn prove(&mut self, id: CommandId, met: SessionRef, conn: Option<ConnId>) {
         let ticket = self.pending.prove(id, met, conn);
         if let Some((_, slot)) = self.effects.writes.last_mut() {
             *slot = Some(ticket);

@@ -257,7 +257,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn unsubscribe_one(&mut self, slot: Slot, filter: &TopicFilter) -> bool {
+    pub(super) fn unsubscribe_one(&mut self, slot: Slot, filter: &TopicFilter) -> bool {
         let session = self.session(slot);
         let same = |held: &HeldSubscription| held.subscription.filter == *filter;
         let Some(at) = session.subscriptions.iter().position(same) else { return false };

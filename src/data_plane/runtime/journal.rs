@@ -12,13 +12,15 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::retention::FiltersRead;
-use crate::data_plane::cluster::{ColdRead, Memory, Reader, Traffic};
+use crate::data_plane::cluster::{ColdRead, GroupsTold, Memory, Reader, Traffic};
 use crate::data_plane::message_log::journal::{BatchNo, Facts, Journal, ReadBatch, ReadRequest, Recovered};
-use crate::data_plane::message_log::{Change, ClusterNo, Entry};
+use crate::data_plane::message_log::{Change, ClusterNo, CountRequest, Counted, Entry};
 use crate::data_plane::session::outgoing::Turn;
 use crate::model::{ClusterId, Seq};
 use crate::seam::backlog::SessionTraffic;
+use crate::seam::command::Reply;
 use crate::seam::figures::{ClusterLog, LogFigures};
+use crate::seam::groups::GroupState;
 
 /// Under this number the journal remembers which cluster has which: not a cluster itself.
 const DIRECTORY: ClusterNo = ClusterNo(0);
@@ -151,6 +153,9 @@ pub struct LogWriter {
     turns: Turns,
     /// What was submitted and is not durable.
     submitted: VecDeque<(BatchNo, Turns)>,
+    /// Groups that were moved, each with the batch that must be durable before that is told; `None` for the one that
+    /// is being gathered.
+    moved: Vec<(Option<BatchNo>, Reply<Seq>, Seq)>,
     /// What is to be read when the readers have caught up. At most one for each session and group.
     postponed: VecDeque<(ClusterNo, ColdRead)>,
 }
@@ -166,6 +171,7 @@ impl LogWriter {
             entries: Vec::new(),
             turns: Vec::new(),
             submitted: VecDeque::new(),
+            moved: Vec::new(),
             postponed: VecDeque::new(),
         }
     }
@@ -215,6 +221,9 @@ impl LogWriter {
         if !self.entries.is_empty() {
             let batch = self.journal.submit(std::mem::take(&mut self.entries));
             self.submitted.push_back((batch, std::mem::take(&mut self.turns)));
+            for (awaited, ..) in &mut self.moved {
+                awaited.get_or_insert(batch);
+            }
         }
     }
 
@@ -225,7 +234,18 @@ impl LogWriter {
         while let Some((_, batch)) = self.submitted.pop_front_if(|(batch, _)| *batch <= durable) {
             turns.extend(batch);
         }
+        for (_, reply, to) in
+            self.moved.extract_if(.., |(awaited, ..)| awaited.is_some_and(|it| it <= durable))
+        {
+            // The caller may have given up; then nobody wants the answer.
+            drop(reply.send(Ok(to)));
+        }
         turns
+    }
+
+    /// Tells that a group was moved to `to`, once what this turn writes down is durable.
+    pub fn tell_moved(&mut self, reply: Reply<Seq>, to: Seq) {
+        self.moved.push((None, reply, to));
     }
 
     /// Asks for something from disk. The answer comes with [`LogWriter::take_reads`].
@@ -248,11 +268,27 @@ impl LogWriter {
     /// Completes what is known of a session's messages with what lies on disk, and gives it to `reply`: here,
     /// or on a reader's thread, which the worker does not wait for.
     pub fn count(&self, traffic: Traffic, reply: impl FnOnce(SessionTraffic) + Send + 'static) {
-        let Some(request) = traffic.on_disk().cloned() else { return reply(traffic.complete(None)) };
-        let work = Arc::new(Mutex::new(Some((traffic, reply))));
+        let request = traffic.on_disk().cloned();
+        self.count_on_disk(request, move |counted| reply(traffic.complete(counted)));
+    }
+
+    /// The same of shared groups.
+    pub fn count_groups(&self, told: GroupsTold, reply: impl FnOnce(Vec<GroupState>) + Send + 'static) {
+        let request = told.on_disk().cloned();
+        self.count_on_disk(request, move |counted| reply(told.complete(counted)));
+    }
+
+    /// Gives `complete` what was counted; `None` when there is nothing to count, or that could not be done.
+    fn count_on_disk(
+        &self,
+        request: Option<CountRequest>,
+        complete: impl FnOnce(Option<Counted>) + Send + 'static,
+    ) {
+        let Some(request) = request else { return complete(None) };
+        let work = Arc::new(Mutex::new(Some(complete)));
         let complete = move |counted| {
-            if let Some((traffic, reply)) = work.lock().take() {
-                reply(traffic.complete(counted));
+            if let Some(complete) = work.lock().take() {
+                complete(counted);
             }
         };
         let when_counted = complete.clone();

@@ -14,6 +14,8 @@ use holdfast::store::{SessionFilter, SessionRecord, Store};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::looked_at;
+
 /// How it answers.
 #[derive(Clone, Debug)]
 pub(crate) enum Mood {
@@ -117,6 +119,29 @@ impl FakeDataPlane {
                 let met = self.meet(&target).await;
                 answer(reply, met.map(|(met, row)| traffic(&met, &row)));
             }
+            Command::Browse { cluster, request, reply } => {
+                let target = Target {
+                    cluster,
+                    client_id: request.client_id.clone(),
+                    if_session_id: None,
+                    if_epoch: None,
+                };
+                let met = self.meet(&target).await;
+                answer(reply, met.map(|(met, _)| looked_at::messages(met.session_id, &request)));
+            }
+            Command::Will { cluster, client_id, reply } => {
+                let target = Target { cluster, client_id, if_session_id: None, if_epoch: None };
+                let met = self.meet(&target).await;
+                answer(reply, met.map(|(met, row)| row.has_will.then(|| looked_at::will(met.session_id))));
+            }
+            Command::Groups { after, groups_max, reply, .. } => {
+                answer(reply, Ok(looked_at::groups(&after, groups_max)));
+            }
+            Command::Group { share, reply, .. } => answer(reply, looked_at::group(&share)),
+            Command::MoveGroup { share, reply, .. } => {
+                answer(reply, looked_at::group(&share).map(|_| Seq(7)));
+            }
+            Command::EndGroup { share, force, reply, .. } => answer(reply, looked_at::end(&share, force)),
             Command::LogFigures { reply } => answer(reply, Ok(LogFigures::default())),
             Command::AwaitRevision { revision, reply } => {
                 let seen = self.desired.wait_for(|state| state.revision >= revision).await.is_ok();
@@ -151,6 +176,12 @@ fn refuse(command: Command, error: CommandError) {
         | Command::ApplyExpiry { reply, .. } => answer(reply, Err(error)),
         Command::Count { reply, .. } => answer(reply, Err(error)),
         Command::Traffic { reply, .. } => answer(reply, Err(error)),
+        Command::Browse { reply, .. } => answer(reply, Err(error)),
+        Command::Will { reply, .. } => answer(reply, Err(error)),
+        Command::Groups { reply, .. } => answer(reply, Err(error)),
+        Command::Group { reply, .. } => answer(reply, Err(error)),
+        Command::MoveGroup { reply, .. } => answer(reply, Err(error)),
+        Command::EndGroup { reply, .. } => answer(reply, Err(error)),
         Command::LogFigures { reply } => answer(reply, Err(error)),
         Command::AwaitRevision { reply, .. } => answer(reply, Err(error)),
     }

@@ -14,6 +14,7 @@ mod durability;
 mod events;
 mod exactly_once;
 mod flow;
+mod group_orders;
 mod limits;
 mod loss;
 mod orders;
@@ -114,6 +115,7 @@ impl World {
         let quota = Quota::resolve(Plan::by_name("basic").expect("a plan"), &overrides);
         let rules = DesiredCluster {
             shared_strategy: crate::model::SharedStrategy::Random,
+            group_strategies: std::collections::HashMap::new(),
             id: ClusterId::default_cluster(),
             status: ClusterStatus::Active,
             allow_anonymous: true,

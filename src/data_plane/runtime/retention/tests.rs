@@ -121,6 +121,7 @@ fn cluster(no: ClusterNo, now: Now) -> Cluster {
     let plan = Plan::by_name("basic").expect("a plan");
     let rules = DesiredCluster {
         shared_strategy: SharedStrategy::Random,
+        group_strategies: std::collections::HashMap::new(),
         id: ClusterId::default_cluster(),
         status: ClusterStatus::Active,
         allow_anonymous: true,

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use commands::Awaited;
 use questions::Questions;
 
 use super::journal::{Inherited, LogWriter};
@@ -34,7 +35,7 @@ use crate::data_plane::protocol::{ConnAck, Packet, Violation, encode};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::output::Output;
 use crate::model::{ClusterId, DesiredCluster, Now, ProtocolVersion};
-use crate::seam::command::{Command, Reply, SessionRef};
+use crate::seam::command::{Command, Reply};
 use crate::seam::desired::{DesiredReceiver, DesiredState};
 use crate::seam::ports::StoredSession;
 
@@ -109,7 +110,7 @@ pub struct Worker {
     /// Clusters that may have effects.
     dirty: Vec<ClusterNo>,
     records: Arc<RecordQueue>,
-    replies: HashMap<CommandId, Reply<SessionRef>>,
+    replies: HashMap<CommandId, Awaited>,
     last_command: u64,
     questions: Questions,
     /// The desired state in force.
@@ -346,7 +347,7 @@ impl Worker {
         }
         for (id, answer) in effects.answers {
             if let Some(reply) = self.replies.remove(&id) {
-                let _ = reply.send(answer);
+                reply.answer(answer);
             }
         }
     }
