@@ -26,6 +26,7 @@ mod idempotency;
 mod operations;
 mod service;
 mod sessions;
+mod shared_groups;
 mod subscriptions;
 mod users;
 
@@ -50,6 +51,7 @@ pub use service::{ServiceLock, ServiceLockError};
 pub use sessions::{
     CountBy, Network, OperatorPart, SessionCount, SessionCounted, SessionFilter, SessionRecord,
 };
+pub use shared_groups::GroupSetting;
 pub use subscriptions::{FILTER_BYTES_MAX, SubscriptionRecord};
 
 /// What a function of the store answers.

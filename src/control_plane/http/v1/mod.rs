@@ -20,6 +20,9 @@ mod session_purges;
 mod session_traffic;
 mod session_view;
 mod sessions;
+mod shared_group_orders;
+mod shared_group_view;
+mod shared_groups;
 mod subscriptions;
 mod usage;
 mod users;
@@ -42,6 +45,8 @@ pub(super) fn routes() -> Routes {
     let routes = session_commands::routes(routes);
     let routes = subscriptions::routes(routes);
     let routes = session_messages::routes(routes);
+    let routes = shared_groups::routes(routes);
+    let routes = shared_group_orders::routes(routes);
     let routes = users::routes(routes);
     let routes = events::routes(routes);
     let routes = session_purges::routes(routes);
