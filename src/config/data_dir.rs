@@ -132,6 +132,28 @@ impl DataDir {
         Ok(secret)
     }
 
+    /// The name of the node that serves from here: 16 hexadecimal digits, made if the directory has none.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] when the file holds something else; what the system says otherwise.
+    pub fn node_id_or_new(&self) -> io::Result<String> {
+        let path = self.0.join("node.id");
+        match fs::read_to_string(&path) {
+            Ok(text) if is_node_id(text.trim_end()) => return Ok(text.trim_end().to_owned()),
+            Ok(_) => {
+                let detail = "node.id is not 16 hexadecimal digits";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        let id = format!("{:016x}", u64::from_be_bytes(bytes));
+        write_private(&path, &id)?;
+        Ok(id)
+    }
+
     /// Keeps the administrator's token.
     ///
     /// # Errors
@@ -183,6 +205,10 @@ impl fmt::Debug for SigningSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SigningSecret(***)")
     }
+}
+
+fn is_node_id(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// Writes a line that only the owner may read: aside, synced, then renamed, so that a crash leaves

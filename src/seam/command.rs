@@ -78,6 +78,17 @@ pub enum Command {
         /// Where the answer goes.
         reply: Reply<SessionTraffic>,
     },
+    /// Tell for which clients' sessions at least so many messages wait, in the order of the clients.
+    Behind {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Whose sessions. Of a client without one the answer is no.
+        clients: Vec<ClientId>,
+        /// How many messages.
+        at_least: u32,
+        /// Where the answer goes.
+        reply: Reply<Vec<bool>>,
+    },
     /// Show some of a session's messages.
     Browse {
         /// Which cluster.
@@ -253,6 +264,17 @@ impl DataPlane {
         deadline: Duration,
     ) -> Result<SessionTraffic, CommandError> {
         self.ask(deadline, |reply| Command::Traffic { cluster, client_id, reply }).await
+    }
+
+    /// See [`Command::Behind`].
+    pub async fn behind(
+        &self,
+        cluster: ClusterId,
+        clients: Vec<ClientId>,
+        at_least: u32,
+        deadline: Duration,
+    ) -> Result<Vec<bool>, CommandError> {
+        self.ask(deadline, |reply| Command::Behind { cluster, clients, at_least, reply }).await
     }
 
     /// See [`Command::Browse`].

@@ -72,6 +72,8 @@ scopes! {
     AuditRead, "audit:read", Operator;
     /// Read the metrics of all clusters: never with a token that is bound to one.
     MetricsRead, "metrics:read", Viewer;
+    /// Read the nodes that serve all clusters: never with a token that is bound to one.
+    NodesRead, "nodes:read", Viewer;
     /// Read users.
     UsersRead, "users:read", Admin;
     /// Make, change or delete users.
@@ -90,7 +92,7 @@ impl Scope {
 
     /// Whether a token bound to one cluster lacks it, whatever its role.
     pub(super) const fn is_global(self) -> bool {
-        matches!(self, Self::ClustersCreate | Self::MetricsRead)
+        matches!(self, Self::ClustersCreate | Self::MetricsRead | Self::NodesRead)
     }
 }
 

@@ -49,7 +49,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use attach::ConnectRequest;
-pub use backlog::Traffic;
+pub use backlog::{Behind, Traffic};
 pub use browse::{Answer, Browse, DiskQuestion};
 pub use deliver::{ColdRead, Reader};
 pub use effects::{CommandId, Effects, Farewell, RecordOutcome, WriteTicket};

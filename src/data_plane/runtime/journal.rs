@@ -12,13 +12,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::retention::FiltersRead;
-use crate::data_plane::cluster::{ColdRead, GroupsTold, Memory, Reader, Traffic};
+use crate::data_plane::cluster::{Behind, ColdRead, GroupsTold, Memory, Reader, Traffic};
 use crate::data_plane::message_log::journal::{BatchNo, Facts, Journal, ReadBatch, ReadRequest, Recovered};
 use crate::data_plane::message_log::{Change, ClusterNo, CountRequest, Counted, Entry};
 use crate::data_plane::session::outgoing::Turn;
 use crate::model::{ClusterId, Seq};
 use crate::seam::backlog::SessionTraffic;
-use crate::seam::command::Reply;
+use crate::seam::command::{CommandError, Reply};
 use crate::seam::figures::{ClusterLog, LogFigures};
 use crate::seam::groups::GroupState;
 
@@ -278,6 +278,23 @@ impl LogWriter {
         self.count_on_disk(request, move |counted| reply(told.complete(counted)));
     }
 
+    /// Tells for each whether so many messages wait, with what lies on disk.
+    pub fn count_behind(&self, behind: Vec<Behind>, reply: Reply<Vec<bool>>) {
+        let open = behind.iter().filter(|it| matches!(it, Behind::OnDisk(_))).count();
+        let known = behind.iter().map(|it| matches!(it, Behind::Known(true))).collect();
+        if open == 0 {
+            return drop(reply.send(Ok(known)));
+        }
+        let tally = Arc::new(Mutex::new(Tally { known, open, reply: Some(reply) }));
+        for (at, behind) in behind.into_iter().enumerate() {
+            let Behind::OnDisk(request) = behind else { continue };
+            let (tally, wanted) = (Arc::clone(&tally), request.messages_max);
+            self.count_on_disk(Some(request), move |counted| {
+                tally.lock().take(at, counted.map(|counted| counted.messages >= wanted));
+            });
+        }
+    }
+
     /// Gives `complete` what was counted; `None` when there is nothing to count, or that could not be done.
     fn count_on_disk(
         &self,
@@ -360,5 +377,37 @@ impl LogWriter {
     /// Where the journal's threads tell what happened.
     pub fn events(&self) -> Arc<LogEvents> {
         Arc::clone(&self.events)
+    }
+}
+
+/// Answers that come one by one, and whom to tell them all.
+#[derive(Debug)]
+struct Tally {
+    known: Vec<bool>,
+    /// How many are still to come.
+    open: usize,
+    /// `None` once told.
+    reply: Option<Reply<Vec<bool>>>,
+}
+
+impl Tally {
+    /// Takes one; `None` when it could not be found out.
+    fn take(&mut self, at: usize, answer: Option<bool>) {
+        self.open -= 1;
+        match answer {
+            Some(answer) => self.known[at] = answer,
+            None => self.tell(Err(CommandError::LogUnreadable)),
+        }
+        if self.open == 0 {
+            let known = std::mem::take(&mut self.known);
+            self.tell(Ok(known));
+        }
+    }
+
+    /// The caller may have given up; then nobody wants the answer.
+    fn tell(&mut self, answer: Result<Vec<bool>, CommandError>) {
+        if let Some(reply) = self.reply.take() {
+            drop(reply.send(answer));
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use holdfast::clock::Clock;
-use holdfast::model::{DisconnectCause, EndedBy, MessageCounters, Seq, SessionState, TopicFilter};
+use holdfast::model::{ClientId, DisconnectCause, EndedBy, MessageCounters, Seq, SessionState, TopicFilter};
 use holdfast::seam::backlog::{Backlog, Oldest, SessionTraffic, SubscriptionTraffic};
 use holdfast::seam::command::{Command, CommandError, Reply, SessionCounts, SessionRef, Target};
 use holdfast::seam::desired::DesiredReceiver;
@@ -119,6 +119,11 @@ impl FakeDataPlane {
                 let met = self.meet(&target).await;
                 answer(reply, met.map(|(met, row)| traffic(&met, &row)));
             }
+            Command::Behind { clients, at_least, reply, .. } => {
+                // Three messages wait for each whose name says so.
+                let behind = |client: &ClientId| at_least <= 3 && client.as_str().starts_with("behind");
+                answer(reply, Ok(clients.iter().map(behind).collect()));
+            }
             Command::Browse { cluster, request, reply } => {
                 let target = Target {
                     cluster,
@@ -176,6 +181,7 @@ fn refuse(command: Command, error: CommandError) {
         | Command::ApplyExpiry { reply, .. } => answer(reply, Err(error)),
         Command::Count { reply, .. } => answer(reply, Err(error)),
         Command::Traffic { reply, .. } => answer(reply, Err(error)),
+        Command::Behind { reply, .. } => answer(reply, Err(error)),
         Command::Browse { reply, .. } => answer(reply, Err(error)),
         Command::Will { reply, .. } => answer(reply, Err(error)),
         Command::Groups { reply, .. } => answer(reply, Err(error)),

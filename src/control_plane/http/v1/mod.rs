@@ -7,6 +7,7 @@ mod events;
 mod labels;
 mod message_view;
 mod metrics;
+mod nodes;
 mod operations;
 mod plans;
 mod quota;
@@ -52,6 +53,7 @@ pub(super) fn routes() -> Routes {
     let routes = session_purges::routes(routes);
     let routes = operations::routes(routes);
     let routes = metrics::routes(routes);
+    let routes = nodes::routes(routes);
     let routes = audit_log::routes(routes);
     api_keys::routes(routes)
 }

@@ -49,6 +49,15 @@ impl Worker {
             Command::Traffic { cluster, client_id, reply } => {
                 self.tell_traffic(&cluster, &client_id, reply);
             }
+            Command::Behind { cluster, clients, at_least, reply } => {
+                let each = |cluster: &Cluster| {
+                    Ok(clients.iter().map(|client| cluster.behind(client, at_least.into())).collect())
+                };
+                match self.look(&cluster, each) {
+                    Ok(behind) => self.log.count_behind(behind, reply),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
             Command::Browse { cluster, request, reply } => self.browse(cluster, request, reply),
             Command::Will { cluster, client_id, reply } => {
                 // The caller may have given up; then nobody wants the answer.
