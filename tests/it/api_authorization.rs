@@ -39,7 +39,15 @@ fn row_of(operation_id: &str) -> Row {
         | "get_operation"
         | "list_operation_sessions"
         | "get_session"
+        | "list_shared_groups"
+        | "get_shared_group"
         | "list_subscriptions" => read(),
+        "list_nodes" => Row { global: true, ..read() },
+        "list_session_messages" | "get_will" => Row { least: Role::Operator, ..read() },
+        "put_shared_group" => {
+            Row { least: Role::Operator, body: Some(json!({"strategy": "random"})), ..read() }
+        }
+        "move_shared_group" => Row { least: Role::Operator, body: Some(json!({"to": "now"})), ..read() },
         "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" => {
             Row { least: Role::Admin, ..read() }
         }
@@ -63,9 +71,11 @@ fn row_of(operation_id: &str) -> Row {
         },
         "put_user" => Row { least: Role::Admin, body: Some(json!({"password": "pencil"})), ..read() },
         "patch_session" => Row { least: Role::Operator, body: Some(json!({"expiry": null})), ..read() },
-        "delete_session" | "disconnect_session" | "list_audit_log" | "cancel_operation" => {
-            Row { least: Role::Operator, ..read() }
-        }
+        "delete_session"
+        | "disconnect_session"
+        | "delete_shared_group"
+        | "list_audit_log"
+        | "cancel_operation" => Row { least: Role::Operator, ..read() },
         other => panic!("the operation {other} has no row: say here who may call it"),
     }
 }
@@ -77,7 +87,8 @@ async fn fleet() -> Api {
         cluster: super::support::sessions::cluster_id("d"),
         ..row(2, "meter")
     };
-    commit(&api.store, &[put(row(1, "meter")), put(other)]).await;
+    let meter = holdfast::seam::ports::SessionRow { has_will: true, ..row(1, "meter") };
+    commit(&api.store, &[put(meter), put(other)]).await;
     let mut tx = api.store.begin().await.expect("begin");
     for cluster in ["c", "d"] {
         let key = NewApiKey {
@@ -127,7 +138,13 @@ fn operations(own: &str) -> Vec<(Method, String, String)> {
             let path =
                 path.replace("{cluster}", "c").replace("{client_id}", "meter").replace("{username}", "ada");
             let path = path.replace("{operation_id}", &operation_id(own).to_string());
-            (method, path.replace("{key_id}", &format!("key-{own}")), id)
+            let path = path.replace("{group}", "$share%2Fa%2Ft");
+            let query = match id.as_str() {
+                "list_session_messages" => "?of=backlog",
+                "delete_shared_group" => "?force=true",
+                _ => "",
+            };
+            (method, path.replace("{key_id}", &format!("key-{own}")) + query, id)
         })
     });
     each.collect()
