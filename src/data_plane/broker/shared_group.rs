@@ -52,6 +52,16 @@ pub struct Waiting {
     pub message: Arc<Message>,
 }
 
+/// Whether the log is being read for a group from disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reading {
+    #[default]
+    No,
+    UnderWay,
+    /// What is being read is of where it was before it was moved.
+    Outdated,
+}
+
 /// One group on one filter. Lives as long as it has members.
 #[derive(Debug)]
 pub struct SharedGroup {
@@ -67,9 +77,7 @@ pub struct SharedGroup {
     /// Whether something waits that could not be handed out.
     pub behind: bool,
     /// Whether the log is being read for it from disk.
-    pub reading: bool,
-    /// Whether what is being read is of where it was before it was moved.
-    outdated: bool,
+    reading: Reading,
     members: Vec<Member>,
     /// Positions handed out at QoS 1 or 2 and not yet acknowledged, each with whether it is bound to the
     /// session that has it, as QoS 2 is.
@@ -101,8 +109,7 @@ impl SharedGroup {
             position: tail,
             durable: false,
             behind: false,
-            reading: false,
-            outdated: false,
+            reading: Reading::No,
             members: Vec::new(),
             outstanding: BTreeMap::new(),
             resumed: None,
@@ -195,13 +202,23 @@ impl SharedGroup {
         self.returned.clear();
         self.queue.clear();
         self.behind = true;
-        self.outdated = self.reading;
+        if self.reading == Reading::UnderWay {
+            self.reading = Reading::Outdated;
+        }
+    }
+
+    /// Whether it may be read for, which then is under way: one read at a time.
+    pub fn begins_to_read(&mut self) -> bool {
+        let may = self.reading == Reading::No;
+        if may {
+            self.reading = Reading::UnderWay;
+        }
+        may
     }
 
     /// The read that was under way is over. Returns whether its messages are those that come next.
     pub fn has_read(&mut self) -> bool {
-        self.reading = false;
-        !std::mem::take(&mut self.outdated)
+        std::mem::take(&mut self.reading) == Reading::UnderWay
     }
 
     /// How many messages members hold and have not acknowledged.

@@ -236,13 +236,13 @@ impl Cluster {
                 names.insert(session.client_key, session.client_id.clone());
             }
         }
-        let named = |Shown { mut shown, publisher }: Shown| {
+        let attributed = |Shown { mut shown, publisher }: Shown| {
             if let Some(message) = shown.message.as_mut() {
                 message.publisher = publisher.and_then(|key| names.get(&key).cloned());
             }
             shown
         };
-        messages.into_iter().map(named).collect()
+        messages.into_iter().map(attributed).collect()
     }
 }
 

@@ -360,8 +360,7 @@ impl Cluster {
             entries.clear();
             let cursor = [(group.filter, group.position)];
             if let Found::OnDisk(through) = self.log.read(&cursor, READ_AT_ONCE, &mut entries) {
-                if !group.reading {
-                    group.reading = true;
+                if group.begins_to_read() {
                     let after = keys_of(&cursor, &self.index);
                     let reader = Reader::Group { group: id };
                     let messages_max = READ_FROM_DISK_AT_ONCE;

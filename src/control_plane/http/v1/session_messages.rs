@@ -210,6 +210,14 @@ async fn list_session_messages(
 struct WillView {
     #[serde(flatten)]
     message: MessageView,
+    #[serde(flatten)]
+    publication: PublicationView,
+}
+
+/// When a will is published.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = WillPublication)]
+struct PublicationView {
     /// How long the message is good once it is published; null for as long as it takes.
     #[schema(minimum = 0, required)]
     message_expiry_seconds: Option<u32>,
@@ -256,9 +264,11 @@ async fn get_will(
     let ShownWill { message, message_expiry_secs, delay_secs, due_at, .. } = will;
     Ok(Json(WillView {
         message: MessageView::new(&message, params.payload.unwrap_or_default()),
-        message_expiry_seconds: message_expiry_secs,
-        delay_seconds: delay_secs,
-        due_at,
+        publication: PublicationView {
+            message_expiry_seconds: message_expiry_secs,
+            delay_seconds: delay_secs,
+            due_at,
+        },
     }))
 }
 

@@ -57,10 +57,26 @@ enum StrategySource {
 
 /// A shared group with its members.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SharedGroupDetail)]
+#[schema(as = SharedGroupDetail, example = json!({
+    "group": "$share/readers/meters/+/power", "share_name": "readers", "filter": "meters/+/power",
+    "strategy": "hash_topic", "strategy_source": "group", "members": 1, "members_online": 1,
+    "position": 48_211, "lag": 12, "lag_complete": true, "unacknowledged": 1,
+    "member_sessions": [{
+        "client_id": "reader-1", "session_id": "019af8a0-5b7e-7c3d-9f1e-2a4b6c8d0e1f", "state": "online",
+        "qos": 1, "unacknowledged": 1
+    }]
+}))]
 pub(super) struct GroupDetailView {
     #[serde(flatten)]
     group: GroupView,
+    #[serde(flatten)]
+    members: MembersView,
+}
+
+/// Who shares.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SharedGroupMembers)]
+struct MembersView {
     /// Its members, in the order in which they joined: at most the first 1,024.
     #[schema(max_items = 1024)]
     member_sessions: Vec<MemberView>,
@@ -91,17 +107,16 @@ impl GroupView {
     pub(super) fn new(
         cluster: &Cluster,
         share: String,
-        group: Option<GroupState>,
-        setting: Option<GroupSetting>,
+        group: Option<&GroupState>,
+        setting: Option<&GroupSetting>,
     ) -> Self {
         let parts = TopicFilter::new(&share).ok();
         let parts = parts.as_ref().and_then(TopicFilter::shared);
-        let group = group.as_ref();
         let count = |of: fn(&GroupState) -> u64| group.map_or(0, of);
         Self {
             share_name: parts.map(|parts| parts.group.to_owned()).unwrap_or_default(),
             filter: parts.map(|parts| parts.filter.to_owned()).unwrap_or_default(),
-            strategy: setting.as_ref().map_or(cluster.shared_strategy, |setting| setting.strategy),
+            strategy: setting.map_or(cluster.shared_strategy, |setting| setting.strategy),
             strategy_source: setting.map_or(StrategySource::Cluster, |_| StrategySource::Group),
             members: group.map_or(0, |group| group.members),
             members_online: group.map_or(0, |group| group.members_online),
@@ -120,13 +135,13 @@ impl GroupDetailView {
         cluster: &Cluster,
         share: &TopicFilter,
         group: Option<GroupDetail>,
-        setting: Option<GroupSetting>,
+        setting: Option<&GroupSetting>,
     ) -> Self {
         let (group, members) = group.map(|GroupDetail { group, members }| (group, members)).unzip();
         let members = members.unwrap_or_default().into_iter().map(MemberView::from);
         Self {
-            group: GroupView::new(cluster, share.as_str().to_owned(), group, setting),
-            member_sessions: members.collect(),
+            group: GroupView::new(cluster, share.as_str().to_owned(), group.as_ref(), setting),
+            members: MembersView { member_sessions: members.collect() },
         }
     }
 }

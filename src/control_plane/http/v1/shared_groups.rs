@@ -84,7 +84,9 @@ async fn list_shared_groups(
         merged.entry(share).or_default().1 = Some(setting);
     }
     let rows: Vec<_> = merged.into_iter().take(paging.limit() as usize).collect();
-    let show = |(share, (group, setting)): (String, _)| GroupView::new(&cluster, share, group, setting);
+    let show = |(share, (group, setting)): (String, _)| {
+        GroupView::new(&cluster, share, group.as_ref(), setting.as_ref())
+    };
     paging.page(rows, |(share, _)| share.clone(), show).map(Json)
 }
 
@@ -107,9 +109,9 @@ fn tagged(
     cluster: &Cluster,
     share: &TopicFilter,
     group: Option<GroupDetail>,
-    setting: Option<GroupSetting>,
+    setting: Option<&GroupSetting>,
 ) -> Response {
-    let tag = ETag::of_group(setting.as_ref()).header();
+    let tag = ETag::of_group(setting).header();
     ([(ETAG, tag)], Json(GroupDetailView::new(cluster, share, group, setting))).into_response()
 }
 
@@ -132,7 +134,7 @@ fn tagged(
 async fn get_shared_group(State(state): State<ApiState>, path: GroupPath) -> Result<Response> {
     let cluster = existing_cluster(&state, &path.cluster).await?;
     let (group, setting) = existing_group(&state, &path).await?;
-    Ok(tagged(&cluster, &path.group, group, setting))
+    Ok(tagged(&cluster, &path.group, group, setting.as_ref()))
 }
 
 /// A shared group as it should be.
@@ -200,7 +202,7 @@ async fn put_shared_group(
         }
     };
     let changes = tx.desired_revision().is_some();
-    let response = tagged(&cluster, share, group, setting);
+    let response = tagged(&cluster, share, group, setting.as_ref());
     let response = change.commit(tx, before.as_ref(), response).await?;
     if changes {
         state.enforced().await?;

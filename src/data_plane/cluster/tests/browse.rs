@@ -124,8 +124,8 @@ fn what_is_in_flight_is_shown_with_its_packet_id_awake_and_asleep() {
                 let ids: Vec<_> = all.iter().filter_map(|it| Some(it.exchange.as_ref()?.packet_id)).collect();
                 assert_eq!(ids.iter().map(|id| id.get()).collect::<Vec<_>>(), [1, 2, 3]);
                 let phases = all.iter().filter_map(|it| Some(it.exchange.as_ref()?.phase));
-                let published = ExchangePhase::Published;
-                assert!(phases.eq([ExchangePhase::Released, published, published]));
+                let sent = ExchangePhase::Published;
+                assert!(phases.eq([ExchangePhase::Released, sent, sent]));
             }
         };
         check(&mut world);
