@@ -249,6 +249,18 @@ mod tests {
     }
 
     #[test]
+    fn the_node_is_named_once() {
+        let (_temp, data_dir) = fresh();
+        let _lock = data_dir.claim().expect("free");
+        let first = data_dir.node_id_or_new().expect("made");
+        assert!(is_node_id(&first), "{first}");
+        assert_eq!(data_dir.node_id_or_new().expect("read"), first);
+        fs::write(data_dir.path().join("node.id"), "mine\n").expect("written");
+        let error = data_dir.node_id_or_new().expect_err("not a name");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
     fn the_secret_is_made_once_and_only_its_owner_reads_it() {
         let (_temp, data_dir) = fresh();
         let _lock = data_dir.claim().expect("free");

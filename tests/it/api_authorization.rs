@@ -43,7 +43,6 @@ fn row_of(operation_id: &str) -> Row {
         | "get_shared_group"
         | "list_subscriptions" => read(),
         "list_nodes" => Row { global: true, ..read() },
-        "list_session_messages" | "get_will" => Row { least: Role::Operator, ..read() },
         "put_shared_group" => {
             Row { least: Role::Operator, body: Some(json!({"strategy": "random"})), ..read() }
         }
@@ -74,6 +73,8 @@ fn row_of(operation_id: &str) -> Row {
         "delete_session"
         | "disconnect_session"
         | "delete_shared_group"
+        | "list_session_messages"
+        | "get_will"
         | "list_audit_log"
         | "cancel_operation" => Row { least: Role::Operator, ..read() },
         other => panic!("the operation {other} has no row: say here who may call it"),

@@ -111,7 +111,8 @@ async fn without_the_data_plane_there_is_nothing_to_show() {
 async fn sessions_with_a_backlog_are_found_page_by_page() {
     let api = Api::with_clusters(&["c"]).await;
     // 450 sessions, of which every tenth is behind: three looks of 200.
-    let named = |n: u128| if n % 10 == 0 { format!("behind-{n:03}") } else { format!("caught-up-{n:03}") };
+    let named =
+        |n: u128| if n.is_multiple_of(10) { format!("behind-{n:03}") } else { format!("caught-up-{n:03}") };
     let batch: Vec<_> = (1..=450).map(|n| put(offline(row(n, &named(n)), T))).collect();
     commit(&api.store, &batch).await;
     for size in [7, 1_000] {

@@ -76,7 +76,9 @@ impl Cluster {
             let after = keys_of(&[(group.filter, middle(low, through))], index);
             return Ok(Answer::OnDisk(DiskQuestion { after, through, messages_max: 1 }));
         };
-        log.reopen(group.filter);
+        if place < group.reached() {
+            log.reopen(group.filter);
+        }
         let id = self.group_of(order.share.as_str()).ok_or(CommandError::NoSuchGroup)?;
         if let Some(group) = self.groups.get_mut(id) {
             group.move_to(place);

@@ -24,7 +24,7 @@ pub(crate) fn messages(session: SessionId, request: &BrowseRequest) -> Browsed {
         qos: QoS::AtLeastOnce,
         retain: false,
         subscription_ids: Vec::new(),
-        exchange: (request.of == BrowseOf::InFlight).then(|| Exchange {
+        exchange: (request.of == BrowseOf::InFlight).then_some(Exchange {
             packet_id: NonZeroU16::MIN,
             phase: ExchangePhase::Published,
             share: None,

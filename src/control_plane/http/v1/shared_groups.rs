@@ -84,7 +84,7 @@ async fn list_shared_groups(
         merged.entry(share).or_default().1 = Some(setting);
     }
     let rows: Vec<_> = merged.into_iter().take(paging.limit() as usize).collect();
-    let show = |(share, (group, setting)): (String, _)| {
+    let show = |(share, (group, setting)): (String, (Option<GroupState>, Option<GroupSetting>))| {
         GroupView::new(&cluster, share, group.as_ref(), setting.as_ref())
     };
     paging.page(rows, |(share, _)| share.clone(), show).map(Json)
