@@ -134,8 +134,8 @@ async fn a_will_is_there_with_its_due_time_until_it_is_published() {
         json!([will["topic"], will["payload"], will["published_qos"], will["delay_seconds"], will["due_at"]]),
         json!(["w", "gone", 1, 600, null])
     );
-    assert_eq!(will["properties"]["content_type"], "text/plain");
-    assert_eq!(will["properties"]["user_properties"], json!([{"name": "k", "value": "v"}]));
+    assert_eq!(will["mqtt_properties"]["content_type"], "text/plain");
+    assert_eq!(will["mqtt_properties"]["user_properties"], json!([{"name": "k", "value": "v"}]));
     drop(client);
     let due = eventually("the will is due", PATIENCE, async || {
         let will = get(&server, "sessions/c/will").await;

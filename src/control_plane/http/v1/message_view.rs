@@ -42,7 +42,7 @@ pub(super) struct MessageView {
     /// Whether its publisher asked that it be retained.
     published_retain: bool,
     /// Its properties of MQTT 5.
-    properties: PropertiesView,
+    mqtt_properties: PropertiesView,
 }
 
 /// Properties of MQTT 5 that are forwarded with a message.
@@ -104,7 +104,7 @@ impl MessageView {
             payload_bytes: message.payload.len() as u64,
             published_qos: message.qos,
             published_retain: message.retain,
-            properties: PropertiesView::new(&message.properties),
+            mqtt_properties: PropertiesView::new(&message.properties),
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     "message": {
         "topic": "meters/17/cmd", "payload": "b24=", "payload_encoding": "base64", "payload_bytes": 2,
         "published_qos": 1, "published_retain": false,
-        "properties": {
+        "mqtt_properties": {
             "payload_is_utf8": null, "content_type": null, "response_topic": null, "correlation_data": null,
             "user_properties": []
         }
@@ -201,7 +201,7 @@ async fn list_session_messages(
 #[schema(as = Will, example = json!({
     "topic": "meters/17/state", "payload": "b2ZmbGluZQ==", "payload_encoding": "base64", "payload_bytes": 7,
     "published_qos": 1, "published_retain": true,
-    "properties": {
+    "mqtt_properties": {
         "payload_is_utf8": null, "content_type": null, "response_topic": null, "correlation_data": null,
         "user_properties": []
     },
