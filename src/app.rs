@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::control_plane::background::cleaner;
 use crate::control_plane::background::desired::DesiredPublisher;
-use crate::control_plane::http::{self, ApiState};
+use crate::control_plane::http::{self, ApiState, Node};
 use crate::control_plane::tokens::TokenVerifier;
 use crate::data_plane::runtime::tls::Tls;
 use crate::lifecycle::{Shutdown, TaskFailure, Tasks, announce_ready};
@@ -64,7 +64,8 @@ async fn serve_with(
     clock: &Clock,
     database: &database::Database,
 ) -> anyhow::Result<()> {
-    let store = database.store.clone();
+    let node = config.data_dir.node_id_or_new().context("cannot name this node")?;
+    let store = database.store.clone().of_node(&node);
     store.migrate().await.context("cannot bring the database's tables up to date")?;
     let right = store.lock_service().await.context("cannot serve this database")?;
     store.recover_after_restart(clock.wall()).await.context("cannot recover the sessions")?;
@@ -97,6 +98,7 @@ async fn serve_with(
         TokenVerifier::new(&secret),
         tasks.tracker(),
     )
+    .at_node(Node { id: node, started_at: clock.wall(), listeners: ready.clone() })
     .stopped_by(stop.clone());
     let (operations, stopping) = (Arc::clone(&state.operations), stop.clone());
     tasks.spawn_essential("operations", async move {

@@ -117,6 +117,7 @@ impl Run {
             allow_anonymous: true,
             quota: Quota::resolve(plan, &overrides),
             shared_strategy: SharedStrategy::Random,
+            group_strategies: std::collections::HashMap::new(),
             server_keep_alive_secs: None,
             resend_after_secs: 120,
             users: Arc::default(),

@@ -132,6 +132,28 @@ impl DataDir {
         Ok(secret)
     }
 
+    /// The name of the node that serves from here: 16 hexadecimal digits, made if the directory has none.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] when the file holds something else; what the system says otherwise.
+    pub fn node_id_or_new(&self) -> io::Result<String> {
+        let path = self.0.join("node.id");
+        match fs::read_to_string(&path) {
+            Ok(text) if is_node_id(text.trim_end()) => return Ok(text.trim_end().to_owned()),
+            Ok(_) => {
+                let detail = "node.id is not 16 hexadecimal digits";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, detail));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut bytes = [0; 8];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        let id = format!("{:016x}", u64::from_be_bytes(bytes));
+        write_private(&path, &id)?;
+        Ok(id)
+    }
+
     /// Keeps the administrator's token.
     ///
     /// # Errors
@@ -185,6 +207,10 @@ impl fmt::Debug for SigningSecret {
     }
 }
 
+fn is_node_id(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
 /// Writes a line that only the owner may read: aside, synced, then renamed, so that a crash leaves
 /// the old file or the new one and never half of it.
 fn write_private(path: &Path, line: &str) -> io::Result<()> {
@@ -220,6 +246,18 @@ mod tests {
         assert_eq!(data_dir.claim().expect_err("taken").kind(), io::ErrorKind::WouldBlock);
         drop(lock);
         assert!(data_dir.claim().is_ok());
+    }
+
+    #[test]
+    fn the_node_is_named_once() {
+        let (_temp, data_dir) = fresh();
+        let _lock = data_dir.claim().expect("free");
+        let first = data_dir.node_id_or_new().expect("made");
+        assert!(is_node_id(&first), "{first}");
+        assert_eq!(data_dir.node_id_or_new().expect("read"), first);
+        fs::write(data_dir.path().join("node.id"), "mine\n").expect("written");
+        let error = data_dir.node_id_or_new().expect_err("not a name");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! A cluster: one tenant's logical MQTT service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClientHolds, ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp, Users};
+use super::{ClientHolds, ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp, TopicFilter, Users};
 
 /// Whether a cluster serves clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +85,8 @@ pub struct DesiredCluster {
     pub quota: Quota,
     /// How its shared groups choose who gets a message.
     pub shared_strategy: SharedStrategy,
+    /// Of shared groups, by their whole filters, that choose in a way of their own.
+    pub group_strategies: HashMap<TopicFilter, SharedStrategy>,
     /// The longest keep-alive, in seconds; `None` leaves each client its own (PRODUCT S-15).
     pub server_keep_alive_secs: Option<NonZeroU16>,
     /// After how long a v3 client gets again what it has not answered; 0 for never (PRODUCT S-11).
@@ -93,6 +95,13 @@ pub struct DesiredCluster {
     pub users: Arc<Users>,
     /// Which client ids are refused for a while.
     pub holds: Arc<ClientHolds>,
+}
+
+impl DesiredCluster {
+    /// How the shared group with this whole filter chooses who gets a message.
+    pub fn strategy_of(&self, share: &TopicFilter) -> SharedStrategy {
+        self.group_strategies.get(share).copied().unwrap_or(self.shared_strategy)
+    }
 }
 
 /// How many sessions a cluster has.

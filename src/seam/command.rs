@@ -10,9 +10,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::backlog::SessionTraffic;
 use super::figures::LogFigures;
+use super::groups::{GroupDetail, GroupPlace, GroupState};
+use super::messages::{BrowseRequest, Browsed, ShownWill};
 pub use crate::model::SessionCounts;
 use crate::model::{
-    ClientId, ClusterId, EndOptions, Epoch, OperatorExpiry, OperatorPart, SessionId, Subscription,
+    ClientId, ClusterId, EndOptions, Epoch, OperatorExpiry, OperatorPart, Seq, SessionId, Subscription,
     TopicFilter,
 };
 
@@ -119,6 +121,78 @@ pub enum Command {
         /// Where the answer goes.
         reply: Reply<SessionTraffic>,
     },
+    /// Tell for which clients' sessions at least so many messages wait, in the order of the clients.
+    Behind {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Whose sessions. Of a client without one the answer is no.
+        clients: Vec<ClientId>,
+        /// How many messages.
+        at_least: u32,
+        /// Where the answer goes.
+        reply: Reply<Vec<bool>>,
+    },
+    /// Show some of a session's messages.
+    Browse {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Whose messages, and which.
+        request: BrowseRequest,
+        /// Where the answer goes.
+        reply: Reply<Browsed>,
+    },
+    /// Show a session's will, if it has one.
+    Will {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Whose.
+        client_id: ClientId,
+        /// Where the answer goes.
+        reply: Reply<Option<ShownWill>>,
+    },
+    /// Tell of a cluster's shared groups, in the byte order of their filters.
+    Groups {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Only those whose whole filter comes behind this.
+        after: String,
+        /// At most so many.
+        groups_max: usize,
+        /// Where the answer goes.
+        reply: Reply<Vec<GroupState>>,
+    },
+    /// Tell of one shared group and its members.
+    Group {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Its whole filter.
+        share: TopicFilter,
+        /// Where the answer goes.
+        reply: Reply<GroupDetail>,
+    },
+    /// Have a shared group go on elsewhere. Answered with its new position when that outlives a crash.
+    MoveGroup {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Its whole filter.
+        share: TopicFilter,
+        /// Where to.
+        to: GroupPlace,
+        /// Where the answer goes.
+        reply: Reply<Seq>,
+    },
+    /// End a shared group: its members lose the subscription. Answered with how many there were when their
+    /// records are committed.
+    EndGroup {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Its whole filter.
+        share: TopicFilter,
+        /// Whether to end it though sessions are members.
+        force: bool,
+        /// Where the answer goes.
+        reply: Reply<u32>,
+    },
     /// Tell how the message log stands.
     LogFigures {
         /// Where the answer goes.
@@ -191,6 +265,21 @@ pub enum CommandError {
     /// A filter is beyond what is taken; nothing was done.
     #[error("{0}")]
     FilterRefused(String),
+    /// There is no such shared group.
+    #[error("no such shared group")]
+    NoSuchGroup,
+    /// The shared group has members.
+    #[error("the shared group has {members} members")]
+    GroupHasMembers {
+        /// How many.
+        members: u32,
+    },
+    /// The shared group's messages are not in the log.
+    #[error("no member of the shared group outlives its connection")]
+    GroupNotKept,
+    /// The message log could not be read.
+    #[error("the message log cannot be read")]
+    LogUnreadable,
     /// The effect is in force but could not be recorded: the database is away.
     #[error("the session store is away")]
     StoreAway,
@@ -324,6 +413,80 @@ impl DataPlane {
         deadline: Duration,
     ) -> Result<SessionTraffic, CommandError> {
         self.ask(deadline, |reply| Command::Traffic { cluster, client_id, reply }).await
+    }
+
+    /// See [`Command::Behind`].
+    pub async fn behind(
+        &self,
+        cluster: ClusterId,
+        clients: Vec<ClientId>,
+        at_least: u32,
+        deadline: Duration,
+    ) -> Result<Vec<bool>, CommandError> {
+        self.ask(deadline, |reply| Command::Behind { cluster, clients, at_least, reply }).await
+    }
+
+    /// See [`Command::Browse`].
+    pub async fn browse(
+        &self,
+        cluster: ClusterId,
+        request: BrowseRequest,
+        deadline: Duration,
+    ) -> Result<Browsed, CommandError> {
+        self.ask(deadline, |reply| Command::Browse { cluster, request, reply }).await
+    }
+
+    /// See [`Command::Will`].
+    pub async fn will(
+        &self,
+        cluster: ClusterId,
+        client_id: ClientId,
+        deadline: Duration,
+    ) -> Result<Option<ShownWill>, CommandError> {
+        self.ask(deadline, |reply| Command::Will { cluster, client_id, reply }).await
+    }
+
+    /// See [`Command::Groups`].
+    pub async fn groups(
+        &self,
+        cluster: ClusterId,
+        after: String,
+        groups_max: usize,
+        deadline: Duration,
+    ) -> Result<Vec<GroupState>, CommandError> {
+        self.ask(deadline, |reply| Command::Groups { cluster, after, groups_max, reply }).await
+    }
+
+    /// See [`Command::Group`].
+    pub async fn group(
+        &self,
+        cluster: ClusterId,
+        share: TopicFilter,
+        deadline: Duration,
+    ) -> Result<GroupDetail, CommandError> {
+        self.ask(deadline, |reply| Command::Group { cluster, share, reply }).await
+    }
+
+    /// See [`Command::MoveGroup`].
+    pub async fn move_group(
+        &self,
+        cluster: ClusterId,
+        share: TopicFilter,
+        to: GroupPlace,
+        deadline: Duration,
+    ) -> Result<Seq, CommandError> {
+        self.ask(deadline, |reply| Command::MoveGroup { cluster, share, to, reply }).await
+    }
+
+    /// See [`Command::EndGroup`].
+    pub async fn end_group(
+        &self,
+        cluster: ClusterId,
+        share: TopicFilter,
+        force: bool,
+        deadline: Duration,
+    ) -> Result<u32, CommandError> {
+        self.ask(deadline, |reply| Command::EndGroup { cluster, share, force, reply }).await
     }
 
     /// See [`Command::LogFigures`].

@@ -6,10 +6,14 @@
 //! - [`command`]: what must happen now (end a connection, change an expiry). Has a deadline and an
 //!   answer; the answer is given when the effect is complete and recorded.
 //! - [`figures`]: what it tells of its message log, for metrics.
+//! - [`groups`]: shared groups as they are told.
+//! - [`messages`]: a session's messages as they are looked at.
 //! - [`ports`]: what the data plane needs kept. A trait that the store implements, in batches.
 
 pub mod backlog;
 pub mod command;
 pub mod desired;
 pub mod figures;
+pub mod groups;
+pub mod messages;
 pub mod ports;

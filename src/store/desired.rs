@@ -1,14 +1,16 @@
 //! The desired state as the data plane is to enforce it, and its revision.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
 use super::clusters::{ClusterColumns, cluster_columns};
 use super::holds::holds;
 use super::users::{UsersColumns, users_columns};
 use super::{Error, Result, Store, Tx};
-use crate::model::{ClientHolds, Cluster, Plan, Quota, Users};
+use crate::model::{ClientHolds, Cluster, Plan, Quota, SharedStrategy, TopicFilter, Users};
 use crate::seam::desired::{DesiredCluster, DesiredState};
 
 // One transaction that sees one moment: revision, clusters and users belong together.
@@ -19,7 +21,9 @@ const READ: &str = concat!(
     cluster_columns!(),
     ", ",
     users_columns!(),
-    ", holds_version FROM desired_revision LEFT JOIN clusters ON true"
+    ", holds_version, (SELECT jsonb_object_agg(g.filter, g.strategy) FROM shared_group_settings g
+        WHERE g.cluster_id = clusters.id) AS group_strategies
+    FROM desired_revision LEFT JOIN clusters ON true"
 );
 const REVISION: &str = "SELECT revision FROM desired_revision";
 const BUMP: &str = "UPDATE desired_revision SET revision = revision + 1 RETURNING revision";
@@ -40,7 +44,9 @@ impl Store {
                 let users = UsersColumns::from_row(row)?.users(&mut tx, &cluster.id, known_users).await?;
                 let version = row.try_get("holds_version")?;
                 let holds = holds(&mut tx, &cluster.id, version, known.map(|known| &known.holds)).await?;
-                let desired = desired_cluster(&cluster, users, holds)?;
+                let strategies =
+                    row.try_get::<Option<Json<HashMap<String, SharedStrategy>>>, _>("group_strategies")?;
+                let desired = desired_cluster(&cluster, users, holds, group_strategies(strategies)?)?;
                 state.clusters.insert(cluster.id, Arc::new(desired));
             }
         }
@@ -70,7 +76,23 @@ impl Tx {
     }
 }
 
-fn desired_cluster(cluster: &Cluster, users: Arc<Users>, holds: Arc<ClientHolds>) -> Result<DesiredCluster> {
+/// By the whole filter of the group.
+type GroupStrategies = HashMap<TopicFilter, SharedStrategy>;
+
+fn group_strategies(read: Option<Json<HashMap<String, SharedStrategy>>>) -> Result<GroupStrategies> {
+    let strategies = read.map(|Json(strategies)| strategies).unwrap_or_default().into_iter();
+    let by_filter = |(filter, strategy): (String, SharedStrategy)| {
+        Ok((TopicFilter::new(&filter).map_err(Error::unreadable)?, strategy))
+    };
+    strategies.map(by_filter).collect()
+}
+
+fn desired_cluster(
+    cluster: &Cluster,
+    users: Arc<Users>,
+    holds: Arc<ClientHolds>,
+    group_strategies: GroupStrategies,
+) -> Result<DesiredCluster> {
     let plan = Plan::by_name(&cluster.plan).ok_or_else(|| {
         Error::unreadable(format!("cluster {} has the unknown plan {:?}", cluster.id, cluster.plan))
     })?;
@@ -80,6 +102,7 @@ fn desired_cluster(cluster: &Cluster, users: Arc<Users>, holds: Arc<ClientHolds>
         allow_anonymous: cluster.allow_anonymous,
         quota: Quota::resolve(plan, &cluster.overrides),
         shared_strategy: cluster.shared_strategy,
+        group_strategies,
         server_keep_alive_secs: cluster.server_keep_alive_secs,
         resend_after_secs: cluster.resend_after_secs,
         users,

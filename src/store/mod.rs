@@ -27,6 +27,7 @@ mod idempotency;
 mod operations;
 mod service;
 mod sessions;
+mod shared_groups;
 mod subscriptions;
 mod users;
 
@@ -50,6 +51,7 @@ pub use idempotency::{Claim, IdempotencyKey, KEY_AGE_MAX, KeptAnswer};
 pub use operations::{NewOperation, Operation, PendingTarget, PurgeAction, RunningCommand, TargetOutcome};
 pub use service::{ServiceLock, ServiceLockError};
 pub use sessions::{CountBy, Network, SessionCount, SessionCounted, SessionFilter, SessionRecord};
+pub use shared_groups::GroupSetting;
 pub use subscriptions::{FILTER_BYTES_MAX, SubscriptionRecord};
 
 /// What a function of the store answers.
@@ -74,6 +76,8 @@ pub struct Store {
     clock: Clock,
     /// Counts the commits of events, so that whoever waits for them need not ask the database.
     told: Arc<watch::Sender<u64>>,
+    /// The node that writes sessions, as their records name it.
+    node: Option<Arc<str>>,
 }
 
 impl Store {
@@ -92,7 +96,18 @@ impl Store {
             return Err(Error::TooOld { found: version, needed: SERVER_VERSION_MIN });
         }
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_MAX);
-        Ok(Self { pool: pool.connect_lazy_with(options), clock, told: Arc::new(watch::Sender::new(0)) })
+        Ok(Self {
+            pool: pool.connect_lazy_with(options),
+            clock,
+            told: Arc::new(watch::Sender::new(0)),
+            node: None,
+        })
+    }
+
+    /// The same for the node of this name, which the records of sessions then tell.
+    #[must_use]
+    pub fn of_node(self, node: &str) -> Self {
+        Self { node: Some(node.into()), ..self }
     }
 
     /// Brings the schema up to this program. Safe to run from several processes at once.

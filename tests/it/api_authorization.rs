@@ -42,7 +42,14 @@ fn row_of(operation_id: &str) -> Row {
         | "get_session"
         | "list_holds"
         | "get_hold"
+        | "list_shared_groups"
+        | "get_shared_group"
         | "list_subscriptions" => read(),
+        "list_nodes" => Row { global: true, ..read() },
+        "put_shared_group" => {
+            Row { least: Role::Operator, body: Some(json!({"strategy": "random"})), ..read() }
+        }
+        "move_shared_group" => Row { least: Role::Operator, body: Some(json!({"to": "now"})), ..read() },
         "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" => {
             Row { least: Role::Admin, ..read() }
         }
@@ -70,6 +77,9 @@ fn row_of(operation_id: &str) -> Row {
         "put_subscription" => Row { least: Role::Operator, body: Some(json!({"qos": 1})), ..read() },
         "delete_session"
         | "disconnect_session"
+        | "delete_shared_group"
+        | "list_session_messages"
+        | "get_will"
         | "list_audit_log"
         | "cancel_operation"
         | "remove_hold"
@@ -85,7 +95,8 @@ async fn fleet() -> Api {
         cluster: super::support::sessions::cluster_id("d"),
         ..row(2, "meter")
     };
-    commit(&api.store, &[put(row(1, "meter")), put(other), subscribe(1, "b/#")]).await;
+    let meter = holdfast::seam::ports::SessionRow { has_will: true, ..row(1, "meter") };
+    commit(&api.store, &[put(meter), put(other), subscribe(1, "b/#")]).await;
     let mut tx = api.store.begin().await.expect("begin");
     for cluster in ["c", "d"] {
         let key = NewApiKey {
@@ -146,7 +157,13 @@ fn operations(own: &str) -> Vec<(Method, String, String)> {
                 path.replace("{cluster}", "c").replace("{client_id}", "meter").replace("{username}", "ada");
             let path = path.replace("{filter}", "b%2F%23");
             let path = path.replace("{operation_id}", &operation_id(own).to_string());
-            (method, path.replace("{key_id}", &format!("key-{own}")), id)
+            let path = path.replace("{group}", "$share%2Fa%2Ft");
+            let query = match id.as_str() {
+                "list_session_messages" => "?of=backlog",
+                "delete_shared_group" => "?force=true",
+                _ => "",
+            };
+            (method, path.replace("{key_id}", &format!("key-{own}")) + query, id)
         })
     });
     each.collect()

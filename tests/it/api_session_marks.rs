@@ -75,7 +75,7 @@ async fn sessions_are_counted_by_what_they_are() {
     assert_eq!(count("username=nobody").await["total"], 0);
     api.clock.jump_millis(3_600_000);
     assert_eq!(count("").await["total"], 3, "what has expired is not counted");
-    for bad in ["group_by=node", "group_by=state,", "group_by="] {
+    for bad in ["group_by=nodes", "group_by=state,", "group_by="] {
         api.admin().get(&format!("{COUNT}?{bad}")).await.expect_problem("invalid_parameter");
     }
     api.admin().get("/v1/clusters/x/session-count").await.expect_problem("cluster_not_found");

@@ -66,10 +66,14 @@ scopes! {
     SessionsRead, "sessions:read", Viewer;
     /// Act on sessions.
     SessionsWrite, "sessions:write", Operator;
+    /// Read what clients say: messages that wait or are in flight, and wills.
+    MessagesRead, "messages:read", Operator;
     /// Read the audit log.
     AuditRead, "audit:read", Operator;
     /// Read the metrics of all clusters: never with a token that is bound to one.
     MetricsRead, "metrics:read", Viewer;
+    /// Read the nodes that serve all clusters: never with a token that is bound to one.
+    NodesRead, "nodes:read", Viewer;
     /// Read users.
     UsersRead, "users:read", Admin;
     /// Make, change or delete users.
@@ -88,7 +92,7 @@ impl Scope {
 
     /// Whether a token bound to one cluster lacks it, whatever its role.
     pub(super) const fn is_global(self) -> bool {
-        matches!(self, Self::ClustersCreate | Self::MetricsRead)
+        matches!(self, Self::ClustersCreate | Self::MetricsRead | Self::NodesRead)
     }
 }
 

@@ -87,6 +87,8 @@ codes! {
         "No cluster has this id, or it is not one that the token may see.";
     SessionNotFound, "session_not_found", NOT_FOUND, "No such session",
         "The client has no session in this cluster, or its session has expired.";
+    WillNotFound, "will_not_found", NOT_FOUND, "The session has no will",
+        "The client set no will at its last CONNECT, or it was published or taken back since.";
 
     UserNotFound, "user_not_found", NOT_FOUND, "No such user",
         "The cluster has no user of this name.";
@@ -97,6 +99,8 @@ codes! {
         "The client id is not held, or no longer.";
     SubscriptionNotFound, "subscription_not_found", NOT_FOUND, "No such subscription",
         "The session does not subscribe to this filter.";
+    SharedGroupNotFound, "shared_group_not_found", NOT_FOUND, "No such shared group",
+        "No session is a member of this shared group, and nothing was said of how it chooses.";
     OperationNotFound, "operation_not_found", NOT_FOUND, "No such operation",
         "No operation has this id, or it is not one that the token may see. Operations are kept for 30 days \
          after their end.";
@@ -130,6 +134,15 @@ codes! {
         "`plan_token` is of another purge, or older than 10 minutes. Plan again. Nothing was done.";
     PurgeTooLarge, "purge_too_large", UNPROCESSABLE_ENTITY, "Too many sessions are meant",
         "A purge is about at most 100,000 sessions. Narrow the filter. Nothing was done.";
+    SharedGroupInUse, "shared_group_in_use", CONFLICT, "The shared group has members",
+        "Sessions, online or offline, are members of the shared group. `force=true` takes the subscription from \
+         them. Nothing was done.";
+    SharedGroupNotKept, "shared_group_not_kept", CONFLICT, "The shared group has no progress to move",
+        "No member of the shared group outlives its connection, so its messages are not in the message log. \
+         Nothing was done.";
+    TooManySharedGroups, "too_many_shared_groups", CONFLICT, "Too many shared groups have settings",
+        "A cluster keeps settings for at most 1,000 shared groups. Take one back first: PUT it with \
+         `\"strategy\": null`.";
     SessionNotConnected, "session_not_connected", CONFLICT, "The session has no connection",
         "The session is offline already. Nothing was done.";
     IdempotencyKeyReused, "idempotency_key_reused", UNPROCESSABLE_ENTITY,

@@ -15,6 +15,7 @@ use utoipa::openapi::{Object, Required, Type};
 use super::code::Code;
 use super::problem::{Problem, Result};
 use crate::model::{Cluster, SessionId, User};
+use crate::store::GroupSetting;
 
 /// The tag of one record in one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,11 @@ impl ETag {
     /// other secrets.
     pub(super) fn of_user(user: &User) -> Self {
         Self(format!("{}.{}", user.secrets_id, user.version))
+    }
+
+    /// The tag of what was said of a shared group: `0` when nothing was.
+    pub(super) fn of_group(setting: Option<&GroupSetting>) -> Self {
+        Self(setting.map_or(0, |setting| setting.version).to_string())
     }
 
     /// As the `ETag` header has it.

@@ -2,7 +2,8 @@
 //!
 //! - [`Json`]: a body, with a JSON pointer to the wrong field.
 //! - [`Query`]: query parameters, by name. Unknown ones were refused before, by the route's rule.
-//! - [`ClusterPath`], [`SessionPath`], [`SubscriptionPath`], [`UserPath`]: what a path names, percent-decoded.
+//! - [`ClusterPath`], [`SessionPath`], [`SubscriptionPath`], [`UserPath`], [`GroupPath`]: what a path names,
+//!   percent-decoded.
 //! - [`NoBody`]: nothing may be sent.
 //! - [`Wait`]: how long the caller would wait, from `Prefer: wait=N`.
 
@@ -28,6 +29,7 @@ use super::etag::optional_header;
 use super::problem::{Problem, Result};
 use super::state::DATA_PLANE_WAIT;
 use crate::model::{ClientId, ClusterId, TopicFilter, Username};
+use crate::store::FILTER_BYTES_MAX;
 
 /// A JSON body.
 pub(super) struct Json<T>(pub(super) T);
@@ -271,6 +273,39 @@ impl<S: Send + Sync> FromRequestParts<S> for SubscriptionPath {
         let filter = TopicFilter::new(&filter)
             .map_err(|error| Problem::parameter(Code::InvalidParameter, "filter", error.to_string()))?;
         Ok(Self { cluster, client_id, filter })
+    }
+}
+
+/// The shared group that a path names.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct GroupPath {
+    /// The cluster's id.
+    #[param(example = "default")]
+    pub(super) cluster: ClusterId,
+    /// The whole filter of the shared subscription, percent-encoded: `$share/readers/meters/+/power` is written
+    /// `$share%2Freaders%2Fmeters%2F+%2Fpower`.
+    #[param(value_type = String, example = "$share/readers/meters/+/power")]
+    pub(super) group: TopicFilter,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for GroupPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let ClusterPath { cluster } = ClusterPath::from_request_parts(parts, state).await?;
+        let text = segment(parts, state, "group").await?;
+        let refused = |why: String| Problem::parameter(Code::InvalidParameter, "group", why);
+        let group = TopicFilter::new(&text).map_err(|error| refused(error.to_string()))?;
+        if group.shared().is_none() {
+            return Err(refused(
+                "the whole filter of a shared subscription: $share/{name}/{filter}".to_owned(),
+            ));
+        }
+        if group.as_str().len() > FILTER_BYTES_MAX {
+            return Err(refused(format!("at most {FILTER_BYTES_MAX} bytes")));
+        }
+        Ok(Self { cluster, group })
     }
 }
 

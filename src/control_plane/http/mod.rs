@@ -42,7 +42,7 @@ use tracing::Instrument;
 pub use code::Code;
 pub use openapi::openapi;
 pub use problem::Problem;
-pub use state::{ApiState, REQUESTS_MAX};
+pub use state::{ApiState, Node, REQUESTS_MAX};
 
 /// The longest body that is read.
 pub const BODY_BYTES_MAX: usize = 65_536;

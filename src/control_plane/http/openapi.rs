@@ -94,6 +94,8 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
     [
         ("clusters", "Clusters, their quotas and what they use of them."),
         ("sessions", "Client sessions: what they are, when they end, what they subscribe to."),
+        ("shared-groups", "Shared subscriptions: who shares what, how far they are, and who gets a message."),
+        ("nodes", "The processes that serve."),
         ("users", "Users: whom the clients of a cluster may prove to be, by password."),
         ("plans", "Named sets of quotas."),
         ("operations", "Work that outlasts its request."),

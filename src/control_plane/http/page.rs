@@ -79,6 +79,17 @@ impl<K: Serialize + DeserializeOwned> Paging<K> {
         u32::from(self.size.0) + 1
     }
 
+    /// How many items the page may have.
+    pub(super) fn size(&self) -> u16 {
+        self.size.0
+    }
+
+    /// The page of these items, of a list that goes on behind `next` whether or not the page is full.
+    pub(super) fn page_until<T>(&self, items: Vec<T>, next: Option<&K>) -> Result<Page<T>> {
+        let next_page_token = next.map(|key| seal(key, &self.filter)).transpose()?;
+        Ok(Page { items, next_page_token })
+    }
+
     /// The page of these rows, which were asked for with [`Paging::limit`].
     pub(super) fn page<R, T>(
         &self,

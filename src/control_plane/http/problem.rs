@@ -277,13 +277,14 @@ pub(super) fn command_failed(
         CommandError::TimedOut => {
             Problem::new(Code::NotConfirmed, "the data plane did not confirm the effect in time")
         }
-        CommandError::NoSuchCluster | CommandError::Stopped => data_plane_away(error),
+        _ => data_plane_away(error),
     }
 }
 
 /// What a failed question to the data plane says: ask again.
 pub(super) fn data_plane_away(error: &CommandError) -> Problem {
     let detail = match error {
+        CommandError::LogUnreadable => return Problem::internal(error.clone()),
         CommandError::NoSuchCluster => "the data plane does not serve this cluster yet",
         CommandError::Stopped => "the data plane has stopped",
         _ => "the data plane did not answer in time",

@@ -1,5 +1,6 @@
 //! What every handler can reach.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::control_plane::background::operations::Operations;
 use crate::control_plane::metrics::Metrics;
 use crate::control_plane::passwords::Passwords;
 use crate::control_plane::tokens::TokenVerifier;
+use crate::model::Timestamp;
 use crate::seam::command::{CommandError, DataPlane};
 use crate::store::Store;
 
@@ -29,6 +31,17 @@ pub(super) const STREAMS_MAX: usize = 64;
 
 /// How long a change waits for the data plane to enforce it, and a question for its answer.
 pub(super) const DATA_PLANE_WAIT: Duration = Duration::from_secs(2);
+
+/// The process that serves, as `/v1/nodes` shows it.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name: that of its data directory.
+    pub id: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The name and address of each of its listeners.
+    pub listeners: Vec<(&'static str, SocketAddr)>,
+}
 
 /// The parts of the service that the API works with. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -48,6 +61,8 @@ pub struct ApiState {
     /// Changes under way. They run to their end even when their caller hangs up; who stops the
     /// service closes this tracker and waits for it.
     pub tasks: TaskTracker,
+    /// This process.
+    pub(super) node: Arc<Node>,
     /// This run of the program, as idempotency keys name it.
     pub(super) run: Uuid,
     /// Permits for requests; see [`REQUESTS_MAX`].
@@ -77,6 +92,7 @@ impl ApiState {
         let operations = Operations::new(store.clone(), data_plane.clone(), clock.clone());
         let operations = Arc::new(operations);
         let run = Uuid::new_v4();
+        let node = Node { id: run.to_string(), started_at: clock.wall(), listeners: Vec::new() };
         Self {
             store,
             data_plane,
@@ -85,6 +101,7 @@ impl ApiState {
             tokens: Arc::new(tokens),
             passwords: Passwords::default(),
             tasks,
+            node: Arc::new(node),
             run,
             requests,
             operations,
@@ -92,6 +109,12 @@ impl ApiState {
             streams,
             stopping,
         }
+    }
+
+    /// The same in a process that is this node.
+    #[must_use]
+    pub fn at_node(self, node: Node) -> Self {
+        Self { node: Arc::new(node), ..self }
     }
 
     /// The same, whose streams end when `stopping` is cancelled.

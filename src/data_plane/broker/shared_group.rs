@@ -52,6 +52,16 @@ pub struct Waiting {
     pub message: Arc<Message>,
 }
 
+/// Whether the log is being read for a group from disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reading {
+    #[default]
+    No,
+    UnderWay,
+    /// What is being read is of where it was before it was moved.
+    Outdated,
+}
+
 /// One group on one filter. Lives as long as it has members.
 #[derive(Debug)]
 pub struct SharedGroup {
@@ -67,18 +77,25 @@ pub struct SharedGroup {
     /// Whether something waits that could not be handed out.
     pub behind: bool,
     /// Whether the log is being read for it from disk.
-    pub reading: bool,
+    reading: Reading,
     members: Vec<Member>,
     /// Positions handed out at QoS 1 or 2 and not yet acknowledged, each with whether it is bound to the
     /// session that has it, as QoS 2 is.
     outstanding: BTreeMap<Seq, bool>,
     /// Before a restart everything up to here was handed out, and what of it must be again.
     resumed: Option<(Seq, BTreeSet<Seq>)>,
+    /// Behind the position since the group was moved back, and in the hands of members since before: they are not
+    /// handed out again unless they are given back. At most what members' windows hold.
+    held: BTreeSet<Seq>,
     /// Given back by members that left, earliest first. At most what their windows held.
     returned: VecDeque<Waiting>,
     /// Messages of a group that is not durable. At most [`QUEUED_MAX`].
     queue: VecDeque<Arc<Message>>,
 }
+
+/// How far behind a message at QoS 2 that a session goes on with a group may stand, without having been moved back:
+/// more positions than a cluster gives before progress is written down.
+const BOUND_SPAN_MAX: u64 = 1_000_000;
 
 /// How many messages may wait for a group whose members all end with their connections.
 pub const QUEUED_MAX: usize = 1_000;
@@ -92,10 +109,11 @@ impl SharedGroup {
             position: tail,
             durable: false,
             behind: false,
-            reading: false,
+            reading: Reading::No,
             members: Vec::new(),
             outstanding: BTreeMap::new(),
             resumed: None,
+            held: BTreeSet::new(),
             returned: VecDeque::new(),
             queue: VecDeque::new(),
         }
@@ -175,6 +193,39 @@ impl SharedGroup {
         self.outstanding.extend(place.map(|place| (place.seq, qos == QoS::ExactlyOnce)));
     }
 
+    /// The group goes on behind `position`, wherever it was. What members hold and have not acknowledged stays
+    /// with them; whatever else was waiting is of the past, or will be found again.
+    pub fn move_to(&mut self, position: Seq) {
+        self.position = position;
+        self.held = self.outstanding.keys().filter(|seq| **seq > position).copied().collect();
+        self.resumed = None;
+        self.returned.clear();
+        self.queue.clear();
+        self.behind = true;
+        if self.reading == Reading::UnderWay {
+            self.reading = Reading::Outdated;
+        }
+    }
+
+    /// Whether it may be read for, which then is under way: one read at a time.
+    pub fn begins_to_read(&mut self) -> bool {
+        let may = self.reading == Reading::No;
+        if may {
+            self.reading = Reading::UnderWay;
+        }
+        may
+    }
+
+    /// The read that was under way is over. Returns whether its messages are those that come next.
+    pub fn has_read(&mut self) -> bool {
+        std::mem::take(&mut self.reading) == Reading::UnderWay
+    }
+
+    /// How many messages members hold and have not acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.outstanding.len()
+    }
+
     /// After a restart: everything up to `position` was handed out, and `missing` of it must be again.
     pub fn resume(&mut self, position: Seq, missing: Vec<Seq>) {
         self.durable = true;
@@ -187,15 +238,22 @@ impl SharedGroup {
     pub fn bind(&mut self, seq: Seq) {
         self.outstanding.insert(seq, true);
         let (done, missing) = self.resumed.get_or_insert_with(|| (self.position, BTreeSet::new()));
+        if seq.0.saturating_sub(done.0) > BOUND_SPAN_MAX {
+            // It was moved back. What lies between is found in the log.
+            self.held.insert(seq);
+            return;
+        }
         // What lies between was handed out before it, or will be.
         missing.extend((done.0 + 1..seq.0).map(Seq));
         missing.remove(&seq);
         *done = seq.max(*done);
     }
 
-    /// Whether a message read from the log is still to be handed out.
+    /// Whether a message read from the log is still to be handed out: not what a member held when the group was
+    /// moved back, nor what was handed out before a restart.
     pub fn wants(&self, seq: Seq) -> bool {
-        !self.resumed.as_ref().is_some_and(|(done, missing)| seq <= *done && !missing.contains(&seq))
+        !self.held.contains(&seq)
+            && !self.resumed.as_ref().is_some_and(|(done, missing)| seq <= *done && !missing.contains(&seq))
     }
 
     /// What must be handed out again should nobody acknowledge it, up to the position.

@@ -29,6 +29,15 @@ pub struct Traffic {
     on_disk: Option<CountRequest>,
 }
 
+/// Whether so many messages wait for a session.
+#[derive(Clone, Debug)]
+pub enum Behind {
+    /// Whether they do.
+    Known(bool),
+    /// They do if counting these on disk reaches its bound.
+    OnDisk(CountRequest),
+}
+
 impl Traffic {
     /// What is to be counted on disk, if anything.
     pub fn on_disk(&self) -> Option<&CountRequest> {
@@ -90,7 +99,30 @@ impl Cluster {
         Ok(Traffic { known, lists, in_memory, on_disk })
     }
 
-    fn count_request(&self, cursors: &[(FilterId, Seq)], merged: usize, through: Seq) -> CountRequest {
+    /// Whether at least so many messages wait for the session of `client_id`, as far as memory tells. Counts no
+    /// further than it must.
+    pub fn behind(&self, client_id: &ClientId, at_least: u64) -> Behind {
+        let Some(slot) = self.registry.get(client_id.as_str()) else { return Behind::Known(false) };
+        let session = &self.sessions[slot.0 as usize];
+        let own = session.subscriptions.iter().filter(|held| held.group.is_none());
+        let cursors: Vec<(FilterId, Seq)> = own.filter_map(|held| own_cursor(session, held)).collect();
+        let (in_memory, found) = self.log.count(&cursors, cursors.len(), at_least);
+        let missing = at_least.saturating_sub(in_memory.messages + session.outbound.queued().count() as u64);
+        match found {
+            Found::OnDisk(through) if missing > 0 => {
+                let request = self.count_request(&cursors, cursors.len(), through);
+                Behind::OnDisk(CountRequest { messages_max: missing, ..request })
+            }
+            _ => Behind::Known(missing == 0),
+        }
+    }
+
+    pub(super) fn count_request(
+        &self,
+        cursors: &[(FilterId, Seq)],
+        merged: usize,
+        through: Seq,
+    ) -> CountRequest {
         // A filter that somebody subscribes to is in the index; its place in the list must not shift.
         let key = |filter: FilterId| self.index.filter(filter).map(|entry| entry.key).unwrap_or_default();
         CountRequest {
@@ -132,7 +164,7 @@ fn place_in(cursors: &mut Vec<(FilterId, Seq)>, cursor: (FilterId, Seq)) -> usiz
 }
 
 /// Where an own subscription's messages wait in the log, when some may.
-fn own_cursor(session: &Session, held: &HeldSubscription) -> Option<(FilterId, Seq)> {
+pub(super) fn own_cursor(session: &Session, held: &HeldSubscription) -> Option<(FilterId, Seq)> {
     let is_caught_up = session.link.as_ref().is_some_and(|link| link.caught_up);
     let reads = session.durable && held.assured && !is_caught_up;
     reads.then(|| (held.filter, held.start.max(session.outbound.position)))

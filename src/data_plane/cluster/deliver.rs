@@ -146,6 +146,8 @@ impl Cluster {
                 }
             }
             Reader::Group { group } => self.groups.stops_reading(group),
+            // Answered where it was asked.
+            Reader::Asked { .. } => {}
         }
     }
 
@@ -154,6 +156,7 @@ impl Cluster {
         let attachment = match reader {
             Reader::Session { attachment } | Reader::Exchanges { attachment } => attachment,
             Reader::Group { group } => return self.read_for_group(now, group, &mut entries, through),
+            Reader::Asked { .. } => return,
         };
         let slot = attachment.slot;
         let Some(session) = self.attached_session(attachment) else { return };
@@ -189,6 +192,11 @@ pub enum Reader {
     Group {
         /// The group.
         group: GroupId,
+    },
+    /// Somebody who only looks: the answer is not the cluster's to take.
+    Asked {
+        /// The question that is answered by it.
+        question: u64,
     },
 }
 
@@ -229,7 +237,7 @@ pub(super) fn keys_of(cursors: &[(FilterId, Seq)], index: &SubscriptionIndex) ->
 }
 
 /// Where to read so that each of `places` is found.
-fn before_each(places: &[Place]) -> Vec<(FilterKey, Seq)> {
+pub(super) fn before_each(places: &[Place]) -> Vec<(FilterKey, Seq)> {
     let mut earliest: HashMap<FilterKey, Seq> = HashMap::new();
     for Place { seq, filter, .. } in places {
         let after = earliest.entry(*filter).or_insert(Seq(u64::MAX));

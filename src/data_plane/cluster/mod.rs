@@ -11,18 +11,22 @@
 //! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`share`], [`detach`], [`orders`], [`on_behalf`], [`users`], [`settings`],
-//! [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`], [`counters`], [`events`], [`system_topics`]; what it does
+//! [`subscribe`], [`share`], [`group_orders`], [`detach`], [`orders`], [`on_behalf`], [`users`], [`settings`],
+//! [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`], [`browse`],
+//! [`groups_told`], [`counters`], [`events`], [`system_topics`]; what it does
 //! not take: [`limits`].
 
 mod attach;
 mod backlog;
+mod browse;
 mod counters;
 mod deliver;
 mod detach;
 mod effects;
 mod events;
 mod facts;
+mod group_orders;
+mod groups_told;
 mod journal;
 mod limits;
 mod loss;
@@ -47,9 +51,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use attach::ConnectRequest;
-pub use backlog::Traffic;
+pub use backlog::{Behind, Traffic};
+pub use browse::{Answer, Browse, DiskQuestion};
 pub use deliver::{ColdRead, Reader};
 pub use effects::{CommandId, Effects, Farewell, RecordOutcome, WriteTicket};
+pub use group_orders::GroupMove;
+pub use groups_told::GroupsTold;
 use journal::Journal;
 pub use limits::USER_PROPERTY_BYTES_MAX;
 pub use loss::Leaving;

@@ -94,7 +94,8 @@ impl Cluster {
     /// The control plane wants something else enforced from now on.
     pub fn set_rules(&mut self, now: Now, rules: Arc<DesiredCluster>) {
         let keep_alive_changes = rules.server_keep_alive_secs != self.rules.server_keep_alive_secs;
-        let strategy_changes = rules.shared_strategy != self.rules.shared_strategy;
+        let strategy_changes = rules.shared_strategy != self.rules.shared_strategy
+            || rules.group_strategies != self.rules.group_strategies;
         let void = rules.users.lineage != self.rules.users.lineage;
         self.rules = rules;
         if void {

@@ -91,7 +91,7 @@ impl Cluster {
             }
         }
         for group in self.groups.take_unsaved() {
-            self.save_group(group);
+            let _ = self.save_group(group);
         }
     }
 
@@ -122,11 +122,12 @@ impl Cluster {
         facts::progress(session.id, &progress, &filters)
     }
 
-    /// Writes down how far a group has come.
-    pub(super) fn save_group(&mut self, id: GroupId) {
-        if let Some(change) = self.group_change(id) {
-            self.journal.change(vec![change]);
-        }
+    /// Writes down how far a group has come. Returns whether that could be done now.
+    pub(super) fn save_group(&mut self, id: GroupId) -> bool {
+        let change = self.group_change(id);
+        let saved = change.is_some();
+        self.journal.change(change.into_iter().collect());
+        saved
     }
 
     fn group_change(&self, id: GroupId) -> Option<Change> {
@@ -139,7 +140,7 @@ impl Cluster {
         let groups: SmallVec<[GroupId; 4]> =
             self.sessions[slot.0 as usize].subscriptions.iter().filter_map(|held| held.group).collect();
         for group in groups {
-            self.save_group(group);
+            let _ = self.save_group(group);
         }
     }
 

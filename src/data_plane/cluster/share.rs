@@ -55,6 +55,30 @@ impl Groups {
         ids.iter().filter_map(|id| self.by_id.get(id)).filter(|group| group.durable)
     }
 
+    /// A group's progress is to be written down when it can be.
+    pub(super) fn is_unsaved(&mut self, id: GroupId) {
+        self.unsaved.insert(id);
+    }
+
+    /// A group that is to change.
+    pub(super) fn get_mut(&mut self, id: GroupId) -> Option<&mut SharedGroup> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// The group with this whole filter.
+    pub(super) fn find(&self, share: &TopicFilter) -> Option<&SharedGroup> {
+        self.by_id.get(self.by_filter.get(share)?)
+    }
+
+    /// The next `limit` groups whose whole filter comes behind `after`, in byte order.
+    pub(super) fn listed(&self, after: &str, limit: usize) -> Vec<&SharedGroup> {
+        let mut listed: Vec<&SharedGroup> =
+            self.by_id.values().filter(|group| group.share.as_str() > after).collect();
+        listed.sort_unstable_by(|a, b| a.share.as_str().cmp(b.share.as_str()));
+        listed.truncate(limit);
+        listed
+    }
+
     /// The groups whose progress has changed since the last call.
     pub(super) fn take_unsaved(&mut self) -> HashSet<GroupId, foldhash::fast::RandomState> {
         std::mem::take(&mut self.unsaved)
@@ -70,7 +94,8 @@ impl Groups {
     /// What a group asked for could not be read.
     pub(super) fn stops_reading(&mut self, id: GroupId) {
         if let Some(group) = self.by_id.get_mut(&id) {
-            group.reading = false;
+            // What it was moved to meanwhile is read when there is a reason to.
+            let _ = group.has_read();
         }
     }
 
@@ -246,7 +271,7 @@ impl Cluster {
         let Self { groups, sessions, effects, rules, .. } = self;
         let Some(group) = groups.by_id.get_mut(&id) else { return Offered::Taken };
         let member = group.choose(
-            rules.shared_strategy,
+            rules.strategy_of(&group.share),
             &waiting.message,
             random,
             |slot| sessions.get(slot.0 as usize).is_some_and(|session| keeps_its_share(now, session)),
@@ -293,7 +318,8 @@ impl Cluster {
 
     /// Shares of members that have been away for too long move on.
     pub(super) fn rebalance_groups(&mut self, now: Now) {
-        if self.rules.shared_strategy != SharedStrategy::Random {
+        let by_hash = |strategy: &SharedStrategy| *strategy != SharedStrategy::Random;
+        if by_hash(&self.rules.shared_strategy) || self.rules.group_strategies.values().any(by_hash) {
             self.serve_waiting_groups(now);
         }
     }
@@ -308,7 +334,7 @@ impl Cluster {
     }
 
     /// Hands out what waits for a group until nothing does or nobody has room.
-    fn serve_group(&mut self, now: Now, id: GroupId) {
+    pub(super) fn serve_group(&mut self, now: Now, id: GroupId) {
         while let Some(waiting) = self.groups.by_id.get_mut(&id).and_then(SharedGroup::next_waiting) {
             if let Offered::NobodyHasRoom(waiting) = self.offer(now, id, waiting) {
                 if let Some(group) = self.groups.by_id.get_mut(&id) {
@@ -334,8 +360,7 @@ impl Cluster {
             entries.clear();
             let cursor = [(group.filter, group.position)];
             if let Found::OnDisk(through) = self.log.read(&cursor, READ_AT_ONCE, &mut entries) {
-                if !group.reading {
-                    group.reading = true;
+                if group.begins_to_read() {
                     let after = keys_of(&cursor, &self.index);
                     let reader = Reader::Group { group: id };
                     let messages_max = READ_FROM_DISK_AT_ONCE;
@@ -362,7 +387,9 @@ impl Cluster {
         through: Seq,
     ) {
         let Some(group) = self.groups.by_id.get_mut(&id) else { return };
-        group.reading = false;
+        if !group.has_read() {
+            return self.serve_group(now, id);
+        }
         if self.offer_entries(now, id, entries)
             && let Some(group) = self.groups.by_id.get_mut(&id)
         {
@@ -395,7 +422,7 @@ impl Cluster {
             self.groups.unsaved.insert(id);
             // QoS 2 is not to be handed out again, whatever happens.
             if delivery.qos == QoS::ExactlyOnce && delivery.place.is_some() {
-                self.save_group(id);
+                let _ = self.save_group(id);
             }
         }
     }

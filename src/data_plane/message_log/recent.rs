@@ -160,8 +160,10 @@ impl RecentLog {
         self.kept(seq).map(|kept| &kept.message)
     }
 
-    /// Every session that reads `filter` has consumed it up to and including `through`.
+    /// Every session that reads `filter` has consumed it up to and including `through`. Only what is on disk goes:
+    /// whoever is to read it once more finds it there.
     pub fn trim(&mut self, filter: FilterId, through: Seq) {
+        let through = through.min(self.durable);
         let Some(posting) = self.postings.get_mut(&filter) else { return };
         let count = posting.seqs.partition_point(|seq| *seq <= through);
         let consumed: Vec<Seq> = posting.seqs.drain(..count).collect();
@@ -197,6 +199,18 @@ impl RecentLog {
         let last = seq.min(self.durable);
         while self.first <= last && self.let_go_of_oldest() {}
         self.drop_gaps();
+    }
+
+    /// Everything up to here is on disk.
+    pub fn durable(&self) -> Seq {
+        self.durable
+    }
+
+    /// From here on a reader of `filter` may begin anywhere: what it has consumed is found on disk again. Lets go
+    /// of what is on disk, so that what comes from there and what comes from memory do not overlap.
+    pub fn reopen(&mut self, filter: FilterId) {
+        self.let_go_through(self.durable);
+        self.postings.entry(filter).or_default().on_disk = self.durable;
     }
 
     /// How many bytes of messages are in memory.
@@ -310,6 +324,9 @@ mod tests {
         log.append(message("1"), &[A, B], KEY);
         log.append(message("2"), &[B], KEY);
         log.trim(A, Seq(2));
+        assert_eq!(read(&log, &[(A, Seq(0))], 10), Ok(vec![1]), "not what is not yet on disk");
+        log.durable_through(Seq(2));
+        log.trim(A, Seq(2));
         assert_eq!(read(&log, &[(B, Seq(0))], 10), Ok(vec![1, 2]));
         log.trim(B, Seq(1));
         assert_eq!(read(&log, &[(B, Seq(0))], 10), Ok(vec![2]));
@@ -368,6 +385,22 @@ mod tests {
         log.durable_through(Seq(3));
         log.let_go_through(Seq(9));
         assert_eq!((log.bytes(), log.tail()), (0, Seq(3)));
+    }
+
+    #[test]
+    fn what_was_consumed_is_found_on_disk_again() {
+        let mut log = RecentLog::new(Seq::ZERO, u64::MAX);
+        for text in ["1", "2", "3"] {
+            log.append(message(text), &[A], KEY);
+        }
+        log.append(message("4"), &[A, B], KEY);
+        log.durable_through(Seq(3));
+        log.trim(A, Seq(4));
+        assert_eq!(read(&log, &[(A, Seq(0))], 10), Ok(vec![4]));
+        log.reopen(A);
+        assert_eq!(read(&log, &[(A, Seq(0))], 10), Err(3));
+        assert_eq!(read(&log, &[(A, Seq(3))], 10), Ok(vec![4]));
+        assert_eq!(read(&log, &[(B, Seq(0))], 10), Ok(vec![4]), "nothing of B is on disk alone");
     }
 
     #[test]

@@ -263,6 +263,7 @@ mod tests {
             allow_anonymous: true,
             quota: Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()),
             shared_strategy: SharedStrategy::Random,
+            group_strategies: std::collections::HashMap::new(),
             server_keep_alive_secs: None,
             resend_after_secs: 120,
             users: users(&["ada"]).into(),

@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::retention::FiltersRead;
-use crate::data_plane::cluster::{ColdRead, Memory, Reader, Traffic};
+use crate::data_plane::cluster::{ColdRead, Memory, Reader};
 use crate::data_plane::message_log::journal::{BatchNo, Facts, Journal, ReadBatch, ReadRequest, Recovered};
 use crate::data_plane::message_log::{Change, ClusterNo, Entry};
 use crate::data_plane::session::outgoing::Turn;
 use crate::model::{ClusterId, Seq};
-use crate::seam::backlog::SessionTraffic;
+use crate::seam::command::Reply;
 use crate::seam::figures::{ClusterLog, LogFigures};
 
 /// Under this number the journal remembers which cluster has which: not a cluster itself.
@@ -151,7 +151,10 @@ pub struct LogWriter {
     turns: Turns,
     /// What was submitted and is not durable.
     submitted: VecDeque<(BatchNo, Turns)>,
-    /// What is to be read when the readers have caught up. At most one for each session and group.
+    /// Groups that were moved, each with the batch that must be durable before that is told; `None` for the one that
+    /// is being gathered.
+    moved: Vec<(Option<BatchNo>, Reply<Seq>, Seq)>,
+    /// What is to be read when the readers have caught up. At most one for each session, group and question.
     postponed: VecDeque<(ClusterNo, ColdRead)>,
 }
 
@@ -166,6 +169,7 @@ impl LogWriter {
             entries: Vec::new(),
             turns: Vec::new(),
             submitted: VecDeque::new(),
+            moved: Vec::new(),
             postponed: VecDeque::new(),
         }
     }
@@ -215,6 +219,9 @@ impl LogWriter {
         if !self.entries.is_empty() {
             let batch = self.journal.submit(std::mem::take(&mut self.entries));
             self.submitted.push_back((batch, std::mem::take(&mut self.turns)));
+            for (awaited, ..) in &mut self.moved {
+                awaited.get_or_insert(batch);
+            }
         }
     }
 
@@ -225,7 +232,18 @@ impl LogWriter {
         while let Some((_, batch)) = self.submitted.pop_front_if(|(batch, _)| *batch <= durable) {
             turns.extend(batch);
         }
+        for (_, reply, to) in
+            self.moved.extract_if(.., |(awaited, ..)| awaited.is_some_and(|it| it <= durable))
+        {
+            // The caller may have given up; then nobody wants the answer.
+            drop(reply.send(Ok(to)));
+        }
         turns
+    }
+
+    /// Tells that a group was moved to `to`, once what this turn writes down is durable.
+    pub fn tell_moved(&mut self, reply: Reply<Seq>, to: Seq) {
+        self.moved.push((None, reply, to));
     }
 
     /// Asks for something from disk. The answer comes with [`LogWriter::take_reads`].
@@ -242,27 +260,6 @@ impl LogWriter {
         let reply = move |result| events.read(ReadDone { cluster, reader, result });
         if self.journal.read(request, reply).is_err() {
             self.postponed.push_back((cluster, read));
-        }
-    }
-
-    /// Completes what is known of a session's messages with what lies on disk, and gives it to `reply`: here,
-    /// or on a reader's thread, which the worker does not wait for.
-    pub fn count(&self, traffic: Traffic, reply: impl FnOnce(SessionTraffic) + Send + 'static) {
-        let Some(request) = traffic.on_disk().cloned() else { return reply(traffic.complete(None)) };
-        let work = Arc::new(Mutex::new(Some((traffic, reply))));
-        let complete = move |counted| {
-            if let Some((traffic, reply)) = work.lock().take() {
-                reply(traffic.complete(counted));
-            }
-        };
-        let when_counted = complete.clone();
-        let asked = self.journal.count(request, move |counted| {
-            let tell = |error: &io::Error| tracing::error!(%error, "the message log cannot be counted");
-            when_counted(counted.inspect_err(tell).ok());
-        });
-        if asked.is_err() {
-            // Too many wait for the disk: better what is known than nothing.
-            complete(None);
         }
     }
 

@@ -9,7 +9,7 @@
 //!   [`goodbye`] is how it ends.
 //! - [`worker`] is the one task that owns every cluster: it alone decides.
 //! - [`outbox`] holds a connection's bytes between the worker and the socket.
-//! - [`journal`] is the worker's end of the message log on disk.
+//! - [`journal`] is the worker's end of the message log on disk; [`counting`] asks it how far behind somebody is.
 //! - [`retention`] lets go of what nobody needs any longer there.
 //! - [`records`] commits session records in groups and tells the worker.
 //!
@@ -19,6 +19,7 @@
 pub mod arrival;
 pub mod authentication;
 pub mod connection;
+mod counting;
 pub mod goodbye;
 pub mod greeting;
 pub mod journal;

@@ -178,6 +178,14 @@ impl Outbound {
         self.sent = 0;
     }
 
+    /// Exchanges whose messages are here, in order, each with what is still to be received.
+    pub fn under_way(&self) -> impl Iterator<Item = (Frozen, Option<&Message>)> {
+        self.in_flight.iter().map(|exchange| {
+            let message = (exchange.phase == Phase::Published).then_some(&*exchange.delivery.message);
+            (self.frozen_form(exchange), message)
+        })
+    }
+
     /// Exchanges that wait for their messages, in order.
     pub fn frozen(&self) -> &[Frozen] {
         &self.frozen

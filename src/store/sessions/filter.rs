@@ -56,6 +56,8 @@ pub struct SessionFilter {
     pub transport: Option<Transport>,
     /// Clients that gave this user name.
     pub username: Option<String>,
+    /// Sessions whose connection is at this node, or was. Not indexed.
+    pub node: Option<String>,
     /// Clients whose last connection came from here.
     pub peer: Option<Network>,
     /// The last connection began at this time or later.
@@ -110,7 +112,8 @@ impl SessionFilter {
     /// Postgres has no text with U+0000 and neither has MQTT: nothing can match it.
     pub(super) fn asks_for_nul(&self) -> bool {
         let label = self.label.iter().flat_map(|(key, value)| [key, value]);
-        let texts = [&self.client_id_prefix, &self.client_id_contains, &self.username].into_iter().flatten();
+        let texts = [&self.client_id_prefix, &self.client_id_contains, &self.username, &self.node];
+        let texts = texts.into_iter().flatten();
         texts.chain(label).any(|text| text.contains('\0'))
     }
 
@@ -174,6 +177,9 @@ impl SessionFilter {
         if let Some(username) = &self.username {
             query.push(" AND left(s.username, 128) = left(").push_bind(username.clone());
             query.push(", 128) AND s.username = ").push_bind(username.clone());
+        }
+        if let Some(node) = &self.node {
+            query.push(" AND s.node = ").push_bind(node.clone());
         }
         if let Some(network) = &self.peer {
             query.push(" AND s.peer_ip BETWEEN ").push_bind(network.first.to_string());

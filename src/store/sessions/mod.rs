@@ -39,6 +39,8 @@ pub struct SessionRecord {
     pub expires_at: Option<Timestamp>,
     /// How many subscriptions it has.
     pub subscription_count: u32,
+    /// The node that has its connection, or had the last one.
+    pub node: Option<String>,
     /// Counts the writes to the row; the record's `ETag`. Subscriptions do not count.
     pub version: i64,
 }
@@ -69,7 +71,7 @@ macro_rules! session_columns {
          s.listener, s.transport, s.keep_alive_secs, s.receive_maximum, s.packet_bytes_max, \
          s.expiry_client_secs, s.expiry_bounded, s.has_will, s.created_at, s.connected_at, \
          s.disconnected_at, s.disconnect_reason, s.disconnect_by, s.expiry_override_secs, \
-         s.expiry_override_at, s.labels, s.protected, s.expires_at, s.version"
+         s.expiry_override_at, s.labels, s.protected, s.expires_at, s.version, s.node"
     };
 }
 use session_columns;
@@ -109,6 +111,7 @@ struct SessionColumns {
     protected: bool,
     expires_at: Option<OffsetDateTime>,
     version: i64,
+    node: Option<String>,
 }
 
 impl SessionColumns {

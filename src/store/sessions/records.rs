@@ -69,6 +69,8 @@ pub enum CountBy {
     Transport,
     /// The user name that the client gave.
     Username,
+    /// The node that has the connection, or had the last one.
+    Node,
 }
 
 impl CountBy {
@@ -78,6 +80,7 @@ impl CountBy {
             Self::Protocol => "s.protocol",
             Self::Transport => "s.transport",
             Self::Username => "s.username",
+            Self::Node => "s.node",
         }
     }
 }
@@ -235,6 +238,7 @@ impl TryFrom<RecordColumns> for SessionRecord {
             expires_at: session.expires_at.map(Timestamp::from),
             subscription_count: columns.subscription_count,
             version: session.version,
+            node: session.node.clone(),
             labels: session.labels.0.clone(),
             protected: session.protected,
             row: session.into_row()?,

@@ -68,9 +68,9 @@ macro_rules! put_columns {
 const PUT: &str = concat!(
     "INSERT INTO sessions AS s (",
     put_columns!(),
-    ", version) SELECT ",
+    ", node, version) SELECT ",
     put_columns!(),
-    ", 1 FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::text[],
+    ", $23, 1 FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::text[],
         $7::boolean[], $8::text[], $9::text[], $10::text[]::inet[], $11::text[], $12::text[],
         $13::integer[], $14::integer[], $15::bigint[], $16::bigint[], $17::boolean[], $18::boolean[],
         $19::timestamptz[], $20::timestamptz[], $21::text[], $22::text[]) AS n (",
@@ -78,9 +78,9 @@ const PUT: &str = concat!(
     ") WHERE EXISTS (SELECT FROM clusters c WHERE c.id = n.cluster_id)
     ON CONFLICT (session_id) DO UPDATE SET (",
     changing_columns!(""),
-    ", version) = (",
+    ", node, version) = (",
     changing_columns!("excluded."),
-    ", s.version + 1) WHERE s.epoch <= excluded.epoch AND (",
+    ", excluded.node, s.version + 1) WHERE s.epoch <= excluded.epoch AND (",
     changing_columns!("s."),
     ") IS DISTINCT FROM (",
     changing_columns!("excluded."),
@@ -145,7 +145,7 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         lock_clusters(&mut transaction, &batch.sessions).await?;
         let mut happened = remove(&mut transaction, batch, now).await?;
-        happened.extend(put(&mut transaction, &batch.sessions, now).await?);
+        happened.extend(put(&mut transaction, &batch.sessions, self.node.as_deref(), now).await?);
         begin(&mut transaction, &batch.parts).await?;
         happened.extend(change_subscriptions(&mut transaction, batch, now).await?);
         // Last: from here to the commit nobody else adds events.
@@ -232,7 +232,12 @@ async fn remove(connection: &mut PgConnection, batch: &Batch<'_>, now: Timestamp
     removed.iter().filter_map(|row| Some(row.removed(*ends.get(&row.session_id)?, now))).collect()
 }
 
-async fn put(connection: &mut PgConnection, rows: &[&SessionRow], now: Timestamp) -> Result<Vec<NewEvent>> {
+async fn put(
+    connection: &mut PgConnection,
+    rows: &[&SessionRow],
+    node: Option<&str>,
+    now: Timestamp,
+) -> Result<Vec<NewEvent>> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
@@ -247,7 +252,7 @@ async fn put(connection: &mut PgConnection, rows: &[&SessionRow], now: Timestamp
         before.into_iter().partition(|row| arriving.contains(&row.session_id));
     let mut happened = remove_predecessors(connection, &predecessors, now).await?;
     let before: HashMap<Uuid, Before> = before.into_iter().map(|row| (row.session_id, row)).collect();
-    let written: HashSet<Uuid> = write_rows(connection, columns).await?.into_iter().collect();
+    let written: HashSet<Uuid> = write_rows(connection, columns, node).await?.into_iter().collect();
     for row in rows.iter().filter(|row| written.contains(&row.session_id.0)) {
         happened.extend(derive::put(before.get(&row.session_id.0), row));
     }
@@ -276,7 +281,11 @@ async fn read_before(connection: &mut PgConnection, sessions: &[Uuid]) -> Result
 }
 
 /// Writes rows and says which of them said something new.
-async fn write_rows(connection: &mut PgConnection, columns: PutColumns<'_>) -> Result<Vec<Uuid>> {
+async fn write_rows(
+    connection: &mut PgConnection,
+    columns: PutColumns<'_>,
+    node: Option<&str>,
+) -> Result<Vec<Uuid>> {
     let written = sqlx::query_scalar(PUT)
         .bind(columns.session_id)
         .bind(columns.cluster_id)
@@ -300,6 +309,7 @@ async fn write_rows(connection: &mut PgConnection, columns: PutColumns<'_>) -> R
         .bind(columns.disconnected_at)
         .bind(columns.disconnect_reason)
         .bind(columns.disconnect_by)
+        .bind(node)
         .fetch_all(connection)
         .await?;
     Ok(written)

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use holdfast::clock::Clock;
 use holdfast::model::{
-    ClusterId, DisconnectCause, EndedBy, Epoch, MessageCounters, Seq, SessionEnd, SessionState, TopicFilter,
+    ClientId, ClusterId, DisconnectCause, EndedBy, Epoch, MessageCounters, Seq, SessionEnd, SessionState,
+    TopicFilter,
 };
 use holdfast::seam::backlog::{Backlog, Oldest, SessionTraffic, SubscriptionTraffic};
 use holdfast::seam::command::{Command, CommandError, NewSession, Reply, SessionCounts, SessionRef, Target};
@@ -16,6 +17,7 @@ use holdfast::store::{SessionFilter, SessionRecord, Store};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::looked_at;
 use super::sessions::row;
 
 /// How it answers.
@@ -159,6 +161,34 @@ impl FakeDataPlane {
                 let met = self.meet(&target).await;
                 answer(reply, met.map(|(met, row)| traffic(&met, &row)));
             }
+            Command::Behind { clients, at_least, reply, .. } => {
+                // Three messages wait for each whose name says so.
+                let behind = |client: &ClientId| at_least <= 3 && client.as_str().starts_with("behind");
+                answer(reply, Ok(clients.iter().map(behind).collect()));
+            }
+            Command::Browse { cluster, request, reply } => {
+                let target = Target {
+                    cluster,
+                    client_id: request.client_id.clone(),
+                    if_session_id: None,
+                    if_epoch: None,
+                };
+                let met = self.meet(&target).await;
+                answer(reply, met.map(|(met, _)| looked_at::messages(met.session_id, &request)));
+            }
+            Command::Will { cluster, client_id, reply } => {
+                let target = Target { cluster, client_id, if_session_id: None, if_epoch: None };
+                let met = self.meet(&target).await;
+                answer(reply, met.map(|(met, row)| row.has_will.then(|| looked_at::will(met.session_id))));
+            }
+            Command::Groups { after, groups_max, reply, .. } => {
+                answer(reply, Ok(looked_at::groups(&after, groups_max)));
+            }
+            Command::Group { share, reply, .. } => answer(reply, looked_at::group(&share)),
+            Command::MoveGroup { share, reply, .. } => {
+                answer(reply, looked_at::group(&share).map(|_| Seq(7)));
+            }
+            Command::EndGroup { share, force, reply, .. } => answer(reply, looked_at::end(&share, force)),
             Command::LogFigures { reply } => answer(reply, Ok(LogFigures::default())),
             Command::AwaitRevision { revision, reply } => {
                 let seen = self.desired.wait_for(|state| state.revision >= revision).await.is_ok();
@@ -242,6 +272,13 @@ fn refuse(command: Command, error: CommandError) {
         | Command::ApplyExpiry { reply, .. } => answer(reply, Err(error)),
         Command::Count { reply, .. } => answer(reply, Err(error)),
         Command::Traffic { reply, .. } => answer(reply, Err(error)),
+        Command::Behind { reply, .. } => answer(reply, Err(error)),
+        Command::Browse { reply, .. } => answer(reply, Err(error)),
+        Command::Will { reply, .. } => answer(reply, Err(error)),
+        Command::Groups { reply, .. } => answer(reply, Err(error)),
+        Command::Group { reply, .. } => answer(reply, Err(error)),
+        Command::MoveGroup { reply, .. } => answer(reply, Err(error)),
+        Command::EndGroup { reply, .. } => answer(reply, Err(error)),
         Command::LogFigures { reply } => answer(reply, Err(error)),
         Command::AwaitRevision { reply, .. } => answer(reply, Err(error)),
     }

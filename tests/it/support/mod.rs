@@ -8,6 +8,7 @@ pub(crate) mod data_plane;
 pub(crate) mod database;
 pub(crate) mod frames;
 pub(crate) mod http;
+pub(crate) mod looked_at;
 pub(crate) mod mqtt;
 pub(crate) mod notation;
 pub(crate) mod pki;

@@ -57,8 +57,8 @@ struct SessionGroup {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct CountParams {
-    /// What to count by: any of `state`, `protocol`, `transport`, `username`, separated by commas.
-    #[param(value_type = Option<String>, pattern = "^(state|protocol|transport|username)(,(state|protocol|transport|username))*$", example = "state,protocol")]
+    /// What to count by: any of `state`, `protocol`, `transport`, `username`, `node`, separated by commas.
+    #[param(value_type = Option<String>, pattern = "^(state|protocol|transport|username|node)(,(state|protocol|transport|username|node))*$", example = "state,protocol")]
     group_by: Option<GroupBy>,
 }
 
@@ -78,7 +78,8 @@ impl TryFrom<String> for GroupBy {
                 "protocol" => CountBy::Protocol,
                 "transport" => CountBy::Transport,
                 "username" => CountBy::Username,
-                _ => return Err("any of state, protocol, transport and username, separated by commas"),
+                "node" => CountBy::Node,
+                _ => return Err("any of state, protocol, transport, username and node, separated by commas"),
             };
             if !by.contains(&word) {
                 by.push(word);

@@ -28,6 +28,10 @@ pub(super) struct FilterParams {
     /// Only clients that gave this user name.
     #[param(min_length = 1, example = "meter")]
     username: Option<String>,
+    /// Only sessions whose connection is at this node, or was when it ended. Reads all sessions of the cluster when
+    /// few of them are.
+    #[param(min_length = 1, example = "3f9c2a7b1d0e4c58")]
+    node: Option<String>,
     /// Only clients whose last connection came from this address, or from this network.
     #[param(value_type = Option<String>, min_length = 2, example = "10.0.0.0/8")]
     peer: Option<Peer>,
@@ -66,6 +70,7 @@ impl From<FilterParams> for SessionFilter {
             protocol: params.protocol,
             transport: params.transport,
             username: params.username,
+            node: params.node,
             peer: params.peer.map(|peer| peer.0),
             connected_after: params.connected_after,
             connected_before: params.connected_before,

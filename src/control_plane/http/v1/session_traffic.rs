@@ -30,7 +30,8 @@ const TRAFFIC_WAIT: Duration = Duration::from_secs(1);
     "disconnect": {"reason": "keep_alive_timeout", "by": "server"},
     "expiry_interval_seconds": 3600, "expiry_source": "client", "expires_at": "2026-01-31T15:30:00.000Z",
     "receive_maximum": 65_535, "packet_bytes_max": null, "will_present": false,
-    "subscription_count": 2, "labels": {"site": "north"}, "protected": false, "version": 7,
+    "subscription_count": 2, "labels": {"site": "north"}, "protected": false,
+    "node": "3f9c2a7b1d0e4c58", "version": 7,
     "backlog": {
         "messages": 12, "bytes": 2_340, "complete": true,
         "oldest_position": 48_211, "oldest_at": "2026-01-31T14:31:00.000Z"

@@ -27,7 +27,8 @@ use crate::store::SessionRecord;
     "disconnect": {"reason": "keep_alive_timeout", "by": "server"},
     "expiry_interval_seconds": 3600, "expiry_source": "client", "expires_at": "2026-01-31T15:30:00.000Z",
     "receive_maximum": 65_535, "packet_bytes_max": null, "will_present": false,
-    "subscription_count": 2, "labels": {"site": "north"}, "protected": false, "version": 7
+    "subscription_count": 2, "labels": {"site": "north"}, "protected": false,
+    "node": "3f9c2a7b1d0e4c58", "version": 7
 }))]
 pub(super) struct SessionView {
     /// The cluster.
@@ -95,6 +96,9 @@ pub(super) struct SessionView {
     labels: BTreeMap<String, String>,
     /// Whether deleting it over the API is refused.
     protected: bool,
+    /// The node that has its connection, or had the last one; null of a record that is older than nodes' names.
+    #[schema(required)]
+    node: Option<String>,
     /// Counts the writes to the record. Its `ETag` is `"{session_id}.{version}"`.
     #[schema(minimum = 0)]
     version: i64,
@@ -124,6 +128,7 @@ impl SessionView {
             subscription_count: record.subscription_count,
             labels: record.labels,
             protected: record.protected,
+            node: record.node,
             version: record.version,
             cluster: row.cluster,
             client_id: row.client_id,

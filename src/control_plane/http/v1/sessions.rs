@@ -12,9 +12,9 @@ use super::super::auth::Scope;
 use super::super::code::Code;
 use super::super::extract::{ClusterPath, Query, SessionPath};
 use super::super::page::{Page, PageSize, Paging};
-use super::super::problem::{Problem, Result};
+use super::super::problem::{Problem, Result, data_plane_away};
 use super::super::routes::Routes;
-use super::super::state::ApiState;
+use super::super::state::{ApiState, DATA_PLANE_WAIT};
 use super::existing_cluster;
 use super::session_filter::FilterParams;
 use super::session_traffic::{SessionDetailView, traffic_of};
@@ -23,7 +23,7 @@ use crate::model::ClientId;
 use crate::store::{SessionFilter, SessionRecord};
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    let list = [Code::StoreUnavailable, Code::PageTokenInvalid];
+    let list = [Code::StoreUnavailable, Code::DataPlaneUnavailable, Code::PageTokenInvalid];
     routes.add(Scope::SessionsRead, &list, routes!(list_sessions)).add(
         Scope::SessionsRead,
         &[Code::StoreUnavailable],
@@ -39,6 +39,27 @@ struct ListParams {
     /// Where the page begins: the `next_page_token` of the page before.
     #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
     page_token: Option<String>,
+    /// Only sessions for which at least so many messages wait, as their `backlog` counts them. Counted when asked, so a
+    /// page looks at no more than 200 sessions that pass the other filters: it may be shorter than `page_size`, or empty,
+    /// though there is a `next_page_token`. Narrow by other filters what need not be looked at.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100_000)]
+    backlog_gte: Option<AtLeast>,
+}
+
+/// How many sessions a page of those with a backlog looks at: few enough for the data plane to count.
+const LOOKED_AT_MAX: u32 = 200;
+
+/// How many messages are counted at most.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "u32")]
+struct AtLeast(u32);
+
+impl TryFrom<u32> for AtLeast {
+    type Error = &'static str;
+
+    fn try_from(messages: u32) -> Result<Self, Self::Error> {
+        if (1..=100_000).contains(&messages) { Ok(Self(messages)) } else { Err("1 to 100000") }
+    }
 }
 
 /// List the sessions of a cluster
@@ -60,15 +81,50 @@ async fn list_sessions(
 ) -> Result<Json<Page<SessionView>>> {
     let now = state.clock.wall();
     let filter = SessionFilter::from(filter);
-    let bound = ("sessions", &path.cluster, format!("{filter:?}"));
+    let at_least = params.backlog_gte.map(|at_least| at_least.0);
+    let bound = ("sessions", &path.cluster, format!("{filter:?}"), at_least);
     let paging = Paging::<ClientId>::new(params.page_size, params.page_token.as_deref(), &bound)?;
     let after = paging.after.as_ref();
-    let records = state.store.list_sessions(&path.cluster, &filter, after, paging.limit(), now).await?;
+    let limit = at_least.map_or(paging.limit(), |_| LOOKED_AT_MAX + 1);
+    let records = state.store.list_sessions(&path.cluster, &filter, after, limit, now).await?;
     if records.is_empty() {
         existing_cluster(&state, &path.cluster).await?;
     }
+    if let Some(at_least) = at_least {
+        let (records, next) = only_behind(&state, &path, records, at_least, paging.size().into()).await?;
+        let items = records.into_iter().map(|record| SessionView::new(record, now)).collect();
+        return paging.page_until(items, next.as_ref()).map(Json);
+    }
     let key = |record: &SessionRecord| record.row.client_id.clone();
     paging.page(records, key, |record| SessionView::new(record, now)).map(Json)
+}
+
+/// Those of `records` for which so many messages wait, at most `size`, and behind whom to look on. Of the records, which
+/// were asked for with one more than are looked at, the last says only that there is more.
+async fn only_behind(
+    state: &ApiState,
+    path: &ClusterPath,
+    mut records: Vec<SessionRecord>,
+    at_least: u32,
+    size: usize,
+) -> Result<(Vec<SessionRecord>, Option<ClientId>)> {
+    let mut more = records.len() > LOOKED_AT_MAX as usize;
+    records.truncate(LOOKED_AT_MAX as usize);
+    let clients = records.iter().map(|record| record.row.client_id.clone()).collect();
+    let told = state.data_plane.behind(path.cluster.clone(), clients, at_least, DATA_PLANE_WAIT).await;
+    let told = told.map_err(|error| data_plane_away(&error))?;
+    let (mut found, mut last) = (Vec::new(), None);
+    for (record, is_behind) in records.into_iter().zip(told) {
+        if found.len() == size {
+            more = true;
+            break;
+        }
+        last = Some(record.row.client_id.clone());
+        if is_behind {
+            found.push(record);
+        }
+    }
+    Ok((found, last.filter(|_| more)))
 }
 
 /// The session of a client, or 404 for the cluster or for the session.

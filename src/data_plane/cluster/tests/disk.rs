@@ -73,7 +73,7 @@ impl Disk {
         self.facts.len()
     }
 
-    fn read(&self, read: &ColdRead) -> (Vec<LogEntry>, Seq) {
+    pub(super) fn read(&self, read: &ColdRead) -> (Vec<LogEntry>, Seq) {
         let first = read.after.iter().map(|(_, after)| *after).min().expect("a filter").next();
         let wanted = |(seq, posted): &(&Seq, &Posted)| {
             read.after.iter().any(|(filter, after)| *seq > after && posted.filters.contains(filter))

@@ -7,12 +7,14 @@
 
 mod aliases;
 mod backlog;
+mod browse;
 mod connecting;
 mod disk;
 mod durability;
 mod events;
 mod exactly_once;
 mod flow;
+mod group_orders;
 mod limits;
 mod loss;
 mod on_behalf;
@@ -121,6 +123,7 @@ impl World {
         let rules = DesiredCluster {
             holds: Arc::default(),
             shared_strategy: crate::model::SharedStrategy::Random,
+            group_strategies: std::collections::HashMap::new(),
             id: ClusterId::default_cluster(),
             status: ClusterStatus::Active,
             allow_anonymous: true,

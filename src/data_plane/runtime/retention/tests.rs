@@ -122,6 +122,7 @@ fn cluster(no: ClusterNo, now: Now) -> Cluster {
     let rules = DesiredCluster {
         holds: Arc::default(),
         shared_strategy: SharedStrategy::Random,
+        group_strategies: std::collections::HashMap::new(),
         id: ClusterId::default_cluster(),
         status: ClusterStatus::Active,
         allow_anonymous: true,

@@ -1,6 +1,7 @@
 //! What the message log tells the worker: durable turns, messages read, a full disk, segments to let go of.
 
 use super::Worker;
+use crate::data_plane::cluster::Reader;
 use crate::data_plane::message_log::journal::ReadBatch;
 use crate::data_plane::runtime::journal::ReadDone;
 
@@ -12,6 +13,10 @@ impl Worker {
             self.act(home, |cluster| cluster.durable(turn));
         }
         for ReadDone { cluster: home, reader, result } in self.log.take_reads() {
+            if let Reader::Asked { question } = reader {
+                self.question_read(question, result);
+                continue;
+            }
             self.act(home, |cluster| match result {
                 Ok(ReadBatch { messages, through, damaged }) => {
                     if damaged > 0 {

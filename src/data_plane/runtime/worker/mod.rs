@@ -2,12 +2,14 @@
 //!
 //! A turn takes whatever waits, lets the clusters act on it, and carries out what they want: output
 //! into outboxes (each connection woken once), records into the queue, answers to their callers.
-//! What the log tells is in [`log_events`], orders from the API in [`commands`], what is to be enforced in
+//! What the log tells is in [`log_events`], orders from the API in [`commands`], what it only asks and the disk
+//! answers in [`questions`], what is to be enforced in
 //! [`desired`].
 
 mod commands;
 mod desired;
 mod log_events;
+mod questions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +18,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+
+use commands::Awaited;
+use questions::Questions;
 
 use super::journal::{Inherited, LogWriter};
 use super::outbox::Outbox;
@@ -30,7 +35,7 @@ use crate::data_plane::protocol::{ConnAck, Packet, Violation, encode};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::output::Output;
 use crate::model::{ClusterId, DesiredCluster, Now, ProtocolVersion};
-use crate::seam::command::{Command, Reply, SessionRef};
+use crate::seam::command::{Command, Reply};
 use crate::seam::desired::{DesiredReceiver, DesiredState};
 use crate::seam::ports::StoredSession;
 
@@ -105,8 +110,9 @@ pub struct Worker {
     /// Clusters that may have effects.
     dirty: Vec<ClusterNo>,
     records: Arc<RecordQueue>,
-    replies: HashMap<CommandId, Reply<SessionRef>>,
+    replies: HashMap<CommandId, Awaited>,
     last_command: u64,
+    questions: Questions,
     /// The desired state in force.
     revision: i64,
     awaiting_revision: Vec<(i64, Reply<()>)>,
@@ -146,6 +152,7 @@ impl Worker {
             records,
             replies: HashMap::new(),
             last_command: 0,
+            questions: Questions::default(),
             revision: 0,
             awaiting_revision: Vec::new(),
         };
@@ -340,7 +347,7 @@ impl Worker {
         }
         for (id, answer) in effects.answers {
             if let Some(reply) = self.replies.remove(&id) {
-                let _ = reply.send(answer);
+                reply.answer(answer);
             }
         }
     }
