@@ -9,7 +9,6 @@ mod data_plane;
 mod database;
 mod listeners;
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +19,16 @@ use listeners::MqttListeners;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, TokenAlgorithm};
 use crate::control_plane::background::cleaner;
 use crate::control_plane::background::desired::DesiredPublisher;
+use crate::control_plane::bearers::Bearers;
 use crate::control_plane::http::{self, ApiState};
-use crate::control_plane::tokens::TokenVerifier;
+use crate::control_plane::issuer::{ExternalIssuer, Pace};
+use crate::control_plane::tokens::{TokenSecret, TokenVerifier};
 use crate::data_plane::runtime::tls::Tls;
 use crate::lifecycle::{Shutdown, TaskFailure, Tasks, announce_ready};
+use crate::outbound::{HttpClient, Reach};
 use crate::seam::{command, desired};
 use crate::store::{ServiceLock, ServiceLockError};
 
@@ -75,9 +77,9 @@ async fn serve_with(
     publisher.refresh().await.context("cannot read the clusters")?;
     let (commands, orders) = command::channel();
 
-    let http = bind("http", config.listeners.http)?;
-    let mqtt = MqttListeners::bind(config, tls)?;
-    let mut ready = vec![("http", http.local_addr()?)];
+    let http_listener = bind("http", config.listeners.http).await?;
+    let mqtt = MqttListeners::bind(config, tls).await?;
+    let mut ready = vec![("http", http_listener.local_addr()?)];
     ready.extend(mqtt.addresses()?);
 
     let tasks = Tasks::new(shutdown.clone());
@@ -89,6 +91,9 @@ async fn serve_with(
         cleaning.await;
         Ok::<_, TaskFailure>(())
     });
+    let http_client = HttpClient::new(config.tokens.outbound_ca.as_deref(), Reach::Public)
+        .context("cannot use --outbound-ca")?;
+    let (bearers, external) = bearers(config, &secret, &http_client, clock);
     let state = ApiState::new(
         store,
         commands,
@@ -97,13 +102,26 @@ async fn serve_with(
         TokenVerifier::new(&secret),
         tasks.tracker(),
     )
-    .stopped_by(stop.clone());
+    .stopped_by(stop.clone())
+    .judged_by(bearers)
+    .limited_to(config.api.rate_limit);
+    if let Some(external) = external {
+        let stopping = stop.clone();
+        tasks.spawn_essential("key set", async move {
+            external.run(stopping).await;
+            Ok::<_, TaskFailure>(())
+        });
+    }
     let (operations, stopping) = (Arc::clone(&state.operations), stop.clone());
     tasks.spawn_essential("operations", async move {
         operations.run(stopping).await;
         Ok::<_, TaskFailure>(())
     });
-    tasks.spawn_essential("http", serve_http(http, state, shutdown.clone()));
+    let limits = http::server::Limits::default();
+    tasks.spawn_essential(
+        "http",
+        http::server::serve(http_listener, http::router(state), limits, stop.clone()),
+    );
     tasks.spawn_essential("desired state", async move {
         publisher.run(stop).await;
         Ok::<_, TaskFailure>(())
@@ -114,22 +132,24 @@ async fn serve_with(
     tasks.finish().await.map_err(Into::into)
 }
 
-fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    listen(address).with_context(|| format!("cannot listen on --{name} {address}"))
+/// Who judges bearer tokens, and the external issuer among them, whose keys are to be kept up to date.
+fn bearers(
+    config: &Config,
+    secret: &TokenSecret,
+    http: &HttpClient,
+    clock: &Clock,
+) -> (Bearers, Option<Arc<ExternalIssuer>>) {
+    let tokens = &config.tokens;
+    let own = tokens.algorithms.contains(TokenAlgorithm::Hs256).then(|| TokenVerifier::new(secret));
+    let external = tokens.external.clone().map(|settings| {
+        let (algorithms, http) = (tokens.algorithms.clone(), http.reaching(Reach::Anywhere));
+        Arc::new(ExternalIssuer::new(settings, algorithms, http, clock.clone(), Pace::default()))
+    });
+    (Bearers::new(own, external.clone()), external)
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A restart need not wait until the kernel has forgotten the connections of before.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(LISTEN_QUEUE)
-}
-
-async fn serve_http(listener: TcpListener, state: ApiState, shutdown: Shutdown) -> io::Result<()> {
-    // The address of the caller is for the audit log.
-    let service = http::router(state).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.requested().await }).await
+async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on --{name} {address}"))
 }
 
 /// Says every few seconds that this process serves the database. Another one that has taken over

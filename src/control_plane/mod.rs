@@ -9,7 +9,9 @@
 
 pub mod api_keys;
 pub mod background;
+pub mod bearers;
 pub mod http;
+pub mod issuer;
 mod log_metrics;
 pub mod metrics;
 pub mod passwords;

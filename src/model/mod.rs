@@ -6,6 +6,7 @@
 mod cluster;
 mod counters;
 mod ending;
+mod http_url;
 mod ids;
 mod log;
 mod message;
@@ -21,6 +22,7 @@ mod user;
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, RESEND_AFTER_SECS, SessionCounts};
 pub use counters::MessageCounters;
 pub use ending::{ClientHold, ClientHolds, EndOptions, OperatorReason, ReasonError, SessionEnd, WillChoice};
+pub use http_url::{HttpUrl, NotHttpUrl};
 pub use ids::{ClientId, ClientKey, ClusterId, Epoch, IdError, SessionId};
 pub use log::{FilterId, FilterKey, GroupId, Place, Seq};
 pub use message::{Message, PropertyBytes};

@@ -154,12 +154,20 @@ codes! {
     PreconditionRequired, "precondition_required", PRECONDITION_REQUIRED, "If-Match is needed",
         "Read the record first and send its `ETag` back as `If-Match`.";
 
+    RateLimited, "rate_limited", TOO_MANY_REQUESTS, "Too many requests of one caller",
+        "The API key, or the subject of the token, has asked more often than it may. Nothing was done. Wait as \
+         long as `Retry-After` says.";
+
     // What the service cannot do.
     Internal, "internal", INTERNAL_SERVER_ERROR, "Internal error",
         "A defect of the service. Its log tells more under the `request_id`.";
     Overloaded, "overloaded", SERVICE_UNAVAILABLE, "Too many requests at once",
         "The service works on as many requests as it may. Nothing was done. Wait as long as \
          `Retry-After` says.";
+    KeysUnavailable, "keys_unavailable", SERVICE_UNAVAILABLE, "The token's keys are away",
+        "The key set of the external issuer of tokens cannot be read, so nobody can tell whether the token is \
+         good. Nothing was done. Wait as long as `Retry-After` says. The service's own tokens and API keys \
+         are taken meanwhile.";
     StoreUnavailable, "store_unavailable", SERVICE_UNAVAILABLE, "The database is away",
         "The database does not answer. A change that was asked for may or may not have been \
          committed. Wait as long as `Retry-After` says, then read the record.";

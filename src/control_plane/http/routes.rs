@@ -133,6 +133,8 @@ fn implied(path: &str, operation: &Operation) -> Vec<Code> {
         Code::RequestTimeout,
         Code::Internal,
         Code::Overloaded,
+        Code::RateLimited,
+        Code::KeysUnavailable,
         // Whoever comes with an API key is looked up.
         Code::StoreUnavailable,
     ];
@@ -178,7 +180,7 @@ fn problems(status: u16, codes: &[Code]) -> RefOr<Response> {
     response.content.insert(MEDIA_TYPE.to_owned(), content.examples_from_iter(examples).build().into());
     let told = match status {
         401 => Some("WWW-Authenticate"),
-        503 => Some("Retry-After"),
+        429 | 503 => Some("Retry-After"),
         _ => None,
     };
     response.headers.extend(told.map(|name| (name.to_owned(), RefOr::Ref(header(name)))));

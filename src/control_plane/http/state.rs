@@ -1,5 +1,6 @@
 //! What every handler can reach.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,11 @@ use uuid::Uuid;
 
 use super::code::Code;
 use super::problem::{self, Problem, Result};
+use super::rate::Rates;
 use crate::clock::Clock;
 use crate::control_plane::background::desired::DesiredPublisher;
 use crate::control_plane::background::operations::Operations;
+use crate::control_plane::bearers::Bearers;
 use crate::control_plane::metrics::Metrics;
 use crate::control_plane::passwords::Passwords;
 use crate::control_plane::tokens::TokenVerifier;
@@ -42,7 +45,7 @@ pub struct ApiState {
     /// The time.
     pub clock: Clock,
     /// Checks bearer tokens.
-    pub tokens: Arc<TokenVerifier>,
+    pub tokens: Arc<Bearers>,
     /// Works on users' passwords.
     pub passwords: Passwords,
     /// Changes under way. They run to their end even when their caller hangs up; who stops the
@@ -54,6 +57,8 @@ pub struct ApiState {
     pub(super) requests: Arc<Semaphore>,
     /// Carries purges out; who serves runs it.
     pub operations: Arc<Operations>,
+    /// How often each caller may ask; `None` for as often as it likes.
+    pub(super) rates: Option<Arc<Rates>>,
     /// What is counted of requests.
     pub(super) metrics: Metrics,
     /// Permits for streams; see [`STREAMS_MAX`].
@@ -82,16 +87,29 @@ impl ApiState {
             data_plane,
             desired,
             clock,
-            tokens: Arc::new(tokens),
+            tokens: Arc::new(tokens.into()),
             passwords: Passwords::default(),
             tasks,
             run,
             requests,
             operations,
+            rates: None,
             metrics: Metrics::default(),
             streams,
             stopping,
         }
+    }
+
+    /// The same, which takes the tokens that `tokens` judges.
+    #[must_use]
+    pub fn judged_by(self, tokens: Bearers) -> Self {
+        Self { tokens: Arc::new(tokens), ..self }
+    }
+
+    /// The same, which answers each caller so many requests a second; `None` for any number.
+    #[must_use]
+    pub fn limited_to(self, rate: Option<NonZeroU32>) -> Self {
+        Self { rates: rate.map(|rate| Arc::new(Rates::new(rate))), ..self }
     }
 
     /// The same, whose streams end when `stopping` is cancelled.

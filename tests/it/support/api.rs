@@ -10,7 +10,7 @@ use axum::Router;
 use holdfast::clock::Clock;
 use holdfast::control_plane::background::desired::DesiredPublisher;
 use holdfast::control_plane::background::operations::Operations;
-use holdfast::control_plane::http::{ApiState, openapi, router};
+use holdfast::control_plane::http::{ApiState, openapi, router, server};
 use holdfast::control_plane::tokens::{Grant, Role, TokenIssuer, TokenSecret, TokenVerifier};
 use holdfast::model::Timestamp;
 use holdfast::seam::desired::DesiredReceiver;
@@ -54,6 +54,11 @@ pub(crate) struct Api {
 impl Api {
     /// An API without clusters, at the time [`T`].
     pub(crate) async fn start() -> Self {
+        Self::start_with(|state| state).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn start_with(settings: impl FnOnce(ApiState) -> ApiState) -> Self {
         let clock = Clock::new();
         clock.jump_millis(T.as_millis() - clock.wall().as_millis());
         let database = TestDatabase::create().await;
@@ -73,14 +78,13 @@ impl Api {
         );
         let operations = Arc::clone(&state.operations);
         let stopping = CancellationToken::new();
-        let state = state.stopped_by(stopping.clone());
+        let state = settings(state.stopped_by(stopping.clone()));
         let router = router(state);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
-        let served = router.clone();
+        let (served, ends) = (router.clone(), stopping.clone());
         let serving = tokio::spawn(async move {
-            let served = served.into_make_service_with_connect_info::<std::net::SocketAddr>();
-            axum::serve(listener, served).await.expect("serve");
+            server::serve(listener, served, server::Limits::default(), ends).await.expect("serve");
         });
         let client = reqwest::Client::new();
         let tasks = vec![serving, answering];
@@ -102,7 +106,12 @@ impl Api {
 
     /// The same with these clusters.
     pub(crate) async fn with_clusters(ids: &[&str]) -> Self {
-        let api = Self::start().await;
+        Self::start().await.and_clusters(ids).await
+    }
+
+    /// The same with these clusters too.
+    pub(crate) async fn and_clusters(self, ids: &[&str]) -> Self {
+        let api = self;
         for id in ids {
             api.admin().post("/v1/clusters", &json!({"id": id})).await.expect(201);
         }
@@ -128,6 +137,11 @@ impl Api {
     pub(crate) fn anonymous(&self) -> Caller<'_> {
         Caller { api: self, headers: Vec::new() }
     }
+}
+
+/// Judges the tokens of [`Api::token`].
+pub(crate) fn own_tokens() -> TokenVerifier {
+    TokenVerifier::new(&SECRET)
 }
 
 /// A token issued then, for a minute.
