@@ -20,8 +20,8 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::clock::Clock;
 use crate::config::{Config, TokenAlgorithm};
-use crate::control_plane::background::cleaner;
 use crate::control_plane::background::desired::DesiredPublisher;
+use crate::control_plane::background::{cleaner, usage};
 use crate::control_plane::bearers::Bearers;
 use crate::control_plane::http::{self, ApiState};
 use crate::control_plane::issuer::{ExternalIssuer, Pace};
@@ -93,6 +93,11 @@ async fn serve_with(
     });
     let http_client = HttpClient::new(config.tokens.outbound_ca.as_deref(), Reach::Public)
         .context("cannot use --outbound-ca")?;
+    let sampling = usage::run(store.clone(), commands.clone(), clock.clone(), stop.clone());
+    tasks.spawn_essential("usage", async move {
+        sampling.await;
+        Ok::<_, TaskFailure>(())
+    });
     let (bearers, external) = bearers(config, &secret, &http_client, clock);
     let state = ApiState::new(
         store,

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::backlog::SessionTraffic;
 use super::figures::LogFigures;
+use super::quota::QuotaCommand;
 pub use crate::model::SessionCounts;
 use crate::model::{
     ClientId, ClusterId, EndOptions, Epoch, OperatorExpiry, OperatorPart, SessionId, Subscription,
@@ -124,6 +125,8 @@ pub enum Command {
         /// Where the answer goes.
         reply: Reply<LogFigures>,
     },
+    /// Something about a cluster's quota.
+    Quota(QuotaCommand),
     /// Answered when desired state of at least this revision is enforced.
     AwaitRevision {
         /// The revision.
@@ -336,7 +339,7 @@ impl DataPlane {
         self.ask(deadline, |reply| Command::AwaitRevision { revision, reply }).await
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         deadline: Duration,
         command: impl FnOnce(Reply<T>) -> Command,

@@ -13,3 +13,4 @@ pub mod command;
 pub mod desired;
 pub mod figures;
 pub mod ports;
+pub mod quota;

@@ -28,6 +28,7 @@ mod operations;
 mod service;
 mod sessions;
 mod subscriptions;
+mod usage;
 mod users;
 
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub use operations::{NewOperation, Operation, PendingTarget, PurgeAction, Runnin
 pub use service::{ServiceLock, ServiceLockError};
 pub use sessions::{CountBy, Network, SessionCount, SessionCounted, SessionFilter, SessionRecord};
 pub use subscriptions::{FILTER_BYTES_MAX, SubscriptionRecord};
+pub use usage::{UsageHour, UsageSample, hour_of as usage_hour_of};
 
 /// What a function of the store answers.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

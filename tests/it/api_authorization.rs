@@ -33,6 +33,7 @@ fn row_of(operation_id: &str) -> Row {
         | "get_cluster"
         | "get_quota"
         | "get_usage"
+        | "list_usage_history"
         | "list_sessions"
         | "count_sessions"
         | "list_session_history"

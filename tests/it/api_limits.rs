@@ -10,24 +10,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::support::PATIENCE;
-use super::support::api::Api;
+use super::support::api::{Answer, Api};
+
+/// An API that takes a request a second of each caller, and what it answered the administrator in haste.
+pub(crate) async fn refused_for_haste() -> (Api, Answer) {
+    let api = Api::start_with(|state| state.limited_to(NonZeroU32::new(1))).await;
+    loop {
+        // Two at once are free; a request a second is far below what is asked for here.
+        let answer = api.admin().get("/v1/plans").await;
+        if answer.status == 429 {
+            answer.expect_problem("rate_limited");
+            return (api, answer);
+        }
+    }
+}
 
 #[tokio::test]
 async fn a_caller_that_asks_too_often_is_told_to_wait() {
-    let rate = NonZeroU32::new(1);
-    let api = Api::start_with(|state| state.limited_to(rate)).await;
-    let admin = api.admin();
-    // Two at once are free; a request a second is far below what is asked for here.
-    let mut refused = None;
-    for _ in 0..50 {
-        let answer = admin.get("/v1/plans").await;
-        if answer.status == 429 {
-            refused = Some(answer);
-            break;
-        }
-    }
-    let refused = refused.expect("a refusal");
-    refused.expect_problem("rate_limited");
+    let (api, refused) = refused_for_haste().await;
     assert_eq!(refused.header("retry-after"), "1");
     // Another caller is not kept waiting, and nobody without a token is told more than that it needs one.
     api.with_token(&api.token(Role::Viewer, Some("c"))).get("/v1/plans").await.expect(200);
@@ -72,7 +72,7 @@ async fn a_connection_that_sends_its_request_too_slowly_is_closed() {
 async fn a_head_that_is_too_long_is_refused() {
     let (address, _stop) = served(Limits::default()).await;
     let mut stream = TcpStream::connect(address).await.expect("connected");
-    let head = format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(100_000));
+    let head = format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "x".repeat(1_000_000));
     // It may stop reading before all of it is sent.
     let _ = stream.write_all(head.as_bytes()).await;
     let mut first = [0; 64];

@@ -56,6 +56,8 @@ async fn every_code_is_provoked() {
     what_contradicts(&api, &mut met).await;
     in_a_client_s_place(&api, &mut met).await;
     what_the_service_cannot_do(&api, &mut met).await;
+    met.code(Code::RateLimited, &super::api_limits::refused_for_haste().await.1);
+    met.body(Code::KeysUnavailable, &super::api_jwks::answered_without_keys().await);
     met.body(
         Code::RequestTimeout,
         &interrupted(&api, Body::from_stream(stream::pending::<Result<Bytes, String>>()), true).await,
@@ -86,6 +88,7 @@ async fn what_is_sent(api: &Api, met: &mut Met) {
     assert_eq!(answer.header("allow"), "GET,HEAD,POST");
     met.code(Code::MethodNotAllowed, &api.anonymous().send(Method::POST, "/livez", None).await);
 
+    met.code(Code::UsageUnknown, &admin.get("/v1/clusters/c/usage?at=2001-01-01T00:00:00Z").await);
     let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err("the caller hung up".to_owned())]);
     met.body(Code::InvalidRequest, &interrupted(api, Body::from_stream(broken), false).await);
     let unexpected = json!({"reason": "x"});

@@ -18,6 +18,7 @@ mod api_session_changes;
 mod api_session_ends;
 mod api_session_marks;
 mod api_sessions;
+mod api_usage;
 mod api_users;
 mod authentication;
 mod authentication_scram;

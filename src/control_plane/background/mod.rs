@@ -5,3 +5,4 @@ pub mod cleaner;
 mod commands;
 pub mod desired;
 pub mod operations;
+pub mod usage;

@@ -100,6 +100,9 @@ codes! {
     OperationNotFound, "operation_not_found", NOT_FOUND, "No such operation",
         "No operation has this id, or it is not one that the token may see. Operations are kept for 30 days \
          after their end.";
+    UsageUnknown, "usage_unknown", NOT_FOUND, "Nothing was counted then",
+        "The cluster's connections were not counted at that time: the service did not run, the cluster did not \
+         exist, or it is more than 7 days ago.";
     EventsGone, "events_gone", GONE, "Events have been missed",
         "What follows the position is no longer kept, or the position is none of this stream. `detail` says \
          which events are kept. Read the sessions anew, then follow from now on.";

@@ -11,7 +11,7 @@
 //! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`share`], [`detach`], [`orders`], [`on_behalf`], [`users`], [`settings`],
+//! [`subscribe`], [`share`], [`detach`], [`orders`], [`shed`], [`on_behalf`], [`users`], [`settings`],
 //! [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`], [`counters`], [`events`], [`system_topics`]; what it does
 //! not take: [`limits`].
 
@@ -35,6 +35,7 @@ mod restore;
 mod save;
 mod settings;
 mod share;
+mod shed;
 mod subscribe;
 mod system_topics;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use holdfast::control_plane::background::operations::Operations;
 use holdfast::control_plane::http::{ApiState, openapi, router, server};
 use holdfast::control_plane::tokens::{Grant, Role, TokenIssuer, TokenSecret, TokenVerifier};
 use holdfast::model::Timestamp;
+use holdfast::seam::command::DataPlane;
 use holdfast::seam::desired::DesiredReceiver;
 use holdfast::seam::{command, desired};
 use holdfast::store::Store;
@@ -40,6 +41,8 @@ pub(crate) struct Api {
     pub(crate) desired: DesiredReceiver,
     pub(crate) publisher: Arc<DesiredPublisher>,
     pub(crate) router: Router,
+    /// Commands to the stand-in.
+    pub(crate) commands: DataPlane,
     /// Carries its purges out, when a test says so.
     pub(crate) operations: Arc<Operations>,
     /// Ends its streams.
@@ -70,7 +73,7 @@ impl Api {
             FakeDataPlane::start(store.clone(), clock.clone(), desired.clone(), receiver);
         let state = ApiState::new(
             store.clone(),
-            commands,
+            commands.clone(),
             Arc::clone(&publisher),
             clock.clone(),
             TokenVerifier::new(&SECRET),
@@ -95,6 +98,7 @@ impl Api {
             desired,
             publisher,
             router,
+            commands,
             operations,
             stopping,
             base,

@@ -23,6 +23,7 @@ mod sessions;
 mod subscription_changes;
 mod subscriptions;
 mod usage;
+mod usage_history;
 mod users;
 
 use super::problem::{Problem, Result};
@@ -37,6 +38,7 @@ pub(super) fn routes() -> Routes {
     let routes = clusters::routes(routes);
     let routes = quota::routes(routes);
     let routes = usage::routes(routes);
+    let routes = usage_history::routes(routes);
     let routes = sessions::routes(routes);
     let routes = session_count::routes(routes);
     let routes = session_patch::routes(routes);

@@ -2,12 +2,13 @@
 //!
 //! A turn takes whatever waits, lets the clusters act on it, and carries out what they want: output
 //! into outboxes (each connection woken once), records into the queue, answers to their callers.
-//! What the log tells is in [`log_events`], orders from the API in [`commands`], what is to be enforced in
+//! What the log tells is in [`log_events`], orders from the API in [`commands`] and [`quota`], what is to be enforced in
 //! [`desired`].
 
 mod commands;
 mod desired;
 mod log_events;
+mod quota;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::model::{ClusterId, DesiredCluster, Now, ProtocolVersion};
 use crate::seam::command::{Command, Reply, SessionRef};
 use crate::seam::desired::{DesiredReceiver, DesiredState};
 use crate::seam::ports::StoredSession;
+use crate::seam::quota::Shed;
 
 /// How often the clusters are told the time when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
@@ -106,6 +108,8 @@ pub struct Worker {
     dirty: Vec<ClusterNo>,
     records: Arc<RecordQueue>,
     replies: HashMap<CommandId, Reply<SessionRef>>,
+    /// Sessions that have ended by an order and are not proven to be gone.
+    sheds: HashMap<CommandId, (Shed, Reply<Shed>)>,
     last_command: u64,
     /// The desired state in force.
     revision: i64,
@@ -145,6 +149,7 @@ impl Worker {
             dirty: Vec::new(),
             records,
             replies: HashMap::new(),
+            sheds: HashMap::new(),
             last_command: 0,
             revision: 0,
             awaiting_revision: Vec::new(),
@@ -341,6 +346,8 @@ impl Worker {
         for (id, answer) in effects.answers {
             if let Some(reply) = self.replies.remove(&id) {
                 let _ = reply.send(answer);
+            } else if let Some((shed, reply)) = self.sheds.remove(&id) {
+                let _ = reply.send(answer.map(|_| shed));
             }
         }
     }
