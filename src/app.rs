@@ -19,8 +19,9 @@ use listeners::MqttListeners;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::clock::Clock;
-use crate::config::{Config, TokenAlgorithm};
+use crate::config::{Config, TokenAlgorithm, WebhookTargets};
 use crate::control_plane::background::desired::DesiredPublisher;
+use crate::control_plane::background::webhooks::{self, Deliverer};
 use crate::control_plane::background::{cleaner, usage};
 use crate::control_plane::bearers::Bearers;
 use crate::control_plane::http::{self, ApiState};
@@ -109,7 +110,19 @@ async fn serve_with(
     )
     .stopped_by(stop.clone())
     .judged_by(bearers)
-    .limited_to(config.api.rate_limit);
+    .limited_to(config.api.rate_limit)
+    .with_webhooks_at(config.api.webhook_targets);
+    let reach = match config.api.webhook_targets {
+        WebhookTargets::Public => Reach::Public,
+        WebhookTargets::Any => Reach::Anywhere,
+    };
+    let deliverer =
+        Deliverer::new(state.store.clone(), clock.clone(), http_client.reaching(reach), webhooks::Pace::default());
+    let delivering = Arc::new(deliverer).run(stop.clone());
+    tasks.spawn_essential("webhooks", async move {
+        delivering.await;
+        Ok::<_, TaskFailure>(())
+    });
     if let Some(external) = external {
         let stopping = stop.clone();
         tasks.spawn_essential("key set", async move {

@@ -16,3 +16,4 @@ mod log_metrics;
 pub mod metrics;
 pub mod passwords;
 pub mod tokens;
+pub mod webhooks;

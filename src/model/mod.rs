@@ -18,6 +18,7 @@ mod subscription;
 mod time;
 mod topic;
 mod user;
+mod webhook;
 
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, RESEND_AFTER_SECS, SessionCounts};
 pub use counters::MessageCounters;
@@ -37,3 +38,4 @@ pub use subscription::{RetainHandling, SharedStrategy, Subscription, Subscriptio
 pub use time::{Monotonic, Now, Timestamp};
 pub use topic::{SharedFilter, TopicError, TopicFilter, TopicName};
 pub use user::{Password, User, UserError, Username, Users};
+pub use webhook::{NotWebhookSecret, WebhookSecret};

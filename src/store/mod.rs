@@ -30,6 +30,7 @@ mod sessions;
 mod subscriptions;
 mod usage;
 mod users;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,7 @@ pub use operations::{NewOperation, Operation, PendingTarget, PurgeAction, Runnin
 pub use service::{ServiceLock, ServiceLockError};
 pub use sessions::{CountBy, Network, SessionCount, SessionCounted, SessionFilter, SessionRecord};
 pub use subscriptions::{FILTER_BYTES_MAX, SubscriptionRecord};
+pub use webhooks::{DeadLetter, Delivery, DueWebhook, GivenUp, Webhook, WebhookRecord};
 pub use usage::{UsageHour, UsageSample, hour_of as usage_hour_of};
 
 /// What a function of the store answers.

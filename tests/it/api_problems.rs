@@ -21,6 +21,7 @@ use super::support::data_plane::Mood;
 use super::support::sessions::{T, commit, offline, put, row, session_id};
 
 const METER: &str = "/v1/clusters/c/sessions/meter";
+const REJECTING: &str = "/v1/clusters/c/quota?on_excess=reject_change";
 const ASLEEP: &str = "/v1/clusters/c/sessions/asleep";
 
 /// The codes that were met, and a check that each is the one meant.
@@ -89,6 +90,8 @@ async fn what_is_sent(api: &Api, met: &mut Met) {
     met.code(Code::MethodNotAllowed, &api.anonymous().send(Method::POST, "/livez", None).await);
 
     met.code(Code::UsageUnknown, &admin.get("/v1/clusters/c/usage?at=2001-01-01T00:00:00Z").await);
+    let lower = admin.header("if-match", "*").put(REJECTING, &json!({"connections": 1})).await;
+    met.code(Code::QuotaBelowUse, &lower);
     let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err("the caller hung up".to_owned())]);
     met.body(Code::InvalidRequest, &interrupted(api, Body::from_stream(broken), false).await);
     let unexpected = json!({"reason": "x"});

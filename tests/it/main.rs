@@ -35,6 +35,7 @@ mod operators;
 mod outage;
 mod packaging;
 mod packets;
+mod quota_shed;
 mod stock_clients;
 mod store_clusters;
 mod store_embedded;

@@ -6,3 +6,4 @@ mod commands;
 pub mod desired;
 pub mod operations;
 pub mod usage;
+pub mod webhooks;

@@ -75,6 +75,10 @@ scopes! {
     UsersRead, "users:read", Admin;
     /// Make, change or delete users.
     UsersWrite, "users:write", Admin;
+    /// Read webhooks, without their secrets, and what they did not get.
+    WebhooksRead, "webhooks:read", Operator;
+    /// Make, change or delete webhooks, and have events tried again.
+    WebhooksWrite, "webhooks:write", Admin;
     /// Read API keys, without their secrets.
     ApiKeysRead, "api-keys:read", Admin;
     /// Make and revoke API keys.

@@ -90,6 +90,8 @@ codes! {
 
     UserNotFound, "user_not_found", NOT_FOUND, "No such user",
         "The cluster has no user of this name.";
+    WebhookNotFound, "webhook_not_found", NOT_FOUND, "No such webhook",
+        "The cluster has no webhook of this id.";
     ApiKeyNotFound, "api_key_not_found", NOT_FOUND, "No such API key",
         "No API key has this id, or it is not one that the token may see.";
 
@@ -112,6 +114,11 @@ codes! {
         "Another cluster has this id.";
     ClusterProtected, "cluster_protected", CONFLICT, "The cluster is protected",
         "The cluster has `delete_protection`. Take that back with PATCH first.";
+    QuotaBelowUse, "quota_below_use", CONFLICT, "More is used than the quota would allow",
+        "`on_excess=reject_change` was asked for, and more connections or subscriptions are in use than the new \
+         limits allow. `detail` says how many. Nothing was changed.";
+    TooManyWebhooks, "too_many_webhooks", CONFLICT, "The cluster has as many webhooks as it may",
+        "A cluster has at most 10 webhooks. Delete one first.";
     TooManyUsers, "too_many_users", CONFLICT, "The cluster has as many users as it may",
         "A cluster has at most 100,000 users. Delete one first.";
     SessionSuperseded, "session_superseded", CONFLICT, "The session has moved on",

@@ -15,6 +15,7 @@ use utoipa::openapi::{Object, Required, Type};
 use super::code::Code;
 use super::problem::{Problem, Result};
 use crate::model::{Cluster, SessionId, User};
+use crate::store::WebhookRecord;
 
 /// The tag of one record in one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,11 @@ impl ETag {
     /// other secrets.
     pub(super) fn of_user(user: &User) -> Self {
         Self(format!("{}.{}", user.secrets_id, user.version))
+    }
+
+    /// The tag of a webhook. Ids are not used again.
+    pub(super) fn of_webhook(webhook: &WebhookRecord) -> Self {
+        Self(format!("{}.{}", webhook.webhook.id, webhook.version))
     }
 
     /// As the `ETag` header has it.

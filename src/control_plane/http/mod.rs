@@ -45,6 +45,7 @@ pub use code::Code;
 pub use openapi::openapi;
 pub use problem::Problem;
 pub use state::{ApiState, REQUESTS_MAX};
+pub(in crate::control_plane) use v1::EventView;
 
 /// The longest body that is read.
 pub const BODY_BYTES_MAX: usize = 65_536;

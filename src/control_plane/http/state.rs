@@ -13,6 +13,7 @@ use super::code::Code;
 use super::problem::{self, Problem, Result};
 use super::rate::Rates;
 use crate::clock::Clock;
+use crate::config::WebhookTargets;
 use crate::control_plane::background::desired::DesiredPublisher;
 use crate::control_plane::background::operations::Operations;
 use crate::control_plane::bearers::Bearers;
@@ -59,6 +60,8 @@ pub struct ApiState {
     pub operations: Arc<Operations>,
     /// How often each caller may ask; `None` for as often as it likes.
     pub(super) rates: Option<Arc<Rates>>,
+    /// Where webhooks may be.
+    pub(super) webhook_targets: WebhookTargets,
     /// What is counted of requests.
     pub(super) metrics: Metrics,
     /// Permits for streams; see [`STREAMS_MAX`].
@@ -94,6 +97,7 @@ impl ApiState {
             requests,
             operations,
             rates: None,
+            webhook_targets: WebhookTargets::default(),
             metrics: Metrics::default(),
             streams,
             stopping,
@@ -110,6 +114,12 @@ impl ApiState {
     #[must_use]
     pub fn limited_to(self, rate: Option<NonZeroU32>) -> Self {
         Self { rates: rate.map(|rate| Arc::new(Rates::new(rate))), ..self }
+    }
+
+    /// The same, which takes webhooks there.
+    #[must_use]
+    pub fn with_webhooks_at(self, targets: WebhookTargets) -> Self {
+        Self { webhook_targets: targets, ..self }
     }
 
     /// The same, whose streams end when `stopping` is cancelled.

@@ -3,6 +3,7 @@
 mod api_keys;
 mod audit_log;
 mod clusters;
+mod dead_letters;
 mod events;
 mod holds;
 mod labels;
@@ -11,6 +12,7 @@ mod operations;
 mod plans;
 mod quota;
 mod session_begin;
+mod quota_put;
 mod session_commands;
 mod session_count;
 mod session_expiry;
@@ -25,6 +27,9 @@ mod subscriptions;
 mod usage;
 mod usage_history;
 mod users;
+mod webhooks;
+
+pub(in crate::control_plane) use events::EventView;
 
 use super::problem::{Problem, Result};
 use super::routes::Routes;
@@ -37,6 +42,7 @@ pub(super) fn routes() -> Routes {
     let routes = plans::routes(routes);
     let routes = clusters::routes(routes);
     let routes = quota::routes(routes);
+    let routes = quota_put::routes(routes);
     let routes = usage::routes(routes);
     let routes = usage_history::routes(routes);
     let routes = sessions::routes(routes);
@@ -49,6 +55,8 @@ pub(super) fn routes() -> Routes {
     let routes = subscription_changes::routes(routes);
     let routes = users::routes(routes);
     let routes = events::routes(routes);
+    let routes = webhooks::routes(routes);
+    let routes = dead_letters::routes(routes);
     let routes = session_purges::routes(routes);
     let routes = operations::routes(routes);
     let routes = metrics::routes(routes);
