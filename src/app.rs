@@ -5,6 +5,7 @@
 //! connections, then the records they have left, then the database. Holds no logic of its own.
 
 mod bootstrap;
+mod control_plane;
 mod data_plane;
 mod database;
 mod listeners;
@@ -19,17 +20,10 @@ use listeners::MqttListeners;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::clock::Clock;
-use crate::config::{Config, TokenAlgorithm, WebhookTargets};
+use crate::config::Config;
 use crate::control_plane::background::desired::DesiredPublisher;
-use crate::control_plane::background::webhooks::{self, Deliverer};
-use crate::control_plane::background::{cleaner, usage};
-use crate::control_plane::bearers::Bearers;
-use crate::control_plane::http::{self, ApiState};
-use crate::control_plane::issuer::{ExternalIssuer, Pace};
-use crate::control_plane::tokens::{TokenSecret, TokenVerifier};
 use crate::data_plane::runtime::tls::Tls;
-use crate::lifecycle::{Shutdown, TaskFailure, Tasks, announce_ready};
-use crate::outbound::{HttpClient, Reach};
+use crate::lifecycle::{Shutdown, Tasks, announce_ready};
 use crate::seam::{command, desired};
 use crate::store::{ServiceLock, ServiceLockError};
 
@@ -78,92 +72,19 @@ async fn serve_with(
     publisher.refresh().await.context("cannot read the clusters")?;
     let (commands, orders) = command::channel();
 
-    let http_listener = bind("http", config.listeners.http).await?;
+    let http = bind("http", config.listeners.http).await?;
     let mqtt = MqttListeners::bind(config, tls).await?;
-    let mut ready = vec![("http", http_listener.local_addr()?)];
+    let mut ready = vec![("http", http.local_addr()?)];
     ready.extend(mqtt.addresses()?);
 
     let tasks = Tasks::new(shutdown.clone());
     let log = data_plane::open_log(config).await?;
     data_plane::start(&tasks, clock, &store, log, desired_state, orders, mqtt).await?;
-    let stop = shutdown.soft_token();
-    let cleaning = cleaner::run(store.clone(), clock.clone(), stop.clone());
-    tasks.spawn_essential("cleaner", async move {
-        cleaning.await;
-        Ok::<_, TaskFailure>(())
-    });
-    let http_client = HttpClient::new(config.tokens.outbound_ca.as_deref(), Reach::Public)
-        .context("cannot use --outbound-ca")?;
-    let sampling = usage::run(store.clone(), commands.clone(), clock.clone(), stop.clone());
-    tasks.spawn_essential("usage", async move {
-        sampling.await;
-        Ok::<_, TaskFailure>(())
-    });
-    let (bearers, external) = bearers(config, &secret, &http_client, clock);
-    let state = ApiState::new(
-        store,
-        commands,
-        Arc::clone(&publisher),
-        clock.clone(),
-        TokenVerifier::new(&secret),
-        tasks.tracker(),
-    )
-    .stopped_by(stop.clone())
-    .judged_by(bearers)
-    .limited_to(config.api.rate_limit)
-    .with_webhooks_at(config.api.webhook_targets);
-    let reach = match config.api.webhook_targets {
-        WebhookTargets::Public => Reach::Public,
-        WebhookTargets::Any => Reach::Anywhere,
-    };
-    let deliverer =
-        Deliverer::new(state.store.clone(), clock.clone(), http_client.reaching(reach), webhooks::Pace::default());
-    let delivering = Arc::new(deliverer).run(stop.clone());
-    tasks.spawn_essential("webhooks", async move {
-        delivering.await;
-        Ok::<_, TaskFailure>(())
-    });
-    if let Some(external) = external {
-        let stopping = stop.clone();
-        tasks.spawn_essential("key set", async move {
-            external.run(stopping).await;
-            Ok::<_, TaskFailure>(())
-        });
-    }
-    let (operations, stopping) = (Arc::clone(&state.operations), stop.clone());
-    tasks.spawn_essential("operations", async move {
-        operations.run(stopping).await;
-        Ok::<_, TaskFailure>(())
-    });
-    let limits = http::server::Limits::default();
-    tasks.spawn_essential(
-        "http",
-        http::server::serve(http_listener, http::router(state), limits, stop.clone()),
-    );
-    tasks.spawn_essential("desired state", async move {
-        publisher.run(stop).await;
-        Ok::<_, TaskFailure>(())
-    });
+    control_plane::start(&tasks, config, clock, &secret, store, commands, publisher, http)?;
     tasks.spawn_essential("heartbeat", heartbeat(right, clock.clone(), shutdown.clone()));
 
     announce_ready(&ready).context("cannot write to standard output")?;
     tasks.finish().await.map_err(Into::into)
-}
-
-/// Who judges bearer tokens, and the external issuer among them, whose keys are to be kept up to date.
-fn bearers(
-    config: &Config,
-    secret: &TokenSecret,
-    http: &HttpClient,
-    clock: &Clock,
-) -> (Bearers, Option<Arc<ExternalIssuer>>) {
-    let tokens = &config.tokens;
-    let own = tokens.algorithms.contains(TokenAlgorithm::Hs256).then(|| TokenVerifier::new(secret));
-    let external = tokens.external.clone().map(|settings| {
-        let (algorithms, http) = (tokens.algorithms.clone(), http.reaching(Reach::Anywhere));
-        Arc::new(ExternalIssuer::new(settings, algorithms, http, clock.clone(), Pace::default()))
-    });
-    (Bearers::new(own, external.clone()), external)
 }
 
 async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

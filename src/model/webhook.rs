@@ -13,7 +13,12 @@ pub struct WebhookSecret(Vec<u8>);
 
 /// The text is no secret of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("expected {} and {} to {} bytes in base64", WebhookSecret::PREFIX, WebhookSecret::BYTES_MIN, WebhookSecret::BYTES_MAX)]
+#[error(
+    "expected {} and {} to {} bytes in base64",
+    WebhookSecret::PREFIX,
+    WebhookSecret::BYTES_MIN,
+    WebhookSecret::BYTES_MAX
+)]
 pub struct NotWebhookSecret;
 
 impl WebhookSecret {

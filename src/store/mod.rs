@@ -53,8 +53,8 @@ pub use operations::{NewOperation, Operation, PendingTarget, PurgeAction, Runnin
 pub use service::{ServiceLock, ServiceLockError};
 pub use sessions::{CountBy, Network, SessionCount, SessionCounted, SessionFilter, SessionRecord};
 pub use subscriptions::{FILTER_BYTES_MAX, SubscriptionRecord};
-pub use webhooks::{DeadLetter, Delivery, DueWebhook, GivenUp, Webhook, WebhookRecord};
 pub use usage::{UsageHour, UsageSample, hour_of as usage_hour_of};
+pub use webhooks::{DeadLetter, Delivery, DueWebhook, GivenUp, Webhook, WebhookRecord};
 
 /// What a function of the store answers.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

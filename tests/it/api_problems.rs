@@ -90,6 +90,8 @@ async fn what_is_sent(api: &Api, met: &mut Met) {
     met.code(Code::MethodNotAllowed, &api.anonymous().send(Method::POST, "/livez", None).await);
 
     met.code(Code::UsageUnknown, &admin.get("/v1/clusters/c/usage?at=2001-01-01T00:00:00Z").await);
+    met.code(Code::WebhookNotFound, &admin.get("/v1/clusters/c/webhooks/x").await);
+    met.code(Code::TooManyWebhooks, &super::api_webhooks::one_too_many(api).await);
     let lower = admin.header("if-match", "*").put(REJECTING, &json!({"connections": 1})).await;
     met.code(Code::QuotaBelowUse, &lower);
     let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err("the caller hung up".to_owned())]);

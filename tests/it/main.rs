@@ -20,6 +20,7 @@ mod api_session_marks;
 mod api_sessions;
 mod api_usage;
 mod api_users;
+mod api_webhooks;
 mod authentication;
 mod authentication_scram;
 mod backlog;

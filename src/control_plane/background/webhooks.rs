@@ -127,7 +127,8 @@ impl Deliverer {
                 Ok(due) => {
                     failing = false;
                     for webhook in due {
-                        let name = (webhook.record.webhook.cluster.clone(), webhook.record.webhook.id.clone());
+                        let name =
+                            (webhook.record.webhook.cluster.clone(), webhook.record.webhook.id.clone());
                         busy.insert(name.clone());
                         let deliverer = Arc::clone(&self);
                         turns.push(async move {
@@ -174,7 +175,8 @@ impl Deliverer {
 
     /// Delivers to one webhook what waits for it, for a while.
     async fn turn(&self, due: DueWebhook) {
-        let until = self.clock.mono().plus_millis(u64::try_from(TURN_TIME_MAX.as_millis()).unwrap_or(u64::MAX));
+        let until =
+            self.clock.mono().plus_millis(u64::try_from(TURN_TIME_MAX.as_millis()).unwrap_or(u64::MAX));
         let mut turn = Turn { deliverer: self, position: due.record.delivery.position, due, until };
         if let Err(error) = turn.carry_out().await {
             // It stays due, and the runner tells of a database that is away.
@@ -285,7 +287,12 @@ impl Turn<'_> {
     }
 
     /// Moves the position; breaks the turn when it is over, or an operator has changed the webhook.
-    async fn advance(&mut self, seq: i64, delivered_at: Option<Timestamp>, missed: i64) -> store::Result<Flow> {
+    async fn advance(
+        &mut self,
+        seq: i64,
+        delivered_at: Option<Timestamp>,
+        missed: i64,
+    ) -> store::Result<Flow> {
         let webhook = &self.due.record.webhook;
         let name = (&webhook.cluster, webhook.id.as_str());
         let version = self.deliverer.store.webhook_advanced(name, seq, delivered_at, missed).await?;

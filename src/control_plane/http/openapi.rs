@@ -95,6 +95,7 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
         ("clusters", "Clusters, their quotas and what they use of them."),
         ("sessions", "Client sessions: what they are, when they end, what they subscribe to."),
         ("users", "Users: whom the clients of a cluster may prove to be, by password."),
+        ("webhooks", "Where the events of a cluster's sessions are delivered to, signed."),
         ("plans", "Named sets of quotas."),
         ("operations", "Work that outlasts its request."),
         ("access", "API keys: what programs send in place of a token."),

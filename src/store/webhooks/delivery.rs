@@ -7,7 +7,7 @@ use crate::model::{ClusterId, Timestamp};
 use crate::store::{EventSpan, Result, Store, Tx};
 
 /// How many dead letters of a webhook are kept; the oldest go.
-pub const DEAD_LETTERS_MAX: u32 = 10_000;
+const DEAD_LETTERS_MAX: u32 = 10_000;
 
 const DUE: &str = concat!(
     "SELECT h.first, h.last, w.failures, ",
@@ -46,7 +46,8 @@ const RETRYING: &str = "SELECT seq, body, attempts, error, died_at, retry FROM w
 const RETRY: &str = "UPDATE webhook_dead_letters SET retry = true \
      WHERE cluster_id = $1 AND webhook_id = $2 AND ($3::bigint IS NULL OR seq = $3)";
 
-const RAISED: &str = "DELETE FROM webhook_dead_letters WHERE cluster_id = $1 AND webhook_id = $2 AND seq = $3";
+const RAISED: &str =
+    "DELETE FROM webhook_dead_letters WHERE cluster_id = $1 AND webhook_id = $2 AND seq = $3";
 
 const STILL_DEAD: &str = "UPDATE webhook_dead_letters SET retry = false, attempts = attempts + 1, error = $4 \
      WHERE cluster_id = $1 AND webhook_id = $2 AND seq = $3";
@@ -252,7 +253,12 @@ impl Store {
 
 impl Tx {
     /// Has a dead letter, or all of them, tried again. Says how many that are.
-    pub async fn retry_dead_letters(&mut self, cluster: &ClusterId, id: &str, seq: Option<i64>) -> Result<u64> {
+    pub async fn retry_dead_letters(
+        &mut self,
+        cluster: &ClusterId,
+        id: &str,
+        seq: Option<i64>,
+    ) -> Result<u64> {
         let query = sqlx::query(RETRY).bind(cluster.as_str()).bind(id).bind(seq);
         Ok(query.execute(&mut *self.transaction).await?.rows_affected())
     }

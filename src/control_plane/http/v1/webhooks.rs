@@ -65,7 +65,6 @@ pub(super) struct WebhookView {
     /// What people call it.
     name: String,
     /// Where to.
-    #[schema(value_type = String, format = Uri)]
     url: HttpUrl,
     /// Which kinds of events are delivered; null for all.
     #[schema(required)]
@@ -168,10 +167,12 @@ impl<S: Send + Sync> FromRequestParts<S> for WebhookPath {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let ClusterPath { cluster } = ClusterPath::from_request_parts(parts, state).await?;
         let path = RawPathParams::from_request_parts(parts, state).await;
-        let path =
-            path.map_err(|error| Problem::parameter(Code::InvalidParameter, "webhook_id", error.body_text()))?;
-        let webhook_id = path.iter().find(|(name, _)| *name == "webhook_id").map(|(_, value)| value.to_owned());
-        let webhook_id = webhook_id.ok_or_else(|| Problem::internal("the route has no parameter webhook_id"))?;
+        let path = path
+            .map_err(|error| Problem::parameter(Code::InvalidParameter, "webhook_id", error.body_text()))?;
+        let webhook_id =
+            path.iter().find(|(name, _)| *name == "webhook_id").map(|(_, value)| value.to_owned());
+        let webhook_id =
+            webhook_id.ok_or_else(|| Problem::internal("the route has no parameter webhook_id"))?;
         Ok(Self { cluster, webhook_id })
     }
 }
@@ -227,7 +228,6 @@ struct WebhookCreate {
     name: Name,
     /// Where to: https, at an address of the public internet, unless the service was started with
     /// `--webhook-targets any`.
-    #[schema(value_type = String, format = Uri, max_length = 2048)]
     url: HttpUrl,
     /// Which kinds of events are delivered; all when not sent.
     #[serde(default, deserialize_with = "present")]
@@ -348,7 +348,8 @@ async fn create_webhook(
     let mut created = WebhookCreated { webhook: record.into(), secret: None };
     let shown = serde_json::to_value(&created).map_err(Problem::internal)?;
     created.secret = Some(new.secret.expose_text());
-    let response = (StatusCode::CREATED, [(LOCATION, location)], [(ETAG, tag)], Json(created)).into_response();
+    let response =
+        (StatusCode::CREATED, [(LOCATION, location)], [(ETAG, tag)], Json(created)).into_response();
     change.commit_secret(tx, &shown, response).await
 }
 
@@ -380,7 +381,7 @@ struct WebhookPatch {
     name: Option<Name>,
     /// Where to.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = String, required = false, nullable = false, format = Uri, max_length = 2048)]
+    #[schema(nullable = false)]
     url: Option<HttpUrl>,
     /// Which kinds of events are delivered; null for all.
     #[serde(default, deserialize_with = "present")]
