@@ -12,6 +12,7 @@ pub mod background;
 pub mod bearers;
 pub mod http;
 pub mod issuer;
+mod latency_metrics;
 mod log_metrics;
 pub mod metrics;
 pub mod passwords;

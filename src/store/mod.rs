@@ -41,6 +41,7 @@ use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::model::Latencies;
 
 pub use api_keys::{ApiKeyRecord, NewApiKey};
 pub use audit::{AuditEnd, AuditFilter, AuditOutcome, AuditRecord, AuditStart};
@@ -78,6 +79,8 @@ pub struct Store {
     clock: Clock,
     /// Counts the commits of events, so that whoever waits for them need not ask the database.
     told: Arc<watch::Sender<u64>>,
+    /// How long commits of session records take.
+    record_commits: Arc<Latencies>,
 }
 
 impl Store {
@@ -96,7 +99,8 @@ impl Store {
             return Err(Error::TooOld { found: version, needed: SERVER_VERSION_MIN });
         }
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_MAX);
-        Ok(Self { pool: pool.connect_lazy_with(options), clock, told: Arc::new(watch::Sender::new(0)) })
+        let (told, record_commits) = (Arc::new(watch::Sender::new(0)), Arc::default());
+        Ok(Self { pool: pool.connect_lazy_with(options), clock, told, record_commits })
     }
 
     /// Brings the schema up to this program. Safe to run from several processes at once.
@@ -127,6 +131,11 @@ impl Store {
     /// The version of the server, as it tells it.
     pub async fn server_version(&self) -> Result<String> {
         Ok(sqlx::query_scalar("SHOW server_version").fetch_one(&self.pool).await?)
+    }
+
+    /// How long the commits of session records take that the data plane waits for.
+    pub fn record_commits(&self) -> Arc<Latencies> {
+        Arc::clone(&self.record_commits)
     }
 
     /// Waits for the statements under way and closes every connection.

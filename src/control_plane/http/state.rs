@@ -85,6 +85,7 @@ impl ApiState {
         let operations = Operations::new(store.clone(), data_plane.clone(), clock.clone());
         let operations = Arc::new(operations);
         let run = Uuid::new_v4();
+        let metrics = Metrics::new(store.record_commits());
         Self {
             store,
             data_plane,
@@ -98,7 +99,7 @@ impl ApiState {
             operations,
             rates: None,
             webhook_targets: WebhookTargets::default(),
-            metrics: Metrics::default(),
+            metrics,
             streams,
             stopping,
         }

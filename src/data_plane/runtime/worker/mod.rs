@@ -312,7 +312,7 @@ impl Worker {
                 self.carry_out(home, effects);
             }
         }
-        self.log.submit();
+        self.log.submit(self.clock.micros());
     }
 
     fn carry_out(&mut self, home: ClusterNo, effects: Effects) {
