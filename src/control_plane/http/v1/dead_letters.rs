@@ -99,7 +99,7 @@ async fn list_dead_letters(
 #[into_params(parameter_in = Query)]
 struct RetryParams {
     /// Only this one; all of them when not sent.
-    #[param(minimum = 1, example = 4711)]
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64, example = 4711)]
     seq: Option<u32>,
 }
 

@@ -239,7 +239,7 @@ struct WebhookCreate {
     enabled: Option<bool>,
     /// What signs it: `whsec_` and 24 to 64 bytes in base64. One is made when none is sent.
     #[serde(default, deserialize_with = "secret")]
-    #[schema(value_type = String, required = false, nullable = false, write_only)]
+    #[schema(value_type = String, required = false, nullable = false, write_only, pattern = "^whsec_([A-Za-z0-9+/]{4}){8,21}$")]
     secret: Option<WebhookSecret>,
 }
 
@@ -393,7 +393,7 @@ struct WebhookPatch {
     enabled: Option<bool>,
     /// What signs it from now on: `whsec_` and 24 to 64 bytes in base64.
     #[serde(default, deserialize_with = "secret")]
-    #[schema(value_type = String, required = false, nullable = false, write_only)]
+    #[schema(value_type = String, required = false, nullable = false, write_only, pattern = "^whsec_([A-Za-z0-9+/]{4}){8,21}$")]
     secret: Option<WebhookSecret>,
 }
 
