@@ -21,8 +21,8 @@ pub struct TokenFlags {
     /// The `aud` that its tokens must be meant for [default: holdfast-api]
     #[arg(long, env = "HOLDFAST_JWT_AUDIENCE", value_name = "AUD", value_parser = word)]
     pub jwt_audience: Option<String>,
-    /// Signatures that are accepted: HS256 (the service's own tokens), RS256, ES256, EdDSA (the external
-    /// issuer's) [default: HS256,RS256,ES256,EdDSA]
+    /// Signatures that are accepted: HS256 (the service's own tokens), RS256, ES256, `EdDSA` (the
+    /// external issuer's) [default: HS256,RS256,ES256,EdDSA]
     #[arg(
         long,
         env = "HOLDFAST_JWT_ALGORITHMS",

@@ -93,19 +93,16 @@ impl FromStr for HttpUrl {
         let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
         let begin = text.len() - rest.len();
         let path = begin + authority.len();
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(bracketed) => {
-                let (address, port) = bracketed.split_once(']').ok_or(NotHttpUrl)?;
-                address.parse::<std::net::Ipv6Addr>().map_err(|_| NotHttpUrl)?;
-                ((begin + 1, begin + 1 + address.len()), port)
+        let (host, port) = if let Some(bracketed) = authority.strip_prefix('[') {
+            let (address, port) = bracketed.split_once(']').ok_or(NotHttpUrl)?;
+            address.parse::<std::net::Ipv6Addr>().map_err(|_| NotHttpUrl)?;
+            ((begin + 1, begin + 1 + address.len()), port)
+        } else {
+            let name = &authority[..authority.find(':').unwrap_or(authority.len())];
+            if !is_host(name) {
+                return Err(NotHttpUrl);
             }
-            None => {
-                let name = &authority[..authority.find(':').unwrap_or(authority.len())];
-                if !is_host(name) {
-                    return Err(NotHttpUrl);
-                }
-                ((begin, begin + name.len()), &authority[name.len()..])
-            }
+            ((begin, begin + name.len()), &authority[name.len()..])
         };
         let port = match port.strip_prefix(':') {
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {

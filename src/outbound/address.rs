@@ -27,21 +27,17 @@ impl Reach {
 /// The IANA registry of special-purpose addresses (RFC 6890), as far as a unicast request could leave by.
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
-    let is_special = match (a, b, c) {
+    let is_special = matches!(
+        (a, b, c),
         // This network; private (RFC 1918); loopback; multicast, reserved and broadcast.
-        (0 | 10 | 127 | 224.., _, _) => true,
-        // Shared by carriers (RFC 6598).
-        (100, 64..=127, _) => true,
-        // Link-local: metadata services live there.
-        (169, 254, _) => true,
-        (172, 16..=31, _) => true,
-        // Protocol assignments, documentation, 6to4 relays.
-        (192, 0, 0 | 2) | (192, 88, 99) => true,
-        (192, 168, _) => true,
-        // Benchmarks (RFC 2544), documentation.
-        (198, 18..=19, _) | (198, 51, 100) | (203, 0, 113) => true,
-        _ => false,
-    };
+        (0 | 10 | 127 | 224.., _, _) | (172, 16..=31, _) | (192, 168, _)
+            // Shared by carriers (RFC 6598).
+            | (100, 64..=127, _)
+            // Link-local: metadata services live there.
+            | (169, 254, _)
+            // Protocol assignments, documentation, 6to4 relays, benchmarks (RFC 2544).
+            | (192, 0, 0 | 2) | (192, 88, 99) | (198, 18..=19, _) | (198, 51, 100) | (203, 0, 113)
+    );
     !is_special
 }
 

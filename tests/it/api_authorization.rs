@@ -58,7 +58,9 @@ fn row_of(operation_id: &str) -> Row {
             Row { least: Role::Admin, global: true, body: Some(json!({"id": "new"})), headers: &[] }
         }
         "patch_cluster" => Row { least: Role::Admin, body: Some(json!({"name": "x"})), ..read() },
-        "list_users" | "get_user" | "delete_user" => Row { least: Role::Admin, ..read() },
+        "list_users" | "get_user" | "delete_user" | "delete_webhook" | "retry_dead_letters" => {
+            Row { least: Role::Admin, ..read() }
+        }
         "put_quota" => Row {
             least: Role::Admin,
             body: Some(json!({"connections": 3})),
@@ -71,7 +73,6 @@ fn row_of(operation_id: &str) -> Row {
             Row { least: Role::Admin, body: Some(body), ..read() }
         }
         "patch_webhook" => Row { least: Role::Admin, body: Some(json!({"name": "m"})), ..read() },
-        "delete_webhook" | "retry_dead_letters" => Row { least: Role::Admin, ..read() },
         "put_user" => Row { least: Role::Admin, body: Some(json!({"password": "pencil"})), ..read() },
         "patch_session" => Row { least: Role::Operator, body: Some(json!({"expiry": null})), ..read() },
         "put_session" => Row { least: Role::Operator, body: Some(json!({})), ..read() },

@@ -36,12 +36,12 @@ struct SigningKey {
 
 impl SigningKey {
     fn make(kid: &'static str, algorithm: Algorithm) -> Self {
-        let kind = match algorithm {
+        let signature = match algorithm {
             Algorithm::RS256 => &rcgen::PKCS_RSA_SHA256,
             Algorithm::ES256 => &rcgen::PKCS_ECDSA_P256_SHA256,
             _ => &rcgen::PKCS_ED25519,
         };
-        let pair = KeyPair::generate_for(kind).expect("a key");
+        let pair = KeyPair::generate_for(signature).expect("a key");
         let pem = pair.serialize_pem();
         let key = match algorithm {
             Algorithm::RS256 => EncodingKey::from_rsa_pem(pem.as_bytes()),

@@ -150,13 +150,11 @@ impl Caller {
 
     /// Whose idempotency keys these are: what one caller sends never meets what another sends.
     pub(super) fn identity(&self) -> String {
-        match self.key_id() {
-            Some(id) => format!("key:{id}"),
-            None => {
-                let issuer = if self.0.is_external { "external" } else { "token" };
-                format!("{issuer}:{}:{}", self.cluster().map_or("*", ClusterId::as_str), self.subject())
-            }
+        if let Some(id) = self.key_id() {
+            return format!("key:{id}");
         }
+        let issuer = if self.0.is_external { "external" } else { "token" };
+        format!("{issuer}:{}:{}", self.cluster().map_or("*", ClusterId::as_str), self.subject())
     }
 
     /// Whether it may give these rights to another: no more than its own.

@@ -90,7 +90,8 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 
 /// Says that a change may be asked for under a key.
 fn document_key(operation: &mut Operation) {
-    let mut key = optional_header("Idempotency-Key", idempotency::ABOUT, "8e03978e-40d5-43dd-bc93-6894a57f9324");
+    let mut key =
+        optional_header("Idempotency-Key", idempotency::ABOUT, "8e03978e-40d5-43dd-bc93-6894a57f9324");
     let visible = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!-~]{1,255}$"));
     key.schema = Some(visible.into());
     operation.parameters.get_or_insert_with(Vec::new).push(RefOr::T(key));

@@ -99,7 +99,7 @@ mod tests {
     const X: &str = "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4";
     const Y: &str = "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM";
 
-    fn names(keys: Value) -> Option<Vec<String>> {
+    fn names(keys: &Value) -> Option<Vec<String>> {
         let set = Keys::read(json!({"keys": keys, "more": 1}).to_string().as_bytes()).ok()?;
         let mut names: Vec<_> = set.0.into_keys().collect();
         names.sort();
@@ -108,28 +108,28 @@ mod tests {
 
     #[test]
     fn keys_to_verify_signatures_are_taken_and_others_passed_over() {
-        let ec = |more: Value| {
+        let ec = |more: &Value| {
             let mut key = json!({"kty": "EC", "crv": "P-256", "x": X, "y": Y});
             key.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
             key
         };
         let keys = json!([
-            ec(json!({"kid": "plain"})),
-            ec(json!({"kid": "said", "use": "sig", "alg": "ES256", "key_ops": ["verify"]})),
-            ec(json!({"kid": "to encrypt", "use": "enc"})),
-            ec(json!({"kid": "to sign", "key_ops": ["sign"]})),
-            ec(json!({"kid": "other algorithm", "alg": "ES384"})),
-            ec(json!({"kid": "other curve", "crv": "P-384"})),
-            ec(json!({})),
-            ec(json!({"kid": "x".repeat(257)})),
+            ec(&json!({"kid": "plain"})),
+            ec(&json!({"kid": "said", "use": "sig", "alg": "ES256", "key_ops": ["verify"]})),
+            ec(&json!({"kid": "to encrypt", "use": "enc"})),
+            ec(&json!({"kid": "to sign", "key_ops": ["sign"]})),
+            ec(&json!({"kid": "other algorithm", "alg": "ES384"})),
+            ec(&json!({"kid": "other curve", "crv": "P-384"})),
+            ec(&json!({})),
+            ec(&json!({"kid": "x".repeat(257)})),
             json!({"kty": "oct", "kid": "secret", "k": "AAAA"}),
             json!({"kty": "new", "kid": "unknown"}),
             json!(7),
             json!({"kty": "OKP", "crv": "Ed25519", "kid": "edwards", "x": X}),
         ]);
-        assert_eq!(names(keys), Some(vec!["edwards".to_owned(), "plain".to_owned(), "said".to_owned()]));
-        assert_eq!(names(json!([{"kty": "oct", "kid": "secret", "k": "AAAA"}])), None);
-        assert_eq!(names(json!(vec![ec(json!({"kid": "a"})); 101])), None);
+        assert_eq!(names(&keys), Some(vec!["edwards".to_owned(), "plain".to_owned(), "said".to_owned()]));
+        assert_eq!(names(&json!([{"kty": "oct", "kid": "secret", "k": "AAAA"}])), None);
+        assert_eq!(names(&json!(vec![ec(&json!({"kid": "a"})); 101])), None);
         assert!(Keys::read(b"<html>").is_err() && Keys::read(b"[]").is_err());
     }
 }

@@ -288,7 +288,6 @@ fn counts(rows: &[SessionRecord]) -> SessionCounts {
 fn refuse(command: Command, error: CommandError) {
     match command {
         Command::Quota(QuotaCommand::Try { reply, .. }) => answer(reply, Err(error)),
-        Command::Quota(QuotaCommand::Leave { reply, .. }) => answer(reply, Err(error)),
         Command::Quota(QuotaCommand::Foresee { reply, .. } | QuotaCommand::Shed { reply, .. }) => {
             answer(reply, Err(error));
         }
@@ -302,7 +301,9 @@ fn refuse(command: Command, error: CommandError) {
         Command::Count { reply, .. } => answer(reply, Err(error)),
         Command::Traffic { reply, .. } => answer(reply, Err(error)),
         Command::LogFigures { reply } => answer(reply, Err(error)),
-        Command::AwaitRevision { reply, .. } => answer(reply, Err(error)),
+        Command::AwaitRevision { reply, .. } | Command::Quota(QuotaCommand::Leave { reply, .. }) => {
+            answer(reply, Err(error));
+        }
     }
 }
 

@@ -135,6 +135,7 @@ impl OnExcess {
 
 /// What was above the new limits, and what became of it.
 #[derive(Debug, Serialize, ToSchema)]
+#[allow(clippy::struct_field_names)] // the names are the API's
 pub(super) struct Excess {
     /// What the caller chose.
     on_excess: OnExcess,

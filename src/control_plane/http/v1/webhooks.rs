@@ -296,7 +296,7 @@ fn check_kinds(kinds: Option<&BTreeSet<EventKind>>) -> Result<()> {
 
 /// Create a webhook
 ///
-/// Each event of the cluster's sessions from now on is POSTed as JSON (`{type, timestamp, data}`, where `data` is the
+/// Each event of the cluster's sessions from now on is sent by POST as JSON (`{type, timestamp, data}`, where `data` is the
 /// event as `…/events` has it), in their order and at least once: an event that is not answered 2xx within 10 s is
 /// tried again after 1 s, 2 s, 4 s … up to 10 min, and those behind it wait. It is given up, and kept as a dead
 /// letter, after 12 attempts, or 3 when the receiver answers with a status that is neither 2xx, 5xx, 408, 425 nor 429.
@@ -386,6 +386,7 @@ struct WebhookPatch {
     /// Which kinds of events are delivered; null for all.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<BTreeSet<EventKind>>, min_items = 1)]
+    #[allow(clippy::option_option)] // not sent, null, a value
     kinds: Option<Option<BTreeSet<EventKind>>>,
     /// Whether anything is. What happens meanwhile is delivered later.
     #[serde(default, deserialize_with = "present")]
