@@ -10,6 +10,7 @@ mod data_plane;
 mod database;
 mod listeners;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,8 +73,8 @@ async fn serve_with(
     publisher.refresh().await.context("cannot read the clusters")?;
     let (commands, orders) = command::channel();
 
-    let http = bind("http", config.listeners.http).await?;
-    let mqtt = MqttListeners::bind(config, tls).await?;
+    let http = bind("http", config.listeners.http)?;
+    let mqtt = MqttListeners::bind(config, tls)?;
     let mut ready = vec![("http", http.local_addr()?)];
     ready.extend(mqtt.addresses()?);
 
@@ -87,8 +88,16 @@ async fn serve_with(
     tasks.finish().await.map_err(Into::into)
 }
 
-async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on --{name} {address}"))
+fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    listen(address).with_context(|| format!("cannot listen on --{name} {address}"))
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart need not wait until the kernel has forgotten the connections of before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_QUEUE)
 }
 
 /// Says every few seconds that this process serves the database. Another one that has taken over

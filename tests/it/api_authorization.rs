@@ -44,9 +44,8 @@ fn row_of(operation_id: &str) -> Row {
         | "list_holds"
         | "get_hold"
         | "list_subscriptions" => read(),
-        "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" => {
-            Row { least: Role::Admin, ..read() }
-        }
+        "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" | "list_users" | "get_user"
+        | "delete_user" | "delete_webhook" | "retry_dead_letters" => Row { least: Role::Admin, ..read() },
         "purge_sessions" => {
             let body = json!({"action": "delete", "filter": "state=offline"});
             Row { least: Role::Operator, body: Some(body), ..read() }
@@ -58,9 +57,6 @@ fn row_of(operation_id: &str) -> Row {
             Row { least: Role::Admin, global: true, body: Some(json!({"id": "new"})), headers: &[] }
         }
         "patch_cluster" => Row { least: Role::Admin, body: Some(json!({"name": "x"})), ..read() },
-        "list_users" | "get_user" | "delete_user" | "delete_webhook" | "retry_dead_letters" => {
-            Row { least: Role::Admin, ..read() }
-        }
         "put_quota" => Row {
             least: Role::Admin,
             body: Some(json!({"connections": 3})),
