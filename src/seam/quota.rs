@@ -2,8 +2,6 @@
 //!
 //! Only the data plane knows exactly how much is used, and only it can decide without a CONNECT slipping in between.
 
-use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::command::{Command, CommandError, DataPlane, Reply, SessionRef};
@@ -70,15 +68,13 @@ pub enum ShedFirst {
     OldestOffline,
 }
 
-/// Which sessions are to end.
-#[derive(Clone, Debug)]
+/// Which sessions are to end. Those that are protected never do.
+#[derive(Clone, Copy, Debug)]
 pub struct ShedOrder {
     /// How many may be left.
     pub limit: u32,
     /// Which end first.
     pub first: ShedFirst,
-    /// Clients whose sessions stay.
-    pub spared: Arc<HashSet<ClientId>>,
     /// How many end at most by this one command.
     pub most: usize,
 }

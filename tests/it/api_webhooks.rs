@@ -299,7 +299,7 @@ async fn events_that_are_no_longer_kept_are_counted() {
     api.clock.jump_millis(month + 60_000);
     cleaner::clean(&api.store, api.clock.wall()).await.expect("cleaned");
     let now = api.clock.wall();
-    let late = holdfast::seam::ports::SessionRow { created_at: now, connected_at: now, ..row(2, "b") };
+    let late = holdfast::seam::ports::SessionRow { created_at: now, connected_at: Some(now), ..row(2, "b") };
     commit(&api.store, &[put(late)]).await;
     let _delivering = Delivering::start(&api, Reach::Anywhere);
     assert_eq!(seqs(&receiver.got(2).await), [3, 4]);

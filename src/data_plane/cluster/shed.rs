@@ -42,7 +42,9 @@ impl Cluster {
         if let Some((_, last)) = shed.sessions.last() {
             // Once this is committed, so is every write before it.
             let ticket = self.pending.prove(id, *last, conns, false);
-            self.effects.writes.push((SessionWrite::Remove(NO_SESSION, SessionEnd::QuotaLowered), Some(ticket)));
+            self.effects
+                .writes
+                .push((SessionWrite::Remove(NO_SESSION, SessionEnd::QuotaLowered), Some(ticket)));
         }
         shed
     }
@@ -57,7 +59,7 @@ impl Cluster {
         }
         let candidates = self.sessions.iter().filter(|(_, session)| {
             let may = order.first == ShedFirst::Newest || session.offline.is_some();
-            may && !order.spared.contains(&session.client_id)
+            may && !session.protected
         });
         // Smallest first. What began in the same millisecond is told apart by the identity, which grows with
         // time.
@@ -82,8 +84,12 @@ impl Cluster {
     /// A session by its names.
     fn told(&self, slot: Slot) -> (crate::model::ClientId, SessionRef) {
         let session = &self.sessions[slot.0 as usize];
-        let met =
-            SessionRef { session_id: session.id, epoch: session.epoch, was_online: session.link.is_some() };
+        let met = SessionRef {
+            session_id: session.id,
+            epoch: session.epoch,
+            was_online: session.link.is_some(),
+            was_subscribed: false,
+        };
         (session.client_id.clone(), met)
     }
 }

@@ -94,16 +94,7 @@ pub struct SessionCount {
     pub groups: Vec<SessionCounted>,
 }
 
-const PROTECTED: &str = "SELECT client_id FROM sessions WHERE cluster_id = $1 AND protected";
-
 impl Store {
-    /// The clients of a cluster whose sessions an operator has protected.
-    pub async fn protected_clients(&self, cluster: &ClusterId) -> Result<HashSet<ClientId>> {
-        let ids: Vec<String> =
-            sqlx::query_scalar(PROTECTED).bind(cluster.as_str()).fetch_all(&self.pool).await?;
-        ids.iter().map(|id| ClientId::new(id).map_err(Error::unreadable)).collect()
-    }
-
     /// The next `limit` sessions of a cluster that the filter lets through, with client ids above
     /// `after`, in the byte order of client ids.
     pub async fn list_sessions(

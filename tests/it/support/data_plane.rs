@@ -182,7 +182,7 @@ impl FakeDataPlane {
             QuotaCommand::Shed { cluster, order, reply } => {
                 let shed = self.to_be_shed(&cluster, &order).await;
                 for (_, met) in &shed.sessions {
-                    self.write(SessionWrite::Remove(met.session_id)).await;
+                    self.write(SessionWrite::Remove(met.session_id, SessionEnd::QuotaLowered)).await;
                 }
                 answer(reply, Ok(shed));
             }
@@ -199,12 +199,12 @@ impl FakeDataPlane {
                 rows.sort_by_key(|record| record.row.disconnected_at);
             }
         }
-        rows.retain(|record| !order.spared.contains(&record.row.client_id));
+        rows.retain(|record| !record.protected);
         rows.truncate(order.most.min(over as usize));
         let sessions = rows.into_iter().map(|record| {
             let was_online = record.state() == SessionState::Online;
             let SessionRow { client_id, session_id, epoch, .. } = record.row;
-            (client_id, SessionRef { session_id, epoch, was_online })
+            (client_id, SessionRef { session_id, epoch, was_online, was_subscribed: false })
         });
         Shed { over, sessions: sessions.collect() }
     }

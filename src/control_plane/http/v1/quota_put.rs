@@ -6,7 +6,6 @@
 //! let in, and have sessions ended then, in rounds, until the data plane counts none above the limit; a crash in
 //! between leaves what `refuse_new` would have left.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -227,7 +226,7 @@ impl Putting<'_> {
     /// What would be answered.
     async fn foresee(mut self) -> Result<Response> {
         let mut shed = Shed::default();
-        if let Some(order) = self.order(usize::MAX).await? {
+        if let Some(order) = self.order(usize::MAX) {
             let foreseen =
                 self.state.data_plane.foresee_shed(self.changed.id.clone(), order, DATA_PLANE_WAIT);
             shed = foreseen.await.map_err(|error| data_plane_away(&error))?;
@@ -279,7 +278,7 @@ impl Putting<'_> {
         // From here on no new client is let in above the limit: the number only falls.
         state.enforced().await?;
         let mut all = Shed::default();
-        while let Some(order) = self.order(ROUND).await? {
+        while let Some(order) = self.order(ROUND) {
             let round = state.data_plane.shed(self.changed.id.clone(), order, ROUND_TIME_MAX).await;
             let round = round.map_err(|error| shed_failed(&error))?;
             all.over = all.over.max(round.over);
@@ -296,12 +295,9 @@ impl Putting<'_> {
     }
 
     /// Who is to end; `None` when nobody is.
-    async fn order(&self, most: usize) -> Result<Option<ShedOrder>> {
-        let (Some(limit), Some(first)) = (self.quota.connections, self.params.on_excess.first()) else {
-            return Ok(None);
-        };
-        let spared = Arc::new(self.state.store.protected_clients(&self.changed.id).await?);
-        Ok(Some(ShedOrder { limit, first, spared, most }))
+    fn order(&self, most: usize) -> Option<ShedOrder> {
+        let (limit, first) = (self.quota.connections?, self.params.on_excess.first()?);
+        Some(ShedOrder { limit, first, most })
     }
 
     /// Writes down whose sessions ended by whom.

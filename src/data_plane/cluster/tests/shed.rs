@@ -1,7 +1,5 @@
 //! A quota is lowered below what is used: who ends, and how that is proven (PRODUCT 2 and 3).
 
-use std::collections::HashSet;
-
 use super::packets::*;
 use super::records::Mode;
 use super::*;
@@ -10,7 +8,7 @@ use crate::model::EndedBy;
 use crate::seam::quota::{Shed, ShedFirst, ShedOrder};
 
 fn order(limit: u32, first: ShedFirst) -> ShedOrder {
-    ShedOrder { limit, first, spared: Arc::default(), most: usize::MAX }
+    ShedOrder { limit, first, most: usize::MAX }
 }
 
 fn names(shed: &Shed) -> Vec<&str> {
@@ -92,11 +90,13 @@ fn exactly_as_many_go_as_are_above_the_limit() {
 }
 
 #[test]
-fn who_is_spared_stays_and_a_round_has_an_end() {
+fn who_is_protected_stays_and_a_round_has_an_end() {
     let (mut world, _) = four();
-    let spared: HashSet<_> = ["d", "b"].map(|id| ClientId::new(id).expect("an id")).into();
-    let order = ShedOrder { spared: Arc::new(spared), ..order(0, ShedFirst::Newest) };
-    let (_, shed) = world.shed(&ShedOrder { most: 1, ..order.clone() });
+    for client in ["d", "b"] {
+        world.order(client, Order::Protect(true));
+    }
+    let order = order(0, ShedFirst::Newest);
+    let (_, shed) = world.shed(&ShedOrder { most: 1, ..order });
     assert_eq!((shed.over, names(&shed)), (4, vec!["c"]));
     let (_, shed) = world.shed(&order);
     assert_eq!((shed.over, names(&shed)), (3, vec!["a"]));
