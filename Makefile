@@ -25,10 +25,17 @@ build: tools ## Build the release binary, target/release/holdfast
 	@$(CARGO) build --release --locked
 
 .PHONY: test
-test: check tools ## Everything CI runs: check, then all tests against a real server and a real Postgres
+test: check tools ## Everything CI runs: check, all tests against a real server and a real Postgres, schemathesis
 	@scripts/ensure-mqtt-clients
 	@scripts/ensure-postgres >/dev/null
 	$(CARGO) test --locked
+	@SCHEMATHESIS_EXAMPLES=5 scripts/schemathesis "$${CARGO_TARGET_DIR:-target}/debug/holdfast"
+
+.PHONY: schemathesis
+schemathesis: tools ## Hold the service against its own specification (SCHEMATHESIS_EXAMPLES for each operation)
+	@scripts/ensure-postgres >/dev/null
+	$(CARGO) build --locked
+	@scripts/schemathesis "$${CARGO_TARGET_DIR:-target}/debug/holdfast"
 
 .PHONY: check
 check: tools ## The static part: formatting, lints, documentation

@@ -5,6 +5,7 @@
 //! connections, then the records they have left, then the database. Holds no logic of its own.
 
 mod bootstrap;
+mod control_plane;
 mod data_plane;
 mod database;
 mod listeners;
@@ -21,12 +22,10 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control_plane::background::cleaner;
 use crate::control_plane::background::desired::DesiredPublisher;
-use crate::control_plane::http::{self, ApiState, Node};
-use crate::control_plane::tokens::TokenVerifier;
+use crate::control_plane::http::Node;
 use crate::data_plane::runtime::tls::Tls;
-use crate::lifecycle::{Shutdown, TaskFailure, Tasks, announce_ready};
+use crate::lifecycle::{Shutdown, Tasks, announce_ready};
 use crate::seam::{command, desired};
 use crate::store::{ServiceLock, ServiceLockError};
 
@@ -84,32 +83,9 @@ async fn serve_with(
     let tasks = Tasks::new(shutdown.clone());
     let log = data_plane::open_log(config).await?;
     data_plane::start(&tasks, clock, &store, log, desired_state, orders, mqtt).await?;
-    let stop = shutdown.soft_token();
-    let cleaning = cleaner::run(store.clone(), clock.clone(), stop.clone());
-    tasks.spawn_essential("cleaner", async move {
-        cleaning.await;
-        Ok::<_, TaskFailure>(())
-    });
-    let state = ApiState::new(
-        store,
-        commands,
-        Arc::clone(&publisher),
-        clock.clone(),
-        TokenVerifier::new(&secret),
-        tasks.tracker(),
-    )
-    .at_node(Node { id: node, started_at: clock.wall(), listeners: ready.clone() })
-    .stopped_by(stop.clone());
-    let (operations, stopping) = (Arc::clone(&state.operations), stop.clone());
-    tasks.spawn_essential("operations", async move {
-        operations.run(stopping).await;
-        Ok::<_, TaskFailure>(())
-    });
-    tasks.spawn_essential("http", serve_http(http, state, shutdown.clone()));
-    tasks.spawn_essential("desired state", async move {
-        publisher.run(stop).await;
-        Ok::<_, TaskFailure>(())
-    });
+    let node = Node { id: node, started_at: clock.wall(), listeners: ready.clone() };
+    let parts = control_plane::Parts { secret, store, commands, publisher, node, listener: http };
+    control_plane::start(&tasks, config, clock, parts)?;
     tasks.spawn_essential("heartbeat", heartbeat(right, clock.clone(), shutdown.clone()));
 
     announce_ready(&ready).context("cannot write to standard output")?;
@@ -126,12 +102,6 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(LISTEN_QUEUE)
-}
-
-async fn serve_http(listener: TcpListener, state: ApiState, shutdown: Shutdown) -> io::Result<()> {
-    // The address of the caller is for the audit log.
-    let service = http::router(state).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(async move { shutdown.requested().await }).await
 }
 
 /// Says every few seconds that this process serves the database. Another one that has taken over

@@ -44,6 +44,13 @@ impl Clock {
         Monotonic::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// The stopwatch at this moment, in microseconds: for what takes less than a millisecond.
+    #[allow(clippy::disallowed_methods)]
+    pub fn micros(&self) -> u64 {
+        let since = Instant::now().saturating_duration_since(self.origin);
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Makes the wall clock of this clock and its clones jump, as an administrator or NTP may.
     pub fn jump_millis(&self, millis: i64) {
         self.skew_millis.fetch_add(millis, Ordering::Relaxed);

@@ -64,6 +64,14 @@ pub enum ConfigError {
         /// What is missing.
         needs: &'static str,
     },
+    /// Two settings that say the same differently.
+    #[error("--{flag} excludes {other}")]
+    Excludes {
+        /// One of them.
+        flag: &'static str,
+        /// The other.
+        other: &'static str,
+    },
     /// Something is said of a listener that is not there.
     #[error("--{flag} names {listener}, a listener that is off")]
     ListenerOff {

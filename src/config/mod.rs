@@ -7,6 +7,7 @@
 //! A [`Config`] that exists is valid in itself. Whether a port is free, a file can be read or a
 //! database answers is not decided here: nothing but the configuration file is opened.
 
+mod api;
 mod arrivals;
 mod data_dir;
 mod database;
@@ -17,7 +18,9 @@ mod listeners;
 mod message_log;
 mod mode;
 mod tls;
+mod tokens;
 
+pub use api::{Api, ApiFlags, WebhookTargets};
 pub use arrivals::{ArrivalFlags, Arrivals, Domain, ListenerClusters, ListenerSet};
 pub use data_dir::{DataDir, DataDirFlags, DataDirLock, SigningSecret};
 pub use database::{Database, DatabaseFlags, DatabaseUrl};
@@ -28,6 +31,7 @@ pub use listeners::{ListenerFlags, Listeners};
 pub use message_log::{MessageLog, MessageLogFlags};
 pub use mode::ModeFlags;
 pub use tls::{ClientCertificates, Need, Tls, TlsFlags};
+pub use tokens::{ExternalIssuer, KeySource, TokenAlgorithm, TokenAlgorithms, TokenFlags, Tokens};
 
 /// Everything the service is told at start. Never changes while it runs.
 #[derive(Clone, Debug)]
@@ -44,6 +48,10 @@ pub struct Config {
     pub message_log: MessageLog,
     /// Which Postgres it uses.
     pub database: Database,
+    /// Whose tokens the API takes.
+    pub tokens: Tokens,
+    /// What callers of the API may do.
+    pub api: Api,
     /// Whether anonymous clients are let into `default`, without its quotas.
     pub dev: bool,
 }
@@ -69,6 +77,12 @@ pub struct Flags {
     /// The database.
     #[command(flatten)]
     pub database: DatabaseFlags,
+    /// The tokens.
+    #[command(flatten)]
+    pub tokens: TokenFlags,
+    /// The API.
+    #[command(flatten)]
+    pub api: ApiFlags,
     /// The message log.
     #[command(flatten)]
     pub message_log: MessageLogFlags,
@@ -93,10 +107,12 @@ impl Config {
         let arrivals = flags.arrivals.resolve(&mut file, &listeners)?;
         let tls = flags.tls.resolve(&mut file, &listeners)?;
         let database = flags.database.resolve(&mut file)?;
+        let tokens = flags.tokens.resolve(&mut file)?;
+        let api = flags.api.resolve(&mut file)?;
         let message_log = flags.message_log.resolve(&mut file)?;
         let dev = flags.mode.resolve(&mut file)?;
         file.finish()?;
-        Ok(Self { data_dir, listeners, arrivals, tls, message_log, database, dev })
+        Ok(Self { data_dir, listeners, arrivals, tls, message_log, database, tokens, api, dev })
     }
 }
 

@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::latency_metrics::Seconds;
 use crate::model::Timestamp;
 use crate::seam::figures::LogFigures;
 
@@ -34,6 +35,8 @@ pub(super) fn register(registry: &mut Registry, log: &LogFigures, now: Timestamp
     for (name, about, value) in counters {
         registry.register(name, about, counter(value));
     }
+    let about = "How long batches took from the data plane's hands until it knew them to be durable";
+    registry.register("log_commit_seconds", about, Seconds(log.commit));
     of_clusters(registry, log, now);
 }
 
@@ -74,7 +77,7 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
-    use crate::model::ClusterId;
+    use crate::model::{ClusterId, Latency};
     use crate::seam::figures::ClusterLog;
 
     #[test]
@@ -88,6 +91,7 @@ mod tests {
             damaged_reads: 4,
             commits: 5,
             batches: 6,
+            commit: Latency { sum_micros: 7_000_000, ..Latency::default() },
             clusters: vec![of(ClusterId::default_cluster(), Some(Timestamp::EPOCH)), of(empty, None)],
         };
         let mut registry = Registry::with_prefix("holdfast");
@@ -101,6 +105,7 @@ mod tests {
             "holdfast_log_damaged_reads_total 4",
             "holdfast_log_commits_total 5",
             "holdfast_log_batches_total 6",
+            "holdfast_log_commit_seconds_sum 7.0",
             "holdfast_log_bytes{cluster=\"default\"} 7",
             "holdfast_log_trimmed_messages_total{cluster=\"empty\"} 8",
             "holdfast_log_oldest_message_age_seconds{cluster=\"default\"} 9",

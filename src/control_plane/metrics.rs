@@ -4,6 +4,7 @@
 //! program and by the operators. Never a client id.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -13,8 +14,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::latency_metrics::Seconds;
 use super::log_metrics;
-use crate::model::{ClusterId, SessionCounts, Timestamp};
+use crate::model::{ClusterId, Latencies, SessionCounts, Timestamp};
 use crate::seam::figures::LogFigures;
 
 /// The media type of what [`Metrics::encode`] gives.
@@ -27,6 +29,8 @@ const LATENCIES: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 
 #[derive(Clone, Debug)]
 pub struct Metrics {
     requests: Requests,
+    /// How long commits of session records take, as the store counts them.
+    record_commits: Arc<Latencies>,
 }
 
 type Requests = Family<RequestLabels, Histogram>;
@@ -60,13 +64,12 @@ struct LimitLabels {
     cluster: String,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self { requests: Family::new_with_constructor(|| Histogram::new(LATENCIES)) }
-    }
-}
-
 impl Metrics {
+    /// Nothing counted yet, and what the store counts.
+    pub fn new(record_commits: Arc<Latencies>) -> Self {
+        Self { requests: Family::new_with_constructor(|| Histogram::new(LATENCIES)), record_commits }
+    }
+
     /// Counts one request: its route as a template, never as it was written.
     pub fn request(&self, route: &str, method: &str, status: u16, took: Duration) {
         let labels =
@@ -87,6 +90,8 @@ impl Metrics {
         let mut registry = Registry::with_prefix("holdfast");
         let about = "How long API requests took";
         registry.register("api_request_seconds", about, self.requests.clone());
+        let about = "How long transactions took that the data plane's session records were committed in";
+        registry.register("record_commit_seconds", about, Seconds(self.record_commits.read()));
         let (sessions, limits) = of_clusters(clusters);
         registry.register("sessions", "Sessions by state: what the quota counts", sessions);
         registry.register("sessions_limit", "The quota of sessions, where there is one", limits);
@@ -119,7 +124,10 @@ mod tests {
 
     #[test]
     fn what_is_counted_is_told() {
-        let metrics = Metrics::default();
+        let record_commits = Arc::new(Latencies::default());
+        record_commits.observe(900);
+        record_commits.observe(30_000_000);
+        let metrics = Metrics::new(record_commits);
         metrics.request("/v1/clusters/{cluster}", "GET", 200, Duration::from_millis(3));
         metrics.request("/v1/clusters/{cluster}", "GET", 200, Duration::from_millis(30));
         let cluster = ClusterId::default_cluster();
@@ -136,6 +144,10 @@ mod tests {
             "holdfast_sessions{cluster=\"default\",state=\"online\"} 2",
             "holdfast_sessions{cluster=\"default\",state=\"offline\"} 1",
             "holdfast_sessions_limit{cluster=\"default\"} 5",
+            "holdfast_record_commit_seconds_bucket{le=\"0.0005\"} 0",
+            "holdfast_record_commit_seconds_bucket{le=\"0.001\"} 1",
+            "holdfast_record_commit_seconds_bucket{le=\"+Inf\"} 2",
+            "holdfast_record_commit_seconds_sum 30.0009",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }

@@ -9,8 +9,12 @@
 
 pub mod api_keys;
 pub mod background;
+pub mod bearers;
 pub mod http;
+pub mod issuer;
+mod latency_metrics;
 mod log_metrics;
 pub mod metrics;
 pub mod passwords;
 pub mod tokens;
+pub mod webhooks;

@@ -15,6 +15,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::config::TokenAlgorithm;
 use crate::model::{ClusterId, Timestamp};
 
 /// Who signs: the `iss` of every token.
@@ -23,7 +24,7 @@ pub const ISSUER: &str = "holdfast";
 pub const AUDIENCE: &str = "holdfast-api";
 
 /// How far ahead another machine's clock may be before its fresh token counts as not yet valid.
-const NOT_BEFORE_LEEWAY_SECS: u64 = 5;
+pub(super) const NOT_BEFORE_LEEWAY_SECS: u64 = 5;
 
 /// What a caller may do, least first. A greater role may do all that a lesser one may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -207,8 +208,19 @@ impl fmt::Debug for TokenVerifier {
     }
 }
 
-fn unix_secs(at: Timestamp) -> u64 {
+pub(super) fn unix_secs(at: Timestamp) -> u64 {
     u64::try_from(at.as_millis() / 1_000).unwrap_or(0)
+}
+
+/// The algorithm as settings name it; `None` for those that no setting allows.
+pub(super) fn algorithm_of(algorithm: Algorithm) -> Option<TokenAlgorithm> {
+    match algorithm {
+        Algorithm::HS256 => Some(TokenAlgorithm::Hs256),
+        Algorithm::RS256 => Some(TokenAlgorithm::Rs256),
+        Algorithm::ES256 => Some(TokenAlgorithm::Es256),
+        Algorithm::EdDSA => Some(TokenAlgorithm::EdDsa),
+        _ => None,
+    }
 }
 
 /// Why a token is not accepted, or could not be made.
@@ -218,19 +230,25 @@ pub enum TokenError {
     #[error("the token is malformed")]
     Malformed,
     /// It is signed in another way than is accepted here (`none` included).
-    #[error("the token's algorithm is not accepted, only HS256 is")]
+    #[error("the token's algorithm is not accepted")]
     Algorithm,
     /// Somebody else signed it, or it was changed.
     #[error("the token's signature does not hold")]
     Signature,
+    /// It does not name its key, or one that its issuer does not have.
+    #[error("the token names no key of its issuer")]
+    KeyUnknown,
+    /// The issuer's keys are not known, so nobody can tell.
+    #[error("the keys of the token's issuer cannot be read")]
+    KeysAway,
     /// A claim is not there.
     #[error("the token has no {0} claim")]
     ClaimMissing(String),
     /// Somebody else issued it.
-    #[error("the token's iss is not {ISSUER}")]
+    #[error("the token's iss is not one that is accepted")]
     Issuer,
     /// It is meant for somebody else.
-    #[error("the token's aud is not {AUDIENCE}")]
+    #[error("the token's aud is not this API")]
     Audience,
     /// Its time is over.
     #[error("the token has expired")]

@@ -21,6 +21,8 @@ pub enum SessionEnd {
     Replaced,
     /// An operator deleted it.
     Deleted,
+    /// A quota was lowered below what was used.
+    QuotaLowered,
     /// Its cluster was deleted.
     ClusterDeleted,
 }
@@ -33,6 +35,7 @@ impl SessionEnd {
             Self::Expired => "expired",
             Self::Replaced => "replaced",
             Self::Deleted => "deleted",
+            Self::QuotaLowered => "quota_lowered",
             Self::ClusterDeleted => "cluster_deleted",
         }
     }

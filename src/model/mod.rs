@@ -6,7 +6,9 @@
 mod cluster;
 mod counters;
 mod ending;
+mod http_url;
 mod ids;
+mod latency;
 mod log;
 mod message;
 mod qos;
@@ -17,11 +19,14 @@ mod subscription;
 mod time;
 mod topic;
 mod user;
+mod webhook;
 
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, RESEND_AFTER_SECS, SessionCounts};
 pub use counters::MessageCounters;
 pub use ending::{ClientHold, ClientHolds, EndOptions, OperatorReason, ReasonError, SessionEnd, WillChoice};
+pub use http_url::{HttpUrl, NotHttpUrl};
 pub use ids::{ClientId, ClientKey, ClusterId, Epoch, IdError, SessionId};
+pub use latency::{Latencies, Latency};
 pub use log::{FilterId, FilterKey, GroupId, Place, Seq};
 pub use message::{Message, PropertyBytes};
 pub use qos::QoS;
@@ -35,3 +40,4 @@ pub use subscription::{RetainHandling, SharedStrategy, Subscription, Subscriptio
 pub use time::{Monotonic, Now, Timestamp};
 pub use topic::{SharedFilter, TopicError, TopicFilter, TopicName};
 pub use user::{Password, User, UserError, Username, Users};
+pub use webhook::{NotWebhookSecret, WebhookSecret};

@@ -12,6 +12,7 @@ use super::backlog::SessionTraffic;
 use super::figures::LogFigures;
 use super::groups::{GroupDetail, GroupPlace, GroupState};
 use super::messages::{BrowseRequest, Browsed, ShownWill};
+use super::quota::QuotaCommand;
 pub use crate::model::SessionCounts;
 use crate::model::{
     ClientId, ClusterId, EndOptions, Epoch, OperatorExpiry, OperatorPart, Seq, SessionId, Subscription,
@@ -198,6 +199,8 @@ pub enum Command {
         /// Where the answer goes.
         reply: Reply<LogFigures>,
     },
+    /// Something about a cluster's quota.
+    Quota(QuotaCommand),
     /// Answered when desired state of at least this revision is enforced.
     AwaitRevision {
         /// The revision.
@@ -499,7 +502,7 @@ impl DataPlane {
         self.ask(deadline, |reply| Command::AwaitRevision { revision, reply }).await
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         deadline: Duration,
         command: impl FnOnce(Reply<T>) -> Command,

@@ -1,6 +1,6 @@
 //! What the data plane tells of its message log, for metrics.
 
-use crate::model::{ClusterId, Timestamp};
+use crate::model::{ClusterId, Latency, Timestamp};
 
 /// The message log of the process at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct LogFigures {
     pub commits: u64,
     /// Batches that these made durable: one for each turn of the worker that wrote something down.
     pub batches: u64,
+    /// How long a batch took from being handed over until it was known to be durable.
+    pub commit: Latency,
     /// Each cluster's part.
     pub clusters: Vec<ClusterLog>,
 }

@@ -17,3 +17,4 @@ pub mod figures;
 pub mod groups;
 pub mod messages;
 pub mod ports;
+pub mod quota;

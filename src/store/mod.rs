@@ -29,7 +29,9 @@ mod service;
 mod sessions;
 mod shared_groups;
 mod subscriptions;
+mod usage;
 mod users;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,7 @@ use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::model::Latencies;
 
 pub use api_keys::{ApiKeyRecord, NewApiKey};
 pub use audit::{AuditEnd, AuditFilter, AuditOutcome, AuditRecord, AuditStart};
@@ -53,6 +56,8 @@ pub use service::{ServiceLock, ServiceLockError};
 pub use sessions::{CountBy, Network, SessionCount, SessionCounted, SessionFilter, SessionRecord};
 pub use shared_groups::GroupSetting;
 pub use subscriptions::{FILTER_BYTES_MAX, SubscriptionRecord};
+pub use usage::{UsageHour, UsageSample, hour_of as usage_hour_of};
+pub use webhooks::{DeadLetter, Delivery, DueWebhook, GivenUp, Webhook, WebhookRecord};
 
 /// What a function of the store answers.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -78,6 +83,8 @@ pub struct Store {
     told: Arc<watch::Sender<u64>>,
     /// The node that writes sessions, as their records name it.
     node: Option<Arc<str>>,
+    /// How long commits of session records take.
+    record_commits: Arc<Latencies>,
 }
 
 impl Store {
@@ -96,12 +103,8 @@ impl Store {
             return Err(Error::TooOld { found: version, needed: SERVER_VERSION_MIN });
         }
         let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_MAX);
-        Ok(Self {
-            pool: pool.connect_lazy_with(options),
-            clock,
-            told: Arc::new(watch::Sender::new(0)),
-            node: None,
-        })
+        let (told, record_commits) = (Arc::new(watch::Sender::new(0)), Arc::default());
+        Ok(Self { pool: pool.connect_lazy_with(options), clock, told, node: None, record_commits })
     }
 
     /// The same for the node of this name, which the records of sessions then tell.
@@ -138,6 +141,11 @@ impl Store {
     /// The version of the server, as it tells it.
     pub async fn server_version(&self) -> Result<String> {
         Ok(sqlx::query_scalar("SHOW server_version").fetch_one(&self.pool).await?)
+    }
+
+    /// How long the commits of session records take that the data plane waits for.
+    pub fn record_commits(&self) -> Arc<Latencies> {
+        Arc::clone(&self.record_commits)
     }
 
     /// Waits for the statements under way and closes every connection.

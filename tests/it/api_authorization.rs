@@ -4,8 +4,8 @@
 //! row fails, and so does one whose row says otherwise than what is enforced.
 
 use holdfast::control_plane::tokens::Role;
-use holdfast::model::ClientHold;
-use holdfast::store::{HoldOrder, NewApiKey, NewOperation, PurgeAction};
+use holdfast::model::{ClientHold, WebhookSecret};
+use holdfast::store::{HoldOrder, NewApiKey, NewOperation, PurgeAction, Webhook};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -33,6 +33,7 @@ fn row_of(operation_id: &str) -> Row {
         | "get_cluster"
         | "get_quota"
         | "get_usage"
+        | "list_usage_history"
         | "list_sessions"
         | "count_sessions"
         | "list_session_history"
@@ -50,9 +51,8 @@ fn row_of(operation_id: &str) -> Row {
             Row { least: Role::Operator, body: Some(json!({"strategy": "random"})), ..read() }
         }
         "move_shared_group" => Row { least: Role::Operator, body: Some(json!({"to": "now"})), ..read() },
-        "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" => {
-            Row { least: Role::Admin, ..read() }
-        }
+        "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" | "list_users" | "get_user"
+        | "delete_user" | "delete_webhook" | "retry_dead_letters" => Row { least: Role::Admin, ..read() },
         "purge_sessions" => {
             let body = json!({"action": "delete", "filter": "state=offline"});
             Row { least: Role::Operator, body: Some(body), ..read() }
@@ -64,13 +64,18 @@ fn row_of(operation_id: &str) -> Row {
             Row { least: Role::Admin, global: true, body: Some(json!({"id": "new"})), headers: &[] }
         }
         "patch_cluster" => Row { least: Role::Admin, body: Some(json!({"name": "x"})), ..read() },
-        "list_users" | "get_user" | "delete_user" => Row { least: Role::Admin, ..read() },
         "put_quota" => Row {
             least: Role::Admin,
             body: Some(json!({"connections": 3})),
             headers: &[("if-match", "\"1\"")],
             ..read()
         },
+        "list_webhooks" | "get_webhook" | "list_dead_letters" => Row { least: Role::Operator, ..read() },
+        "create_webhook" => {
+            let body = json!({"name": "n", "url": "https://hooks.example/"});
+            Row { least: Role::Admin, body: Some(body), ..read() }
+        }
+        "patch_webhook" => Row { least: Role::Admin, body: Some(json!({"name": "m"})), ..read() },
         "put_user" => Row { least: Role::Admin, body: Some(json!({"password": "pencil"})), ..read() },
         "patch_session" => Row { least: Role::Operator, body: Some(json!({"expiry": null})), ..read() },
         "put_session" => Row { least: Role::Operator, body: Some(json!({})), ..read() },
@@ -130,6 +135,16 @@ async fn fleet() -> Api {
         let (id, meter) = (super::support::sessions::cluster_id(cluster), [client_id("meter")]);
         tx.put_holds(&id, &meter, &hold, api.clock.wall()).await.expect("a hold");
     }
+    let webhook = Webhook {
+        cluster: super::support::sessions::cluster_id("c"),
+        id: "hook".to_owned(),
+        name: "n".to_owned(),
+        url: "https://hooks.example/".parse().expect("a URL"),
+        kinds: None,
+        enabled: true,
+        secret: WebhookSecret::new(vec![7; 32]).expect("a secret"),
+    };
+    tx.insert_webhook(&webhook, api.clock.wall()).await.expect("a webhook");
     tx.commit().await.expect("commit");
     api.admin().put("/v1/clusters/c/users/ada", &json!({"password": "pencil"})).await.expect(201);
     api
@@ -155,7 +170,7 @@ fn operations(own: &str) -> Vec<(Method, String, String)> {
             let id = operation["operationId"].as_str().expect("an id").to_owned();
             let path =
                 path.replace("{cluster}", "c").replace("{client_id}", "meter").replace("{username}", "ada");
-            let path = path.replace("{filter}", "b%2F%23");
+            let path = path.replace("{filter}", "b%2F%23").replace("{webhook_id}", "hook");
             let path = path.replace("{operation_id}", &operation_id(own).to_string());
             let path = path.replace("{group}", "$share%2Fa%2Ft");
             let query = match id.as_str() {

@@ -21,6 +21,7 @@ use super::support::data_plane::Mood;
 use super::support::sessions::{T, commit, offline, put, row, session_id};
 
 const METER: &str = "/v1/clusters/c/sessions/meter";
+const REJECTING: &str = "/v1/clusters/c/quota?on_excess=reject_change";
 const ASLEEP: &str = "/v1/clusters/c/sessions/asleep";
 
 /// The codes that were met, and a check that each is the one meant.
@@ -56,6 +57,8 @@ async fn every_code_is_provoked() {
     what_contradicts(&api, &mut met).await;
     in_a_client_s_place(&api, &mut met).await;
     what_the_service_cannot_do(&api, &mut met).await;
+    met.code(Code::RateLimited, &super::api_limits::refused_for_haste().await.1);
+    met.body(Code::KeysUnavailable, &super::api_jwks::answered_without_keys().await);
     met.body(
         Code::RequestTimeout,
         &interrupted(&api, Body::from_stream(stream::pending::<Result<Bytes, String>>()), true).await,
@@ -86,6 +89,11 @@ async fn what_is_sent(api: &Api, met: &mut Met) {
     assert_eq!(answer.header("allow"), "GET,HEAD,POST");
     met.code(Code::MethodNotAllowed, &api.anonymous().send(Method::POST, "/livez", None).await);
 
+    met.code(Code::UsageUnknown, &admin.get("/v1/clusters/c/usage?at=2001-01-01T00:00:00Z").await);
+    met.code(Code::WebhookNotFound, &admin.get("/v1/clusters/c/webhooks/x").await);
+    met.code(Code::TooManyWebhooks, &super::api_webhooks::one_too_many(api).await);
+    let lower = admin.header("if-match", "*").put(REJECTING, &json!({"connections": 1})).await;
+    met.code(Code::QuotaBelowUse, &lower);
     let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err("the caller hung up".to_owned())]);
     met.body(Code::InvalidRequest, &interrupted(api, Body::from_stream(broken), false).await);
     let unexpected = json!({"reason": "x"});

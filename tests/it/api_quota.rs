@@ -1,5 +1,6 @@
 //! Quotas and usage over HTTP.
 
+use holdfast::seam::ports::SessionRow;
 use serde_json::{Value, json};
 
 use super::support::api::Api;
@@ -18,7 +19,8 @@ async fn a_quota_shows_limits_sources_and_use() {
     let quota = api.admin().get(QUOTA).await;
     insta::assert_json_snapshot!("quota", quota.expect(200));
     assert_eq!(quota.etag(), "\"1\"");
-    insta::assert_json_snapshot!("usage", api.admin().get("/v1/clusters/c/usage").await.expect(200));
+    let usage = api.admin().get("/v1/clusters/c/usage").await.expect(200);
+    insta::assert_json_snapshot!("usage", usage, {".at" => "[time]"});
 }
 
 #[tokio::test]
@@ -95,4 +97,116 @@ async fn an_expired_session_uses_nothing() {
     api.clock.jump_millis(3_600_000);
     assert_eq!(api.admin().get("/v1/clusters/c/usage").await.expect(200)["total"], 0);
     assert_eq!(api.admin().get(QUOTA).await.expect(200)["subscriptions"]["used"], 0);
+}
+
+/// Three sessions of one minute each: `a` and `b` offline, `c` online and the newest.
+async fn three() -> Api {
+    let api = Api::with_clusters(&["c"]).await;
+    let began = |n: u32, client: &str| SessionRow { created_at: T.plus_secs(n), ..row(n.into(), client) };
+    commit(
+        &api.store,
+        &[
+            put(offline(began(1, "a"), T.plus_secs(60))),
+            put(offline(began(2, "b"), T.plus_secs(30))),
+            put(began(3, "c")),
+            subscribe(1, "x/1"),
+        ],
+    )
+    .await;
+    api
+}
+
+async fn clients(api: &Api) -> Vec<String> {
+    let page = api.admin().get("/v1/clusters/c/sessions").await.expect(200);
+    let items = page["items"].as_array().expect("items");
+    items.iter().map(|item| item["client_id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_lower_limit_touches_nobody_unless_asked() {
+    let api = three().await;
+    let admin = api.admin().header("if-match", "*");
+    let quota = admin.put(QUOTA, &json!({"connections": 1})).await.expect(200);
+    assert_eq!(quota["connections"], json!({"limit": 1, "source": "override", "used": 3}));
+    let expected = json!({
+        "on_excess": "refuse_new", "validate_only": false, "sessions_over": 2, "subscriptions_over": 0,
+        "sessions_shed": 0, "sample": [],
+    });
+    assert_eq!(quota["excess"], expected);
+    assert_eq!(clients(&api).await, ["a", "b", "c"]);
+    assert!(api.admin().get(QUOTA).await.expect(200).get("excess").is_none());
+}
+
+#[tokio::test]
+async fn a_trial_says_what_would_happen_and_changes_nothing() {
+    let api = three().await;
+    let admin = api.admin().header("if-match", "\"1\"");
+    for (policy, shed) in [
+        ("refuse_new", json!([])),
+        ("shed_newest", json!(["c", "b"])),
+        ("shed_oldest_offline", json!(["b", "a"])),
+    ] {
+        let path = format!("{QUOTA}?validate_only=true&on_excess={policy}");
+        let answer = admin.put(&path, &json!({"connections": 1})).await;
+        let quota = answer.expect(200);
+        assert_eq!(quota["excess"]["sessions_over"], 2, "{quota}");
+        assert_eq!(quota["excess"]["sample"], shed);
+        assert_eq!((&quota["connections"]["limit"], answer.etag()), (&json!(1), "\"1\""));
+    }
+    let path = format!("{QUOTA}?validate_only=true&on_excess=reject_change");
+    admin.put(&path, &json!({"connections": 2})).await.expect_problem("quota_below_use");
+    admin.put(&path, &json!({"connections": 3})).await.expect(200);
+    assert_eq!(clients(&api).await, ["a", "b", "c"]);
+    let kept = api.admin().get(QUOTA).await;
+    assert_eq!((kept.etag(), &kept.expect(200)["connections"]["source"]), ("\"1\"", &json!("plan")));
+    admin.put(&format!("{QUOTA}?on_excess=shed_all"), &json!({})).await.expect_problem("invalid_parameter");
+    admin.put(&format!("{QUOTA}?validate_only=1"), &json!({})).await.expect_problem("invalid_parameter");
+}
+
+#[tokio::test]
+async fn a_change_that_does_not_fit_is_rejected_when_asked() {
+    let api = three().await;
+    let admin = api.admin().header("if-match", "*");
+    let path = format!("{QUOTA}?on_excess=reject_change");
+    for body in [json!({"connections": 2}), json!({"subscriptions": 0})] {
+        admin.put(&path, &body).await.expect_problem("quota_below_use");
+    }
+    assert_eq!(api.admin().get(QUOTA).await.etag(), "\"1\"");
+    let quota = admin.put(&path, &json!({"connections": 3, "subscriptions": 1})).await.expect(200);
+    assert_eq!((&quota["connections"]["limit"], &quota["excess"]["sessions_over"]), (&json!(3), &json!(0)));
+}
+
+#[tokio::test]
+async fn sessions_are_shed_told_and_spared_when_protected() {
+    let api = three().await;
+    api.admin().patch("/v1/clusters/c/sessions/c", &json!({"protected": true})).await.expect(200);
+    let named = api.admin().header("if-match", "*").header("x-request-id", "trace-8");
+    let keyed = named.header("idempotency-key", "k-1");
+    let path = format!("{QUOTA}?on_excess=shed_newest");
+    let first = keyed.put(&path, &json!({"connections": 1})).await;
+    let quota = first.expect(200);
+    assert_eq!(
+        (&quota["excess"]["sessions_shed"], &quota["excess"]["sample"]),
+        (&json!(2), &json!(["b", "a"]))
+    );
+    assert_eq!(quota["connections"]["used"], 1);
+    assert_eq!(clients(&api).await, ["c"]);
+    let history = api.admin().get("/v1/clusters/c/sessions/b/history").await.expect(200);
+    let kicked = &history["items"][0];
+    assert_eq!(
+        (&kicked["kind"], &kicked["actor"], &kicked["request_id"]),
+        (&json!("kicked"), &json!("ada"), &json!("trace-8"))
+    );
+    assert_eq!(kicked["detail"], json!({"operation": "quota", "was_online": false}));
+    let again = keyed.put(&path, &json!({"connections": 1})).await;
+    assert!(again.replayed());
+    assert_eq!(again.expect(200), quota);
+
+    // What is left is protected: it stays, and is told to be above the limit.
+    let quota = named.put(&path, &json!({"connections": 0})).await.expect(200);
+    assert_eq!(
+        (&quota["excess"]["sessions_over"], &quota["excess"]["sessions_shed"]),
+        (&json!(1), &json!(0))
+    );
+    assert_eq!(clients(&api).await, ["c"]);
 }

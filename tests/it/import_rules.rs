@@ -54,12 +54,13 @@ const ROOMS: &[Room] = &[
     Room { path: "clock", may_import: &["model"], never: &["tokio", "sqlx", "axum"] },
     Room { path: "seam", may_import: &["model"], never: &["sqlx", "axum"] },
     Room { path: "config", may_import: &["model"], never: &["async", "tokio", "sqlx", "axum"] },
+    Room { path: "outbound", may_import: &["model"], never: &["sqlx", "axum"] },
     Room { path: "lifecycle", may_import: &[], never: &["sqlx", "axum"] },
     Room { path: "telemetry", may_import: &["config"], never: &["sqlx", "axum"] },
     Room { path: "store", may_import: &["model", "seam", "clock"], never: &["axum"] },
     Room {
         path: "control_plane",
-        may_import: &["model", "secrets", "store", "seam", "config", "clock", "lifecycle"],
+        may_import: &["model", "secrets", "store", "seam", "config", "clock", "lifecycle", "outbound"],
         never: &["sqlx"],
     },
     // A hall: names its rooms and the bounds they share. A module in it is a room of its own.

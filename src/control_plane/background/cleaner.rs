@@ -1,4 +1,5 @@
-//! Forgets what has been kept long enough: answers under idempotency keys, holds, events, rows of the audit log.
+//! Forgets what has been kept long enough: answers under idempotency keys, holds, events, samples of usage, rows
+//! of the audit log.
 //!
 //! Nothing depends on when it runs: whoever reads applies the same bounds by the clock.
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::usage;
 use crate::clock::Clock;
 use crate::model::Timestamp;
 use crate::store::{self, Store};
@@ -54,6 +56,9 @@ pub async fn clean(store: &Store, now: Timestamp) -> store::Result<()> {
     while store.forget_events(ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
     let ended_until = before(now, OPERATION_AGE_MAX);
     while store.forget_operations(ended_until, 1).await? == 1 {}
+    let (samples_until, hours_until) = (before(now, usage::SAMPLE_AGE_MAX), before(now, usage::HOUR_AGE_MAX));
+    while store.forget_usage_samples(samples_until, ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
+    while store.forget_usage_hours(hours_until, ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
     let audit_until = before(now, AUDIT_AGE_MAX);
     while store.forget_audit(audit_until, ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
     Ok(())

@@ -5,3 +5,5 @@ pub mod cleaner;
 mod commands;
 pub mod desired;
 pub mod operations;
+pub mod usage;
+pub mod webhooks;

@@ -24,6 +24,7 @@ use super::envelope::CALLER_FIELD;
 use super::problem::{Problem, Result};
 use super::state::ApiState;
 use crate::control_plane::api_keys::{self, ApiKeyError};
+use crate::control_plane::bearers::Bearer;
 use crate::control_plane::tokens::{Grant, Role};
 use crate::model::{ClusterId, Timestamp};
 use crate::store::ApiKeyRecord;
@@ -78,6 +79,10 @@ scopes! {
     UsersRead, "users:read", Admin;
     /// Make, change or delete users.
     UsersWrite, "users:write", Admin;
+    /// Read webhooks, without their secrets, and what they did not get.
+    WebhooksRead, "webhooks:read", Operator;
+    /// Make, change or delete webhooks, and have events tried again.
+    WebhooksWrite, "webhooks:write", Admin;
     /// Read API keys, without their secrets.
     ApiKeysRead, "api-keys:read", Admin;
     /// Make and revoke API keys.
@@ -104,6 +109,8 @@ pub(super) struct Caller(Arc<Identity>);
 struct Identity {
     grant: Grant,
     key: Option<KeyIdentity>,
+    /// Whether somebody else issued the token.
+    is_external: bool,
 }
 
 /// What an API key adds to what it grants.
@@ -115,8 +122,9 @@ struct KeyIdentity {
 }
 
 impl Caller {
-    fn by_token(grant: Grant) -> Self {
-        Self(Arc::new(Identity { grant, key: None }))
+    fn by_token(bearer: Bearer) -> Self {
+        let Bearer { grant, is_external } = bearer;
+        Self(Arc::new(Identity { grant, key: None, is_external }))
     }
 
     fn by_key(record: ApiKeyRecord) -> Result<Self> {
@@ -125,7 +133,8 @@ impl Caller {
         let scopes = key.scopes.map(|words| words.iter().filter_map(|word| Scope::parse(word)).collect());
         let role = key.role.parse().map_err(Problem::internal)?;
         let grant = Grant { subject: key.name, role, cluster: key.cluster };
-        Ok(Self(Arc::new(Identity { grant, key: Some(KeyIdentity { id: key.id, scopes }) })))
+        let key = Some(KeyIdentity { id: key.id, scopes });
+        Ok(Self(Arc::new(Identity { grant, key, is_external: false })))
     }
 
     /// The one cluster that exists for the caller; `None` for all of them.
@@ -145,10 +154,11 @@ impl Caller {
 
     /// Whose idempotency keys these are: what one caller sends never meets what another sends.
     pub(super) fn identity(&self) -> String {
-        match self.key_id() {
-            Some(id) => format!("key:{id}"),
-            None => format!("token:{}:{}", self.cluster().map_or("*", ClusterId::as_str), self.subject()),
+        if let Some(id) = self.key_id() {
+            return format!("key:{id}");
         }
+        let issuer = if self.0.is_external { "external" } else { "token" };
+        format!("{issuer}:{}:{}", self.cluster().map_or("*", ClusterId::as_str), self.subject())
     }
 
     /// Whether it may give these rights to another: no more than its own.
@@ -194,9 +204,12 @@ pub(super) async fn authenticate(
     let now = state.clock.wall();
     let caller = match api_keys::parts(token) {
         Some((id, secret)) => by_key(&state, id, secret, now).await?,
-        None => Caller::by_token(state.tokens.verify(token, now)?),
+        None => Caller::by_token(state.tokens.judge(token, now).await?),
     };
     Span::current().record(CALLER_FIELD, caller.subject());
+    if let Some(rates) = &state.rates {
+        rates.take(&caller.identity(), state.clock.mono())?;
+    }
     request.extensions_mut().insert(caller);
     Ok(next.run(request).await)
 }
@@ -296,13 +309,14 @@ mod tests {
 
     fn caller(role: Role, cluster: Option<&str>) -> Caller {
         let cluster = cluster.map(|id| ClusterId::new(id).expect("a cluster id"));
-        Caller::by_token(Grant { subject: "ada".to_owned(), role, cluster })
+        let grant = Grant { subject: "ada".to_owned(), role, cluster };
+        Caller::by_token(Bearer { grant, is_external: false })
     }
 
     fn key(role: Role, scopes: &[Scope]) -> Caller {
         let grant = Grant { subject: "ci".to_owned(), role, cluster: None };
         let key = KeyIdentity { id: "k".to_owned(), scopes: Some(scopes.iter().copied().collect()) };
-        Caller(Arc::new(Identity { grant, key: Some(key) }))
+        Caller(Arc::new(Identity { grant, key: Some(key), is_external: false }))
     }
 
     #[test]

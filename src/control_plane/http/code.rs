@@ -92,6 +92,8 @@ codes! {
 
     UserNotFound, "user_not_found", NOT_FOUND, "No such user",
         "The cluster has no user of this name.";
+    WebhookNotFound, "webhook_not_found", NOT_FOUND, "No such webhook",
+        "The cluster has no webhook of this id.";
     ApiKeyNotFound, "api_key_not_found", NOT_FOUND, "No such API key",
         "No API key has this id, or it is not one that the token may see.";
 
@@ -104,6 +106,9 @@ codes! {
     OperationNotFound, "operation_not_found", NOT_FOUND, "No such operation",
         "No operation has this id, or it is not one that the token may see. Operations are kept for 30 days \
          after their end.";
+    UsageUnknown, "usage_unknown", NOT_FOUND, "Nothing was counted then",
+        "The cluster's connections were not counted at that time: the service did not run, the cluster did not \
+         exist, or it is more than 7 days ago.";
     EventsGone, "events_gone", GONE, "Events have been missed",
         "What follows the position is no longer kept, or the position is none of this stream. `detail` says \
          which events are kept. Read the sessions anew, then follow from now on.";
@@ -113,6 +118,11 @@ codes! {
         "Another cluster has this id.";
     ClusterProtected, "cluster_protected", CONFLICT, "The cluster is protected",
         "The cluster has `delete_protection`. Take that back with PATCH first.";
+    QuotaBelowUse, "quota_below_use", CONFLICT, "More is used than the quota would allow",
+        "`on_excess=reject_change` was asked for, and more connections or subscriptions are in use than the new \
+         limits allow. `detail` says how many. Nothing was changed.";
+    TooManyWebhooks, "too_many_webhooks", CONFLICT, "The cluster has as many webhooks as it may",
+        "A cluster has at most 10 webhooks. Delete one first.";
     TooManyUsers, "too_many_users", CONFLICT, "The cluster has as many users as it may",
         "A cluster has at most 100,000 users. Delete one first.";
     SessionSuperseded, "session_superseded", CONFLICT, "The session has moved on",
@@ -167,12 +177,20 @@ codes! {
     PreconditionRequired, "precondition_required", PRECONDITION_REQUIRED, "If-Match is needed",
         "Read the record first and send its `ETag` back as `If-Match`.";
 
+    RateLimited, "rate_limited", TOO_MANY_REQUESTS, "Too many requests of one caller",
+        "The API key, or the subject of the token, has asked more often than it may. Nothing was done. Wait as \
+         long as `Retry-After` says.";
+
     // What the service cannot do.
     Internal, "internal", INTERNAL_SERVER_ERROR, "Internal error",
         "A defect of the service. Its log tells more under the `request_id`.";
     Overloaded, "overloaded", SERVICE_UNAVAILABLE, "Too many requests at once",
         "The service works on as many requests as it may. Nothing was done. Wait as long as \
          `Retry-After` says.";
+    KeysUnavailable, "keys_unavailable", SERVICE_UNAVAILABLE, "The token's keys are away",
+        "The key set of the external issuer of tokens cannot be read, so nobody can tell whether the token is \
+         good. Nothing was done. Wait as long as `Retry-After` says. The service's own tokens and API keys \
+         are taken meanwhile.";
     StoreUnavailable, "store_unavailable", SERVICE_UNAVAILABLE, "The database is away",
         "The database does not answer. A change that was asked for may or may not have been \
          committed. Wait as long as `Retry-After` says, then read the record.";

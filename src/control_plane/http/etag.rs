@@ -16,6 +16,7 @@ use super::code::Code;
 use super::problem::{Problem, Result};
 use crate::model::{Cluster, SessionId, User};
 use crate::store::GroupSetting;
+use crate::store::WebhookRecord;
 
 /// The tag of one record in one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +49,11 @@ impl ETag {
     /// The tag of what was said of a shared group: `0` when nothing was.
     pub(super) fn of_group(setting: Option<&GroupSetting>) -> Self {
         Self(setting.map_or(0, |setting| setting.version).to_string())
+    }
+
+    /// The tag of a webhook. Ids are not used again.
+    pub(super) fn of_webhook(webhook: &WebhookRecord) -> Self {
+        Self(format!("{}.{}", webhook.webhook.id, webhook.version))
     }
 
     /// As the `ETag` header has it.

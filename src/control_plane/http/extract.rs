@@ -19,7 +19,7 @@ use axum::http::request::Parts;
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde_path_to_error::Segment;
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
@@ -69,7 +69,9 @@ fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());
         let cause = error.into_inner();
-        if cause.is_data() {
+        // JSON all the same: null in the place of a word is told as if it were none.
+        let is_json = || serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
+        if cause.is_data() || is_json() {
             Problem::field(Code::InvalidBody, &pointer, without_position(&cause))
         } else {
             Problem::new(Code::InvalidJson, cause.to_string())
@@ -379,6 +381,8 @@ mod tests {
         list: Vec<u8>,
         #[serde(default)]
         labels: BTreeMap<String, u8>,
+        #[serde(default, deserialize_with = "present")]
+        state: Option<crate::model::SessionState>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -405,6 +409,9 @@ mod tests {
             (r#"{"inner":{}}"#, "#/inner"),
             (r#"{"list":[1,300]}"#, "#/list/1"),
             (r#"{"labels":{"a/b~c":"x"}}"#, "#/labels/a~1b~0c"),
+            (r#"{"state":null}"#, "#/state"),
+            (r#"{"state":"on"}"#, "#/state"),
+            (r#"{"state":7}"#, "#/state"),
             (r#"{"nmae":1}"#, "#/nmae"),
             (r#"{"inner":{"secs":1,"minutes":2}}"#, "#/inner/minutes"),
             ("[]", "#"),

@@ -2,7 +2,7 @@
 //!
 //! A request passes, from the outside in: the envelope (request id, log line, error bodies), the
 //! panic catcher, the time limit, the routing; under `/v1` also the bound on requests at once, the
-//! token, the route's scope, and for changes the detachment from their caller, the idempotency key and the
+//! token, the caller's rate, the route's scope, and for changes the detachment from their caller, the idempotency key and the
 //! audit row ([`change`]). A handler then is:
 //! parse, begin, store calls, commit, have it enforced, answer.
 //!
@@ -22,8 +22,10 @@ mod number;
 mod openapi;
 mod page;
 mod problem;
+mod rate;
 mod routes;
 mod schema;
+pub mod server;
 mod state;
 mod v1;
 
@@ -43,6 +45,7 @@ pub use code::Code;
 pub use openapi::openapi;
 pub use problem::Problem;
 pub use state::{ApiState, Node, REQUESTS_MAX};
+pub(in crate::control_plane) use v1::EventView;
 
 /// The longest body that is read.
 pub const BODY_BYTES_MAX: usize = 65_536;

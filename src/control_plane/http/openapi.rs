@@ -97,6 +97,7 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
         ("shared-groups", "Shared subscriptions: who shares what, how far they are, and who gets a message."),
         ("nodes", "The processes that serve."),
         ("users", "Users: whom the clients of a cluster may prove to be, by password."),
+        ("webhooks", "Where the events of a cluster's sessions are delivered to, signed."),
         ("plans", "Named sets of quotas."),
         ("operations", "Work that outlasts its request."),
         ("access", "API keys: what programs send in place of a token."),

@@ -41,6 +41,8 @@ impl TryFrom<u64> for PageSize {
     fn try_from(items: u64) -> Result<Self, Self::Error> {
         match items {
             0 => Err("at least 1"),
+            // What the specification says an integer is.
+            items if i64::try_from(items).is_err() => Err("at most 9223372036854775807"),
             items => Ok(Self(u16::try_from(items).unwrap_or(u16::MAX).min(Self::MAX))),
         }
     }

@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
@@ -34,6 +35,8 @@ pub struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     cause: Option<Arc<dyn Error + Send + Sync>>,
+    /// How long a caller should wait, in seconds, where it should come back.
+    retry_after_secs: u16,
 }
 
 /// What a handler answers.
@@ -90,7 +93,13 @@ pub(super) struct ProblemBody<'a> {
 impl Problem {
     /// A problem with what happened this time.
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new(), cause: None }
+        Self {
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            cause: None,
+            retry_after_secs: RETRY_AFTER_SECS,
+        }
     }
 
     /// A defect. The cause is logged; the caller sees only the request's id.
@@ -138,6 +147,20 @@ impl Problem {
     pub(super) fn caused_by(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.cause = Some(Arc::from(cause.into()));
         self
+    }
+
+    /// Says how long to wait before asking again, where the status is one to come back after.
+    #[must_use]
+    pub(super) fn retry_after(mut self, wait: Duration) -> Self {
+        let secs = wait.as_millis().div_ceil(1_000).max(1);
+        self.retry_after_secs = u16::try_from(secs).unwrap_or(u16::MAX);
+        self
+    }
+
+    /// What `Retry-After` says.
+    #[cfg(test)]
+    pub(super) fn retry_after_secs(&self) -> u16 {
+        self.retry_after_secs
     }
 
     /// The problem of an error response that no handler made: the framework's own.
@@ -199,8 +222,8 @@ impl IntoResponse for Problem {
             };
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(self.retry_after_secs));
         }
         response.extensions_mut().insert(self);
         response
@@ -228,6 +251,7 @@ impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         let code = match error {
             TokenError::Expired => Code::TokenExpired,
+            TokenError::KeysAway => Code::KeysUnavailable,
             _ => Code::TokenInvalid,
         };
         Self::new(code, error.to_string())

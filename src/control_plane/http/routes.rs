@@ -11,8 +11,9 @@ use axum::extract::Request;
 use axum::middleware::{self, Next};
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::response::Response;
+use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::SecurityRequirement;
-use utoipa::openapi::{ContentBuilder, Ref, RefOr};
+use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::auth::{Rule, Scope};
@@ -89,7 +90,10 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
 
 /// Says that a change may be asked for under a key.
 fn document_key(operation: &mut Operation) {
-    let key = optional_header("Idempotency-Key", idempotency::ABOUT, "8e03978e-40d5-43dd-bc93-6894a57f9324");
+    let mut key =
+        optional_header("Idempotency-Key", idempotency::ABOUT, "8e03978e-40d5-43dd-bc93-6894a57f9324");
+    let visible = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[!-~]{1,255}$"));
+    key.schema = Some(visible.into());
     operation.parameters.get_or_insert_with(Vec::new).push(RefOr::T(key));
     for (status, answer) in &mut operation.responses.responses {
         if let RefOr::T(answer) = answer
@@ -133,6 +137,8 @@ fn implied(path: &str, operation: &Operation) -> Vec<Code> {
         Code::RequestTimeout,
         Code::Internal,
         Code::Overloaded,
+        Code::RateLimited,
+        Code::KeysUnavailable,
         // Whoever comes with an API key is looked up.
         Code::StoreUnavailable,
     ];
@@ -178,7 +184,7 @@ fn problems(status: u16, codes: &[Code]) -> RefOr<Response> {
     response.content.insert(MEDIA_TYPE.to_owned(), content.examples_from_iter(examples).build().into());
     let told = match status {
         401 => Some("WWW-Authenticate"),
-        503 => Some("Retry-After"),
+        429 | 503 => Some("Retry-After"),
         _ => None,
     };
     response.headers.extend(told.map(|name| (name.to_owned(), RefOr::Ref(header(name)))));

@@ -13,9 +13,9 @@ use super::code::Code;
 use super::page::PageSize;
 use crate::control_plane::tokens::Role;
 use crate::model::{
-    ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, OperatorReason, ProtocolVersion, QoS,
-    QuotaSource, RetainHandling, SessionId, SessionState, SharedStrategy, SubscriptionOrigin, Timestamp,
-    Transport, Username, WillChoice,
+    ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, HttpUrl, OperatorReason,
+    ProtocolVersion, QoS, QuotaSource, RetainHandling, SessionId, SessionState, SharedStrategy,
+    SubscriptionOrigin, Timestamp, Transport, Username, WillChoice,
 };
 use crate::store::{AuditOutcome, EventKind, PurgeAction};
 
@@ -54,6 +54,13 @@ schemas! {
         .min_length(Some(1))
         .max_length(Some(ClientId::BYTES_MAX))
         .examples(["meter-17"]);
+    HttpUrl: text("An address of http or https, without user and fragment.")
+        .pattern(Some(
+            "^https?://[A-Za-z0-9]([A-Za-z0-9.-]{0,60}[A-Za-z0-9])?(:[1-9][0-9]{0,3})?(/[A-Za-z0-9/_.~-]*)?\
+             (\\?[A-Za-z0-9=&_.~-]*)?$",
+        ))
+        .max_length(Some(HttpUrl::BYTES_MAX))
+        .examples(["https://hooks.example/sessions"]);
     Username: text("The name of a user, unique in its cluster: 1 to 256 bytes of UTF-8, without control characters and in the form that SASLprep (RFC 4013) leaves as it is.")
         .min_length(Some(1))
         .max_length(Some(Username::BYTES_MAX))

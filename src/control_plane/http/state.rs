@@ -1,6 +1,7 @@
 //! What every handler can reach.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +12,12 @@ use uuid::Uuid;
 
 use super::code::Code;
 use super::problem::{self, Problem, Result};
+use super::rate::Rates;
 use crate::clock::Clock;
+use crate::config::WebhookTargets;
 use crate::control_plane::background::desired::DesiredPublisher;
 use crate::control_plane::background::operations::Operations;
+use crate::control_plane::bearers::Bearers;
 use crate::control_plane::metrics::Metrics;
 use crate::control_plane::passwords::Passwords;
 use crate::control_plane::tokens::TokenVerifier;
@@ -55,7 +59,7 @@ pub struct ApiState {
     /// The time.
     pub clock: Clock,
     /// Checks bearer tokens.
-    pub tokens: Arc<TokenVerifier>,
+    pub tokens: Arc<Bearers>,
     /// Works on users' passwords.
     pub passwords: Passwords,
     /// Changes under way. They run to their end even when their caller hangs up; who stops the
@@ -69,6 +73,10 @@ pub struct ApiState {
     pub(super) requests: Arc<Semaphore>,
     /// Carries purges out; who serves runs it.
     pub operations: Arc<Operations>,
+    /// How often each caller may ask; `None` for as often as it likes.
+    pub(super) rates: Option<Arc<Rates>>,
+    /// Where webhooks may be.
+    pub(super) webhook_targets: WebhookTargets,
     /// What is counted of requests.
     pub(super) metrics: Metrics,
     /// Permits for streams; see [`STREAMS_MAX`].
@@ -93,19 +101,22 @@ impl ApiState {
         let operations = Arc::new(operations);
         let run = Uuid::new_v4();
         let node = Node { id: run.to_string(), started_at: clock.wall(), listeners: Vec::new() };
+        let metrics = Metrics::new(store.record_commits());
         Self {
             store,
             data_plane,
             desired,
             clock,
-            tokens: Arc::new(tokens),
+            tokens: Arc::new(tokens.into()),
             passwords: Passwords::default(),
             tasks,
             node: Arc::new(node),
             run,
             requests,
             operations,
-            metrics: Metrics::default(),
+            rates: None,
+            webhook_targets: WebhookTargets::default(),
+            metrics,
             streams,
             stopping,
         }
@@ -115,6 +126,24 @@ impl ApiState {
     #[must_use]
     pub fn at_node(self, node: Node) -> Self {
         Self { node: Arc::new(node), ..self }
+    }
+
+    /// The same, which takes the tokens that `tokens` judges.
+    #[must_use]
+    pub fn judged_by(self, tokens: Bearers) -> Self {
+        Self { tokens: Arc::new(tokens), ..self }
+    }
+
+    /// The same, which answers each caller so many requests a second; `None` for any number.
+    #[must_use]
+    pub fn limited_to(self, rate: Option<NonZeroU32>) -> Self {
+        Self { rates: rate.map(|rate| Arc::new(Rates::new(rate))), ..self }
+    }
+
+    /// The same, which takes webhooks there.
+    #[must_use]
+    pub fn with_webhooks_at(self, targets: WebhookTargets) -> Self {
+        Self { webhook_targets: targets, ..self }
     }
 
     /// The same, whose streams end when `stopping` is cancelled.

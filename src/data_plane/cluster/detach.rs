@@ -60,6 +60,13 @@ impl Ending {
         Self { reason: "cluster_suspended", by: EndedBy::Operator, goodbye, with_will: true }
     }
 
+    /// The cluster's quota was lowered, and this session is above it (PRODUCT 3).
+    pub(super) fn shed(limit: u32) -> Self {
+        let why = Some(format!("limit connections: lowered to {limit}"));
+        let goodbye = Some((ReasonCode::QuotaExceeded, why));
+        Self { reason: "quota_lowered", by: EndedBy::Operator, goodbye, with_will: true }
+    }
+
     /// The user went away, or has another password.
     pub(super) fn user_changed() -> Self {
         let why = Some("the user was removed, or has another password".to_owned());

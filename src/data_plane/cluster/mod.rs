@@ -11,9 +11,9 @@
 //! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`share`], [`group_orders`], [`detach`], [`orders`], [`on_behalf`], [`users`], [`settings`],
-//! [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`], [`browse`],
-//! [`groups_told`], [`counters`], [`events`], [`system_topics`]; what it does
+//! [`subscribe`], [`share`], [`group_orders`], [`detach`], [`orders`], [`shed`], [`on_behalf`], [`users`],
+//! [`settings`], [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`],
+//! [`browse`], [`groups_told`], [`counters`], [`events`], [`system_topics`]; what it does
 //! not take: [`limits`].
 
 mod attach;
@@ -39,6 +39,7 @@ mod restore;
 mod save;
 mod settings;
 mod share;
+mod shed;
 mod subscribe;
 mod system_topics;
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub enum Order {
 }
 
 /// Removing it changes nothing; once that is committed, so is every write before it.
-const NO_SESSION: SessionId = SessionId(Uuid::nil());
+pub(super) const NO_SESSION: SessionId = SessionId(Uuid::nil());
 
 impl Cluster {
     /// Carries out an order on the session of `client_id`, if the fence holds. The answer comes in

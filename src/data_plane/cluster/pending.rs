@@ -52,7 +52,7 @@ pub struct Attachment {
 #[derive(Debug)]
 struct Proof {
     answer: Result<SessionRef, CommandError>,
-    missing: u8,
+    missing: u32,
 }
 
 /// Everything that waits.
@@ -84,19 +84,21 @@ impl Pending {
         self.closing.entry(conn).or_default();
     }
 
-    /// An order is carried out; its answer waits for a record, for `conn` if that is still closing, and
+    /// An order is carried out; its answer waits for a record, for those of `conns` that are still closing, and
     /// where it tells of something `written` down for that to be durable.
     pub(super) fn prove(
         &mut self,
         id: CommandId,
         answer: SessionRef,
-        conn: Option<ConnId>,
+        conns: impl IntoIterator<Item = ConnId>,
         written: bool,
     ) -> WriteTicket {
-        let closing = conn.and_then(|conn| self.closing.get_mut(&conn));
-        let missing = 1 + u8::from(closing.is_some()) + u8::from(written);
-        if let Some(waiting) = closing {
-            waiting.push(id);
+        let mut missing = 1 + u32::from(written);
+        for conn in conns {
+            if let Some(waiting) = self.closing.get_mut(&conn) {
+                waiting.push(id);
+                missing += 1;
+            }
         }
         self.proofs.insert(id, Proof { answer: Ok(answer), missing });
         self.ticket(Awaiting::Order(id))

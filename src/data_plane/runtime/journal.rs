@@ -16,7 +16,7 @@ use crate::data_plane::cluster::{ColdRead, Memory, Reader};
 use crate::data_plane::message_log::journal::{BatchNo, Facts, Journal, ReadBatch, ReadRequest, Recovered};
 use crate::data_plane::message_log::{Change, ClusterNo, Entry};
 use crate::data_plane::session::outgoing::Turn;
-use crate::model::{ClusterId, Seq};
+use crate::model::{ClusterId, Latencies, Seq};
 use crate::seam::command::Reply;
 use crate::seam::figures::{ClusterLog, LogFigures};
 
@@ -149,8 +149,9 @@ pub struct LogWriter {
     /// Of this turn of the worker.
     entries: Vec<Entry>,
     turns: Turns,
-    /// What was submitted and is not durable.
-    submitted: VecDeque<(BatchNo, Turns)>,
+    /// What was submitted and is not durable, with the time at which it was, in microseconds.
+    submitted: VecDeque<(BatchNo, u64, Turns)>,
+    latencies: Latencies,
     /// Groups that were moved, each with the batch that must be durable before that is told; `None` for the one that
     /// is being gathered.
     moved: Vec<(Option<BatchNo>, Reply<Seq>, Seq)>,
@@ -170,6 +171,7 @@ impl LogWriter {
             turns: Vec::new(),
             submitted: VecDeque::new(),
             moved: Vec::new(),
+            latencies: Latencies::default(),
             postponed: VecDeque::new(),
         }
     }
@@ -214,22 +216,23 @@ impl LogWriter {
         }
     }
 
-    /// Hands over what was gathered.
-    pub fn submit(&mut self) {
+    /// Hands over what was gathered, at this time in microseconds.
+    pub fn submit(&mut self, now_micros: u64) {
         if !self.entries.is_empty() {
             let batch = self.journal.submit(std::mem::take(&mut self.entries));
-            self.submitted.push_back((batch, std::mem::take(&mut self.turns)));
+            self.submitted.push_back((batch, now_micros, std::mem::take(&mut self.turns)));
             for (awaited, ..) in &mut self.moved {
                 awaited.get_or_insert(batch);
             }
         }
     }
 
-    /// Turns that have become durable.
-    pub fn take_durable(&mut self) -> Turns {
+    /// Turns that have become durable by now.
+    pub fn take_durable(&mut self, now_micros: u64) -> Turns {
         let durable = self.journal.durable();
         let mut turns = Turns::new();
-        while let Some((_, batch)) = self.submitted.pop_front_if(|(batch, _)| *batch <= durable) {
+        while let Some((_, since, batch)) = self.submitted.pop_front_if(|(batch, ..)| *batch <= durable) {
+            self.latencies.observe(now_micros.saturating_sub(since));
             turns.extend(batch);
         }
         for (_, reply, to) in
@@ -310,6 +313,7 @@ impl LogWriter {
             damaged_reads: figures.damaged_reads,
             commits: figures.commits,
             batches: self.journal.durable().0,
+            commit: self.latencies.read(),
             clusters: clusters.map(of).collect(),
         }
     }

@@ -126,7 +126,11 @@ const COMMIT_MAX: Duration = Duration::from_secs(15);
 impl SessionStore for Store {
     async fn commit(&self, batch: &[SessionWrite]) -> Result<(), ports::StoreError> {
         let batch = Batch::of(batch);
+        let began = self.clock.micros();
         let committed = tokio::time::timeout(COMMIT_MAX, self.commit_batch(&batch)).await;
+        if let Ok(Ok(())) = committed {
+            self.record_commits.observe(self.clock.micros().saturating_sub(began));
+        }
         Ok(committed.unwrap_or_else(|_| Err(Error::too_slow()))?)
     }
 

@@ -10,9 +10,10 @@ use axum::Router;
 use holdfast::clock::Clock;
 use holdfast::control_plane::background::desired::DesiredPublisher;
 use holdfast::control_plane::background::operations::Operations;
-use holdfast::control_plane::http::{ApiState, openapi, router};
+use holdfast::control_plane::http::{ApiState, openapi, router, server};
 use holdfast::control_plane::tokens::{Grant, Role, TokenIssuer, TokenSecret, TokenVerifier};
 use holdfast::model::Timestamp;
+use holdfast::seam::command::DataPlane;
 use holdfast::seam::desired::DesiredReceiver;
 use holdfast::seam::{command, desired};
 use holdfast::store::Store;
@@ -40,6 +41,8 @@ pub(crate) struct Api {
     pub(crate) desired: DesiredReceiver,
     pub(crate) publisher: Arc<DesiredPublisher>,
     pub(crate) router: Router,
+    /// Commands to the stand-in.
+    pub(crate) commands: DataPlane,
     /// Carries its purges out, when a test says so.
     pub(crate) operations: Arc<Operations>,
     /// Ends its streams.
@@ -54,6 +57,11 @@ pub(crate) struct Api {
 impl Api {
     /// An API without clusters, at the time [`T`].
     pub(crate) async fn start() -> Self {
+        Self::start_with(|state| state).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn start_with(settings: impl FnOnce(ApiState) -> ApiState) -> Self {
         let clock = Clock::new();
         clock.jump_millis(T.as_millis() - clock.wall().as_millis());
         let database = TestDatabase::create().await;
@@ -65,7 +73,7 @@ impl Api {
             FakeDataPlane::start(store.clone(), clock.clone(), desired.clone(), receiver);
         let state = ApiState::new(
             store.clone(),
-            commands,
+            commands.clone(),
             Arc::clone(&publisher),
             clock.clone(),
             TokenVerifier::new(&SECRET),
@@ -73,14 +81,13 @@ impl Api {
         );
         let operations = Arc::clone(&state.operations);
         let stopping = CancellationToken::new();
-        let state = state.stopped_by(stopping.clone());
+        let state = settings(state.stopped_by(stopping.clone()));
         let router = router(state);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
-        let served = router.clone();
+        let (served, ends) = (router.clone(), stopping.clone());
         let serving = tokio::spawn(async move {
-            let served = served.into_make_service_with_connect_info::<std::net::SocketAddr>();
-            axum::serve(listener, served).await.expect("serve");
+            server::serve(listener, served, server::Limits::default(), ends).await.expect("serve");
         });
         let client = reqwest::Client::new();
         let tasks = vec![serving, answering];
@@ -91,6 +98,7 @@ impl Api {
             desired,
             publisher,
             router,
+            commands,
             operations,
             stopping,
             base,
@@ -102,7 +110,12 @@ impl Api {
 
     /// The same with these clusters.
     pub(crate) async fn with_clusters(ids: &[&str]) -> Self {
-        let api = Self::start().await;
+        Self::start().await.and_clusters(ids).await
+    }
+
+    /// The same with these clusters too.
+    pub(crate) async fn and_clusters(self, ids: &[&str]) -> Self {
+        let api = self;
         for id in ids {
             api.admin().post("/v1/clusters", &json!({"id": id})).await.expect(201);
         }
@@ -128,6 +141,11 @@ impl Api {
     pub(crate) fn anonymous(&self) -> Caller<'_> {
         Caller { api: self, headers: Vec::new() }
     }
+}
+
+/// Judges the tokens of [`Api::token`].
+pub(crate) fn own_tokens() -> TokenVerifier {
+    TokenVerifier::new(&SECRET)
 }
 
 /// A token issued then, for a minute.

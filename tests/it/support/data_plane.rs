@@ -13,6 +13,7 @@ use holdfast::seam::command::{Command, CommandError, NewSession, Reply, SessionC
 use holdfast::seam::desired::DesiredReceiver;
 use holdfast::seam::figures::LogFigures;
 use holdfast::seam::ports::{SessionRow, SessionStore, SessionWrite};
+use holdfast::seam::quota::{Fit, QuotaCommand, Shed, ShedFirst, ShedOrder};
 use holdfast::store::{SessionFilter, SessionRecord, Store};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -148,13 +149,8 @@ impl FakeDataPlane {
                 answer(reply, met.map(|(met, _)| met).or(Ok(gone)));
             }
             Command::Count { cluster, reply } => {
-                let all = SessionFilter::default();
-                let now = self.clock.wall();
-                let rows = self.store.list_sessions(&cluster, &all, None, 1_000, now).await.expect("list");
-                let online = rows.iter().filter(|row| row.state() == SessionState::Online).count();
-                let online = u32::try_from(online).expect("few");
-                let total = u32::try_from(rows.len()).expect("few");
-                answer(reply, Ok(SessionCounts { online, offline_persistent: total - online }));
+                let rows = self.sessions(&cluster).await;
+                answer(reply, Ok(counts(&rows)));
             }
             Command::Traffic { cluster, client_id, reply } => {
                 let target = Target { cluster, client_id, if_session_id: None, if_epoch: None };
@@ -190,11 +186,62 @@ impl FakeDataPlane {
             }
             Command::EndGroup { share, force, reply, .. } => answer(reply, looked_at::end(&share, force)),
             Command::LogFigures { reply } => answer(reply, Ok(LogFigures::default())),
+            Command::Quota(command) => self.carry_out_quota(command).await,
             Command::AwaitRevision { revision, reply } => {
                 let seen = self.desired.wait_for(|state| state.revision >= revision).await.is_ok();
                 answer(reply, if seen { Ok(()) } else { Err(CommandError::Stopped) });
             }
         }
+    }
+
+    async fn carry_out_quota(&self, command: QuotaCommand) {
+        match command {
+            QuotaCommand::Try { cluster, quota, reply } => {
+                let sessions = counts(&self.sessions(&cluster).await);
+                let subscriptions = self.store.count_subscriptions(&cluster, self.clock.wall()).await;
+                let subscriptions = u32::try_from(subscriptions.expect("a count")).expect("few");
+                let within = |limit: Option<u32>, used| limit.is_none_or(|limit| used <= limit);
+                let fits =
+                    within(quota.connections, sessions.total()) && within(quota.subscriptions, subscriptions);
+                answer(reply, Ok(Fit { sessions, subscriptions, fits }));
+            }
+            QuotaCommand::Leave { reply, .. } => answer(reply, Ok(())),
+            QuotaCommand::Foresee { cluster, order, reply } => {
+                answer(reply, Ok(self.to_be_shed(&cluster, &order).await));
+            }
+            QuotaCommand::Shed { cluster, order, reply } => {
+                let shed = self.to_be_shed(&cluster, &order).await;
+                for (_, met) in &shed.sessions {
+                    self.write(SessionWrite::Remove(met.session_id, SessionEnd::QuotaLowered)).await;
+                }
+                answer(reply, Ok(shed));
+            }
+        }
+    }
+
+    async fn to_be_shed(&self, cluster: &ClusterId, order: &ShedOrder) -> Shed {
+        let mut rows = self.sessions(cluster).await;
+        let over = counts(&rows).total().saturating_sub(order.limit);
+        match order.first {
+            ShedFirst::Newest => rows.sort_by_key(|record| std::cmp::Reverse(record.row.created_at)),
+            ShedFirst::OldestOffline => {
+                rows.retain(|record| record.row.disconnected_at.is_some());
+                rows.sort_by_key(|record| record.row.disconnected_at);
+            }
+        }
+        rows.retain(|record| !record.protected);
+        rows.truncate(order.most.min(over as usize));
+        let sessions = rows.into_iter().map(|record| {
+            let was_online = record.state() == SessionState::Online;
+            let SessionRow { client_id, session_id, epoch, .. } = record.row;
+            (client_id, SessionRef { session_id, epoch, was_online, was_subscribed: false })
+        });
+        Shed { over, sessions: sessions.collect() }
+    }
+
+    async fn sessions(&self, cluster: &ClusterId) -> Vec<SessionRecord> {
+        let all = SessionFilter::default();
+        self.store.list_sessions(cluster, &all, None, 1_000, self.clock.wall()).await.expect("list")
     }
 
     async fn meet(&self, target: &Target) -> Result<(SessionRef, SessionRow), CommandError> {
@@ -261,8 +308,19 @@ impl FakeDataPlane {
     }
 }
 
+fn counts(rows: &[SessionRecord]) -> SessionCounts {
+    let online = rows.iter().filter(|row| row.state() == SessionState::Online).count();
+    let online = u32::try_from(online).expect("few");
+    let total = u32::try_from(rows.len()).expect("few");
+    SessionCounts { online, offline_persistent: total - online }
+}
+
 fn refuse(command: Command, error: CommandError) {
     match command {
+        Command::Quota(QuotaCommand::Try { reply, .. }) => answer(reply, Err(error)),
+        Command::Quota(QuotaCommand::Foresee { reply, .. } | QuotaCommand::Shed { reply, .. }) => {
+            answer(reply, Err(error));
+        }
         Command::Disconnect { reply, .. }
         | Command::Destroy { reply, .. }
         | Command::Protect { reply, .. }
@@ -280,7 +338,9 @@ fn refuse(command: Command, error: CommandError) {
         Command::MoveGroup { reply, .. } => answer(reply, Err(error)),
         Command::EndGroup { reply, .. } => answer(reply, Err(error)),
         Command::LogFigures { reply } => answer(reply, Err(error)),
-        Command::AwaitRevision { reply, .. } => answer(reply, Err(error)),
+        Command::AwaitRevision { reply, .. } | Command::Quota(QuotaCommand::Leave { reply, .. }) => {
+            answer(reply, Err(error));
+        }
     }
 }
 

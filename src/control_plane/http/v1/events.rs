@@ -55,7 +55,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     "session_id": "019af8a0-5b7e-7c3d-9f1e-2a4b6c8d0e1f", "epoch": 3, "kind": "detached",
     "detail": {"reason": "keep_alive_timeout", "by": "server"}, "actor": null, "request_id": null
 }))]
-struct EventView {
+pub(in crate::control_plane) struct EventView {
     /// Its number in the cluster: without gaps, in the order in which the events were committed.
     #[schema(minimum = 1)]
     seq: i64,

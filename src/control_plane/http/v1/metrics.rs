@@ -25,7 +25,8 @@ pub(super) fn routes(routes: Routes) -> Routes {
 ///
 /// In the text format of `OpenMetrics`, which Prometheus reads. `holdfast_api_request_seconds`: how long API
 /// requests took, by route, method and status. `holdfast_sessions`: sessions by cluster and state, counted by the
-/// data plane at this moment. `holdfast_sessions_limit`: the quota. Of the message log: `holdfast_log_bytes`,
+/// data plane at this moment. `holdfast_sessions_limit`: the quota. `holdfast_record_commit_seconds` and
+/// `holdfast_log_commit_seconds`: how long session records and messages took to be durable. Of the message log: `holdfast_log_bytes`,
 /// `holdfast_log_oldest_message_age_seconds` and `holdfast_log_trimmed_messages_total` (lost unconsumed) by cluster;
 /// `holdfast_log_segments`, `holdfast_log_segment_bytes`, `holdfast_log_queued_bytes`,
 /// `holdfast_log_damaged_reads_total`, `holdfast_log_commits_total` and `holdfast_log_batches_total` of the whole.

@@ -3,6 +3,7 @@
 mod api_keys;
 mod audit_log;
 mod clusters;
+mod dead_letters;
 mod events;
 mod holds;
 mod labels;
@@ -12,6 +13,7 @@ mod nodes;
 mod operations;
 mod plans;
 mod quota;
+mod quota_put;
 mod session_begin;
 mod session_commands;
 mod session_count;
@@ -29,7 +31,11 @@ mod shared_groups;
 mod subscription_changes;
 mod subscriptions;
 mod usage;
+mod usage_history;
 mod users;
+mod webhooks;
+
+pub(in crate::control_plane) use events::EventView;
 
 use super::problem::{Problem, Result};
 use super::routes::Routes;
@@ -42,7 +48,9 @@ pub(super) fn routes() -> Routes {
     let routes = plans::routes(routes);
     let routes = clusters::routes(routes);
     let routes = quota::routes(routes);
+    let routes = quota_put::routes(routes);
     let routes = usage::routes(routes);
+    let routes = usage_history::routes(routes);
     let routes = sessions::routes(routes);
     let routes = session_count::routes(routes);
     let routes = session_patch::routes(routes);
@@ -56,6 +64,8 @@ pub(super) fn routes() -> Routes {
     let routes = shared_group_orders::routes(routes);
     let routes = users::routes(routes);
     let routes = events::routes(routes);
+    let routes = webhooks::routes(routes);
+    let routes = dead_letters::routes(routes);
     let routes = session_purges::routes(routes);
     let routes = operations::routes(routes);
     let routes = metrics::routes(routes);

@@ -1,40 +1,28 @@
-//! `/v1/clusters/{cluster}/quota`: the limits in force, where each comes from, and what is used.
+//! `/v1/clusters/{cluster}/quota`: the limits in force, where each comes from, and what is used. How it is set:
+//! [`quota_put`](super::quota_put).
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::super::auth::Scope;
-use super::super::change::Change;
 use super::super::code::Code;
-use super::super::etag::{ETag, IfMatch};
-use super::super::extract::{self, ClusterPath};
-use super::super::number::AtMost;
-use super::super::problem::{Problem, Result, data_plane_away};
+use super::super::etag::ETag;
+use super::super::extract::ClusterPath;
+use super::super::problem::{Result, data_plane_away};
 use super::super::routes::Routes;
 use super::super::state::{ApiState, DATA_PLANE_WAIT};
+use super::quota_put::Excess;
 use super::{existing_cluster, quota_of};
-use crate::model::{Cluster, Limit, Quota, QuotaOverrides, QuotaSource};
+use crate::model::{Cluster, Limit, QuotaSource};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     let read = [Code::StoreUnavailable, Code::DataPlaneUnavailable];
-    let write = [
-        Code::StoreUnavailable,
-        Code::DataPlaneUnavailable,
-        Code::NotConfirmed,
-        Code::PreconditionFailed,
-        Code::PreconditionRequired,
-        Code::InvalidHeader,
-    ];
-    routes.add(Scope::ClustersRead, &read, routes!(get_quota)).add(
-        Scope::ClustersWrite,
-        &write,
-        routes!(put_quota),
-    )
+    routes.add(Scope::ClustersRead, &read, routes!(get_quota))
 }
 
 /// The limits in force for a cluster.
@@ -47,9 +35,11 @@ pub(super) fn routes(routes: Routes) -> Routes {
     "retained_messages": {"limit": 10_000, "source": "plan"},
     "retained_bytes": {"limit": 67_108_864, "source": "plan"},
     "session_expiry_min_seconds": {"limit": 0, "source": "plan"},
-    "session_expiry_max_seconds": {"limit": 259_200, "source": "plan"}
+    "session_expiry_max_seconds": {"limit": 259_200, "source": "plan"},
+    "excess": {"on_excess": "shed_newest", "validate_only": false, "sessions_over": 1, "subscriptions_over": 0,
+               "sessions_shed": 1, "sample": ["meter-17"]}
 }))]
-struct QuotaView {
+pub(super) struct QuotaView {
     /// The plan that gives every limit that the cluster does not set itself.
     plan: String,
     /// Online sessions and unexpired offline persistent sessions together. At the limit a new client
@@ -67,6 +57,10 @@ struct QuotaView {
     session_expiry_min_seconds: PlainLimit,
     /// The longest that a session outlives its connection, in seconds.
     session_expiry_max_seconds: PlainLimit,
+    /// What there was above the new limits, and what became of it. Only where a quota was set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    excess: Option<Excess>,
 }
 
 /// A limit and how much of it is used.
@@ -104,7 +98,7 @@ fn source(own: Option<u32>) -> QuotaSource {
 }
 
 /// The record with its `ETag`.
-async fn tagged(state: &ApiState, cluster: Cluster) -> Result<Response> {
+pub(super) async fn tagged(state: &ApiState, cluster: Cluster, excess: Option<Excess>) -> Result<Response> {
     let quota = quota_of(&cluster)?;
     let now = state.clock.wall();
     let counts = state.data_plane.count(cluster.id.clone(), DATA_PLANE_WAIT).await;
@@ -134,6 +128,7 @@ async fn tagged(state: &ApiState, cluster: Cluster) -> Result<Response> {
             own.session_expiry_max_secs,
         ),
         plan: cluster.plan.clone(),
+        excess,
     };
     Ok(([(ETAG, ETag::of_quota(&cluster).header())], Json(view)).into_response())
 }
@@ -155,99 +150,5 @@ async fn tagged(state: &ApiState, cluster: Cluster) -> Result<Response> {
 )]
 async fn get_quota(State(state): State<ApiState>, path: ClusterPath) -> Result<Response> {
     let cluster = existing_cluster(&state, &path.cluster).await?;
-    tagged(&state, cluster).await
-}
-
-/// What a cluster sets over its plan. Null, or nothing, leaves the plan's value.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = QuotaOverrides, example = json!({"connections": 3, "filters_per_client": null}))]
-struct QuotaPut {
-    /// Online sessions and unexpired offline persistent sessions together.
-    #[schema(value_type = Option<u32>, minimum = 0, maximum = 100_000_000)]
-    connections: Option<AtMost<100_000_000>>,
-    /// Subscriptions of all sessions together.
-    #[schema(value_type = Option<u32>, minimum = 0, maximum = 1_000_000_000)]
-    subscriptions: Option<AtMost<1_000_000_000>>,
-    /// Filters of one client.
-    #[schema(value_type = Option<u32>, minimum = 0, maximum = 1_000_000)]
-    filters_per_client: Option<AtMost<1_000_000>>,
-    /// Retained messages; over it a message is passed on and not retained.
-    #[schema(value_type = Option<u32>, minimum = 0, maximum = 1_000_000_000)]
-    retained_messages: Option<AtMost<1_000_000_000>>,
-    /// Bytes of all retained messages: topics, payloads and properties.
-    #[schema(value_type = Option<u32>, minimum = 0, maximum = 4_294_967_295_i64)]
-    retained_bytes: Option<AtMost<{ u32::MAX }>>,
-    /// The shortest that a session outlives its connection, in seconds; a shorter wish is raised.
-    #[schema(value_type = Option<u32>, minimum = 0, maximum = 259_200)]
-    session_expiry_min_seconds: Option<AtMost<{ Quota::SESSION_EXPIRY_MAX_SECS }>>,
-    /// The longest that a session outlives its connection, in seconds; a longer wish is lowered.
-    #[schema(value_type = Option<u32>, minimum = 0, maximum = 259_200)]
-    session_expiry_max_seconds: Option<AtMost<{ Quota::SESSION_EXPIRY_MAX_SECS }>>,
-}
-
-impl From<QuotaPut> for QuotaOverrides {
-    fn from(body: QuotaPut) -> Self {
-        Self {
-            connections: body.connections.map(|n| n.0),
-            subscriptions: body.subscriptions.map(|n| n.0),
-            filters_per_client: body.filters_per_client.map(|n| n.0),
-            retained_messages: body.retained_messages.map(|n| n.0),
-            retained_bytes: body.retained_bytes.map(|n| n.0),
-            session_expiry_min_secs: body.session_expiry_min_seconds.map(|n| n.0),
-            session_expiry_max_secs: body.session_expiry_max_seconds.map(|n| n.0),
-        }
-    }
-}
-
-/// Set a cluster's quota
-///
-/// Replaces everything that the cluster sets over its plan: what is null or not sent is the plan's
-/// again. The limits are enforced when this is answered. Sessions and subscriptions that exist are
-/// not touched by a lower limit; new ones are refused until there is room.
-#[utoipa::path(
-    put,
-    path = "/v1/clusters/{cluster}/quota",
-    tag = "clusters",
-    params(ClusterPath, ("If-Match" = String, Header, description = "The `ETag` of the quota that was read.", example = "*")),
-    request_body = QuotaPut,
-    responses((
-        status = 200,
-        description = "The limits in force now.",
-        body = QuotaView,
-        headers(("ETag" = String, description = "The version of the quota's settings."))
-    ))
-)]
-async fn put_quota(
-    State(state): State<ApiState>,
-    change: Change,
-    path: ClusterPath,
-    if_match: IfMatch,
-    extract::Json(body): extract::Json<QuotaPut>,
-) -> Result<Response> {
-    let now = state.clock.wall();
-    let overrides = QuotaOverrides::from(body);
-    let mut tx = state.store.begin().await?;
-    let current = tx.lock_cluster(&path.cluster).await?;
-    let current = current.ok_or_else(|| Problem::cluster_not_found(&path.cluster))?;
-    if_match.check_required(&ETag::of_quota(&current))?;
-    if overrides == current.overrides {
-        return tagged(&state, current).await;
-    }
-    let changed = tx.update_quota(&current.id, &current.plan, &overrides, now).await?;
-    check(&quota_of(&changed)?)?;
-    // What is used now does not hang on the change, and may be asked before it is committed.
-    let response = tagged(&state, changed).await?;
-    let response = change.commit(tx, Some(&current.overrides), response).await?;
-    state.enforced().await?;
-    Ok(response)
-}
-
-/// Bounds that contradict each other bound nothing.
-fn check(quota: &Quota) -> Result<()> {
-    if quota.session_expiry_min_secs <= quota.session_expiry_max_secs {
-        return Ok(());
-    }
-    let detail = format!("at most session_expiry_max_seconds, which is {}", quota.session_expiry_max_secs);
-    Err(Problem::field(Code::InvalidBody, "/session_expiry_min_seconds", detail))
+    tagged(&state, cluster, None).await
 }

@@ -46,7 +46,7 @@ pub(super) struct FilterParams {
     /// Only offline sessions that end before this time if their client does not return.
     expires_before: Option<Timestamp>,
     /// Only sessions that are offline for at least so many seconds.
-    #[param(minimum = 0, example = 3600)]
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64, example = 3600)]
     offline_for_gte: Option<u32>,
     /// Only sessions whose expiry this one decided.
     expiry_source: Option<ExpirySource>,

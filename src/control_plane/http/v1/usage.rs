@@ -1,32 +1,39 @@
-//! `/v1/clusters/{cluster}/usage`: how many connections of the quota are taken.
+//! `/v1/clusters/{cluster}/usage`: how many connections of the quota are, or were, taken.
+
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use super::super::auth::Scope;
 use super::super::code::Code;
-use super::super::extract::ClusterPath;
-use super::super::problem::{Result, data_plane_away};
+use super::super::extract::{ClusterPath, Query};
+use super::super::problem::{Problem, Result, data_plane_away};
 use super::super::routes::Routes;
 use super::super::state::{ApiState, DATA_PLANE_WAIT};
 use super::{existing_cluster, quota_of};
-use crate::model::Limit;
+use crate::model::{ClusterId, Limit, Timestamp};
 use crate::seam::command::SessionCounts;
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    let codes = [Code::StoreUnavailable, Code::DataPlaneUnavailable];
+    let codes = [Code::StoreUnavailable, Code::DataPlaneUnavailable, Code::UsageUnknown];
     routes.add(Scope::ClustersRead, &codes, routes!(get_usage))
 }
 
-/// How many connections of a cluster's quota are taken, exactly, at this moment.
+/// How long before a past instant its sample may lie: a minute and what counting takes.
+const SAMPLE_WITHIN: Duration = Duration::from_mins(2);
+
+/// How many connections of a cluster's quota are taken.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Usage, example = json!({
-    "online": 2, "offline_persistent": 1, "total": 3, "limit": 1000, "free": 997
+    "at": "2026-01-31T12:00:00.000Z", "online": 2, "offline_persistent": 1, "total": 3, "limit": 1000, "free": 997
 }))]
 struct UsageView {
+    /// When they were counted.
+    at: Timestamp,
     /// Sessions with a connection.
     #[schema(minimum = 0)]
     online: u32,
@@ -45,9 +52,10 @@ struct UsageView {
 }
 
 impl UsageView {
-    fn new(counts: SessionCounts, limit: Limit) -> Self {
+    fn new(at: Timestamp, counts: SessionCounts, limit: Limit) -> Self {
         let total = counts.online.saturating_add(counts.offline_persistent);
         Self {
+            at,
             online: counts.online,
             offline_persistent: counts.offline_persistent,
             total,
@@ -57,22 +65,47 @@ impl UsageView {
     }
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct UsageParams {
+    /// A past instant of the last 7 days; now when not sent. The answer is the last count at or before it.
+    at: Option<Timestamp>,
+}
+
 /// Get a cluster's usage
 ///
-/// Counted by the data plane when asked, by the clock: a session that has expired is not counted,
-/// whether or not it was removed yet.
+/// Without `at` counted by the data plane when asked, exactly, by the clock: a session that has expired is not
+/// counted, whether or not it was removed yet. With `at` as it was counted then: once a minute.
 #[utoipa::path(
     get,
     path = "/v1/clusters/{cluster}/usage",
     tag = "clusters",
-    params(ClusterPath),
-    responses((status = 200, description = "What is used now.", body = UsageView))
+    params(ClusterPath, UsageParams),
+    responses((status = 200, description = "What is, or was, used.", body = UsageView))
 )]
-async fn get_usage(State(state): State<ApiState>, path: ClusterPath) -> Result<Json<UsageView>> {
+async fn get_usage(
+    State(state): State<ApiState>,
+    path: ClusterPath,
+    Query(params): Query<UsageParams>,
+) -> Result<Json<UsageView>> {
     let cluster = existing_cluster(&state, &path.cluster).await?;
+    if let Some(at) = params.at {
+        return usage_at(&state, &cluster.id, at).await.map(Json);
+    }
     let limit = quota_of(&cluster)?.connections;
+    let at = state.clock.wall();
     let counts = state.data_plane.count(cluster.id, DATA_PLANE_WAIT).await;
-    Ok(Json(UsageView::new(counts.map_err(|error| data_plane_away(&error))?, limit)))
+    Ok(Json(UsageView::new(at, counts.map_err(|error| data_plane_away(&error))?, limit)))
+}
+
+async fn usage_at(state: &ApiState, cluster: &ClusterId, at: Timestamp) -> Result<UsageView> {
+    if at > state.clock.wall() {
+        return Err(Problem::parameter(Code::InvalidParameter, "at", "it has not come yet"));
+    }
+    let sample = state.store.usage_at(cluster, at, SAMPLE_WITHIN).await?;
+    let sample =
+        sample.ok_or_else(|| Problem::new(Code::UsageUnknown, format!("nothing was counted at {at}")))?;
+    Ok(UsageView::new(sample.at, sample.counts, sample.limit))
 }
 
 #[cfg(test)]
@@ -82,11 +115,11 @@ mod tests {
     #[test]
     fn nothing_is_free_above_the_limit() {
         let counts = SessionCounts { online: 3, offline_persistent: 4 };
-        let free = |limit| UsageView::new(counts, limit).free;
+        let free = |limit| UsageView::new(Timestamp::EPOCH, counts, limit).free;
         assert_eq!(
             [free(Some(5)), free(Some(7)), free(Some(8)), free(None)],
             [Some(0), Some(0), Some(1), None]
         );
-        assert_eq!(UsageView::new(counts, None).total, 7);
+        assert_eq!(UsageView::new(Timestamp::EPOCH, counts, None).total, 7);
     }
 }

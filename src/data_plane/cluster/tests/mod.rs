@@ -31,6 +31,7 @@ mod retain;
 mod settings;
 mod shared_groups;
 mod shared_progress;
+mod shed;
 mod subscriptions;
 mod users;
 mod wills;

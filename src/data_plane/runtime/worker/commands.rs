@@ -96,6 +96,7 @@ impl Worker {
                 });
                 let _ = reply.send(Ok(self.log.figures(clusters)));
             }
+            Command::Quota(command) => self.take_quota_command(command),
             Command::AwaitRevision { revision, reply } => {
                 self.awaiting_revision.push((revision, reply));
                 self.answer_awaited_revisions();

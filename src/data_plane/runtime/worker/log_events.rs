@@ -9,7 +9,7 @@ impl Worker {
     /// Something became durable, or was read.
     pub(super) fn take_log_events(&mut self) {
         let now = self.clock.now();
-        for (home, turn) in self.log.take_durable() {
+        for (home, turn) in self.log.take_durable(self.clock.micros()) {
             self.act(home, |cluster| cluster.durable(turn));
         }
         for ReadDone { cluster: home, reader, result } in self.log.take_reads() {

@@ -2,14 +2,15 @@
 //!
 //! A turn takes whatever waits, lets the clusters act on it, and carries out what they want: output
 //! into outboxes (each connection woken once), records into the queue, answers to their callers.
-//! What the log tells is in [`log_events`], orders from the API in [`commands`], what it only asks and the disk
-//! answers in [`questions`], what is to be enforced in
+//! What the log tells is in [`log_events`], orders from the API in [`commands`] and [`quota`], what it only asks and
+//! the disk answers in [`questions`], what is to be enforced in
 //! [`desired`].
 
 mod commands;
 mod desired;
 mod log_events;
 mod questions;
+mod quota;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::model::{ClusterId, DesiredCluster, Now, ProtocolVersion};
 use crate::seam::command::{Command, Reply};
 use crate::seam::desired::{DesiredReceiver, DesiredState};
 use crate::seam::ports::StoredSession;
+use crate::seam::quota::Shed;
 
 /// How often the clusters are told the time when nothing else happens.
 const TICK: Duration = Duration::from_millis(100);
@@ -111,6 +113,8 @@ pub struct Worker {
     dirty: Vec<ClusterNo>,
     records: Arc<RecordQueue>,
     replies: HashMap<CommandId, Awaited>,
+    /// Sessions that have ended by an order and are not proven to be gone.
+    sheds: HashMap<CommandId, (Shed, Reply<Shed>)>,
     last_command: u64,
     questions: Questions,
     /// The desired state in force.
@@ -151,6 +155,7 @@ impl Worker {
             dirty: Vec::new(),
             records,
             replies: HashMap::new(),
+            sheds: HashMap::new(),
             last_command: 0,
             questions: Questions::default(),
             revision: 0,
@@ -314,7 +319,7 @@ impl Worker {
                 self.carry_out(home, effects);
             }
         }
-        self.log.submit();
+        self.log.submit(self.clock.micros());
     }
 
     fn carry_out(&mut self, home: ClusterNo, effects: Effects) {
@@ -348,6 +353,8 @@ impl Worker {
         for (id, answer) in effects.answers {
             if let Some(reply) = self.replies.remove(&id) {
                 reply.answer(answer);
+            } else if let Some((shed, reply)) = self.sheds.remove(&id) {
+                let _ = reply.send(answer.map(|_| shed));
             }
         }
     }
