@@ -13,7 +13,7 @@
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
 //! [`subscribe`], [`share`], [`detach`], [`orders`], [`users`], [`settings`],
 //! [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`], [`counters`], [`events`], [`system_topics`]; what it does
-//! not take: [`limits`].
+//! not take: [`limits`], [`throttle`]; whom it does not let in: [`verdict`].
 
 mod attach;
 mod backlog;
@@ -38,9 +38,11 @@ mod subscribe;
 mod system_topics;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod time_passes;
 mod trim;
 mod users;
+mod verdict;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -60,9 +62,11 @@ pub use restore::Memory;
 use share::Groups;
 use slab::Slab;
 use system_topics::Told;
+use throttle::Throttle;
 use trim::Trimming;
 
 use super::broker::Slot;
+use super::broker::flapping::FlappingGuard;
 use super::broker::registry::Registry;
 use super::broker::retained::Retained;
 use super::broker::subscription_index::SubscriptionIndex;
@@ -111,6 +115,10 @@ pub struct Cluster {
     effects: Effects,
     fan_out: FanOut,
     trimming: Trimming,
+    throttle: Throttle,
+    flapping: FlappingGuard,
+    /// Messages sent that are not counted against the cluster's rate yet.
+    sent_uncharged: u64,
     /// What connections that have ended had counted, and shared groups.
     ended_counters: MessageCounters,
     /// How many messages the log let go of that somebody still had to read.
@@ -146,6 +154,9 @@ impl Cluster {
             effects: Effects::default(),
             fan_out: FanOut::default(),
             trimming: Trimming::default(),
+            throttle: Throttle::default(),
+            flapping: FlappingGuard::default(),
+            sent_uncharged: 0,
             ended_counters: MessageCounters::default(),
             lost_messages: 0,
             told: Told::default(),

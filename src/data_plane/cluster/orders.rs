@@ -79,6 +79,7 @@ impl Cluster {
         let strategy_changes = rules.shared_strategy != self.rules.shared_strategy;
         let void = rules.users.lineage != self.rules.users.lineage;
         self.rules = rules;
+        self.rates_may_have_changed();
         if void {
             self.end_voided_connections(now);
         }

@@ -163,7 +163,13 @@ fn traffic(met: &SessionRef, row: &SessionRow) -> SessionTraffic {
         session_id: met.session_id,
         backlog: Backlog { messages: 3, bytes: 300, oldest: Some(oldest), is_complete: true },
         in_flight: 2,
-        counters: MessageCounters { received: 4, sent: 5, dropped_slow: 6, dropped_queue_full: 7 },
+        counters: MessageCounters {
+            received: 4,
+            sent: 5,
+            dropped_slow: 6,
+            dropped_queue_full: 7,
+            dropped_over_rate: 9,
+        },
         trimmed: 8,
         subscriptions: vec![SubscriptionTraffic {
             filter: TopicFilter::new("b/#").expect("a filter"),

@@ -9,6 +9,7 @@ mod metrics;
 mod operations;
 mod plans;
 mod quota;
+mod quota_rates;
 mod session_commands;
 mod session_count;
 mod session_expiry;

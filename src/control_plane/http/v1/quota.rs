@@ -17,6 +17,7 @@ use super::super::number::AtMost;
 use super::super::problem::{Problem, Result, data_plane_away};
 use super::super::routes::Routes;
 use super::super::state::{ApiState, DATA_PLANE_WAIT};
+use super::quota_rates::{FlappingPut, FlappingView, RatesPut, RatesView, overrides};
 use super::{existing_cluster, quota_of};
 use crate::model::{Cluster, Limit, Quota, QuotaOverrides, QuotaSource};
 
@@ -47,7 +48,21 @@ pub(super) fn routes(routes: Routes) -> Routes {
     "retained_messages": {"limit": 10_000, "source": "plan"},
     "retained_bytes": {"limit": 67_108_864, "source": "plan"},
     "session_expiry_min_seconds": {"limit": 0, "source": "plan"},
-    "session_expiry_max_seconds": {"limit": 259_200, "source": "plan"}
+    "session_expiry_max_seconds": {"limit": 259_200, "source": "plan"},
+    "rates": {
+        "connects_per_second": {"limit": 100, "source": "plan"},
+        "connects_with_will_per_second": {"limit": 100, "source": "plan"},
+        "subscribes_per_second": {"limit": 100, "source": "plan"},
+        "unsubscribes_per_second": {"limit": 100, "source": "plan"},
+        "messages_per_second": {"limit": 10_000, "source": "plan"},
+        "client_messages_per_second": {"limit": 50, "source": "override"},
+        "client_bytes_per_second": {"limit": null, "source": "plan"}
+    },
+    "flapping": {
+        "connects": {"limit": 60, "source": "plan"},
+        "window_seconds": {"limit": 60, "source": "plan"},
+        "hold_seconds": {"limit": 60, "source": "plan"}
+    }
 }))]
 struct QuotaView {
     /// The plan that gives every limit that the cluster does not set itself.
@@ -67,6 +82,10 @@ struct QuotaView {
     session_expiry_min_seconds: PlainLimit,
     /// The longest that a session outlives its connection, in seconds.
     session_expiry_max_seconds: PlainLimit,
+    /// How often something may happen.
+    rates: RatesView,
+    /// The guard against clients that connect over and over.
+    flapping: FlappingView,
 }
 
 /// A limit and how much of it is used.
@@ -85,7 +104,7 @@ struct UsedLimit {
 
 /// A limit.
 #[derive(Debug, Serialize, ToSchema)]
-struct PlainLimit {
+pub(super) struct PlainLimit {
     /// The limit; null for none.
     #[schema(minimum = 0, required)]
     limit: Option<u32>,
@@ -94,7 +113,7 @@ struct PlainLimit {
 }
 
 impl PlainLimit {
-    fn new(limit: Limit, own: Option<u32>) -> Self {
+    pub(super) fn new(limit: Limit, own: Option<u32>) -> Self {
         Self { limit, source: source(own) }
     }
 }
@@ -133,6 +152,8 @@ async fn tagged(state: &ApiState, cluster: Cluster) -> Result<Response> {
             Some(quota.session_expiry_max_secs),
             own.session_expiry_max_secs,
         ),
+        rates: RatesView::new(&quota.rates, &own.rates),
+        flapping: FlappingView::new(quota.flapping, &own.rates),
         plan: cluster.plan.clone(),
     };
     Ok(([(ETAG, ETag::of_quota(&cluster).header())], Json(view)).into_response())
@@ -184,6 +205,10 @@ struct QuotaPut {
     /// The longest that a session outlives its connection, in seconds; a longer wish is lowered.
     #[schema(value_type = Option<u32>, minimum = 0, maximum = 259_200)]
     session_expiry_max_seconds: Option<AtMost<{ Quota::SESSION_EXPIRY_MAX_SECS }>>,
+    /// How often something may happen.
+    rates: Option<RatesPut>,
+    /// The guard against clients that connect over and over.
+    flapping: Option<FlappingPut>,
 }
 
 impl From<QuotaPut> for QuotaOverrides {
@@ -196,6 +221,7 @@ impl From<QuotaPut> for QuotaOverrides {
             retained_bytes: body.retained_bytes.map(|n| n.0),
             session_expiry_min_secs: body.session_expiry_min_seconds.map(|n| n.0),
             session_expiry_max_secs: body.session_expiry_max_seconds.map(|n| n.0),
+            rates: overrides(body.rates, body.flapping),
         }
     }
 }

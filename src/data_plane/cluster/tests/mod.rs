@@ -20,6 +20,7 @@ mod packets;
 mod problem_information;
 mod quotas;
 mod random;
+mod rates;
 mod recorded;
 mod records;
 mod restarts;
@@ -49,7 +50,7 @@ use crate::data_plane::session::link::{ConnId, Origin};
 use crate::data_plane::session::output::Output;
 use crate::model::{
     ClientId, ClusterId, ClusterStatus, DesiredCluster, Epoch, Monotonic, Now, Plan, ProtocolVersion, QoS,
-    Quota, QuotaOverrides, Seq, SessionId, Timestamp, Transport,
+    Quota, QuotaOverrides, Refusal, Seq, SessionId, Timestamp, Transport,
 };
 use crate::seam::command::{CommandError, SessionRef};
 
@@ -78,6 +79,8 @@ struct Socket {
     closed: bool,
     /// Whether what is sent to it is lost.
     dead: bool,
+    /// Whether the runtime reads what the client sends.
+    is_read: bool,
     from_client: Decoder,
     from_server: Decoder,
     bytes: BytesMut,
@@ -102,6 +105,8 @@ struct World {
     /// Whether sockets that are to be closed stay open until [`World::close_sockets`].
     sockets_linger: bool,
     lingering: Vec<ConnId>,
+    /// What was refused so far.
+    refusals: Vec<Refusal>,
 }
 
 impl World {
@@ -135,6 +140,7 @@ impl World {
             last_id: 0,
             sockets_linger: false,
             lingering: Vec::new(),
+            refusals: Vec::new(),
         }
     }
 
@@ -165,6 +171,7 @@ impl World {
             attached: false,
             closed: false,
             dead: false,
+            is_read: true,
             from_client: Decoder::server(BYTES_MAX),
             from_server: Decoder::client(version, BYTES_MAX),
             bytes: BytesMut::new(),
@@ -278,6 +285,10 @@ impl World {
 
     fn is_closed(&mut self, peer: Peer) -> bool {
         self.socket(peer).closed
+    }
+
+    fn is_read(&mut self, peer: Peer) -> bool {
+        self.socket(peer).is_read
     }
 
     fn socket(&mut self, peer: Peer) -> &mut Socket {

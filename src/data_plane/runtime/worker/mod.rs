@@ -321,6 +321,11 @@ impl Worker {
                 conn.outbox.open();
             }
         }
+        for (conn, reads) in effects.reading {
+            if let Some(conn) = self.conns.get(&conn) {
+                conn.outbox.read_on(reads);
+            }
+        }
         for slot in effects.touched {
             let Some((conn, output)) = cluster.output(slot) else { continue };
             let Some(Conn { outbox, .. }) = self.conns.get(&conn) else { continue };
