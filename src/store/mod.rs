@@ -24,6 +24,7 @@ mod error;
 mod events;
 mod idempotency;
 mod operations;
+mod refusals;
 mod service;
 mod sessions;
 mod subscriptions;
@@ -46,6 +47,7 @@ pub use error::{Constraint, Error};
 pub use events::{EVENTS_MAX, EventKind, EventSpan, NewEvent, SessionEvent};
 pub use idempotency::{Claim, IdempotencyKey, KEY_AGE_MAX, KeptAnswer};
 pub use operations::{NewOperation, Operation, PendingTarget, PurgeAction, TargetOutcome};
+pub use refusals::{REFUSALS_MAX, RefusalFilter, RefusalRecord, SERIES_PAUSE_MAX};
 pub use service::{ServiceLock, ServiceLockError};
 pub use sessions::{
     CountBy, Network, OperatorPart, SessionCount, SessionCounted, SessionFilter, SessionRecord,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::detach::Ending;
 use super::effects::Farewell;
 use super::pending::{Attachment, Awaiting};
-use super::verdict::{Refused, Welcome, ip_of};
+use super::verdict::{Refused, Welcome};
 use super::{Cluster, RecordOutcome, facts};
 use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::broker::Slot;
@@ -56,7 +56,7 @@ impl Cluster {
         // Cheap: both share the packet's bytes.
         let (client_id, username) =
             (request.connect.client_id.clone(), request.connect.credentials.username.clone());
-        let ip = ip_of(&request.origin.peer);
+        let ip = request.origin.ip();
         match self.try_connect(now, request) {
             Ok(slot) => Some(slot),
             Err(refused) => {
@@ -263,7 +263,7 @@ impl Cluster {
             Some(refused) => {
                 if let Some(link) = self.unlink(slot) {
                     let client_id = self.session(slot).client_id.clone();
-                    let ip = ip_of(&link.origin.peer);
+                    let ip = link.origin.ip();
                     self.tell_refused(now, client_id.as_str(), link.username.as_deref(), ip, &refused);
                     self.go_on_without(now, slot, &link, &Ending::not_recorded());
                     self.refuse(conn, link.version, link.packet_bytes_max, refused);

@@ -74,7 +74,7 @@ use super::message_log::{ClusterNo, RecentLog};
 use super::session::Session;
 use super::session::link::ConnId;
 use super::session::output::Output;
-use crate::model::{DesiredCluster, MessageCounters, Monotonic, SessionCounts, Timestamp};
+use crate::model::{ClusterId, DesiredCluster, MessageCounters, Monotonic, SessionCounts, Timestamp};
 
 /// How many levels a topic name or filter may have (PRODUCT Q-9).
 pub const TOPIC_LEVELS_MAX: usize = 16;
@@ -163,6 +163,11 @@ impl Cluster {
             store_away: false,
             swept_at: Monotonic::default(),
         }
+    }
+
+    /// Which cluster it is.
+    pub fn id(&self) -> &ClusterId {
+        &self.rules.id
     }
 
     /// How many sessions there are, exact as of the last [`Cluster::time_passes`].

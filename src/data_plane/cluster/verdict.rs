@@ -5,7 +5,7 @@
 //! be used up (a token, a place in the guard's window) is asked last and taken by who is let in: nobody uses up
 //! what is refused for another reason.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use super::Cluster;
 use super::limits::connect_within_limits;
@@ -186,7 +186,7 @@ impl Cluster {
             kind,
             client_id: Some(session.client_id.to_string()),
             username: link.and_then(|link| link.username.as_deref()).map(username_of),
-            ip: link.and_then(|link| ip_of(&link.origin.peer)),
+            ip: link.and_then(|link| link.origin.ip()),
             code: code as u8,
             reason,
             detail,
@@ -227,11 +227,6 @@ impl Cluster {
 
 fn username_of(username: &str) -> String {
     Refusal::beginning(username, Refusal::USERNAME_BYTES_MAX)
-}
-
-/// The address in `address:port`.
-pub(super) fn ip_of(peer: &str) -> Option<IpAddr> {
-    peer.parse::<SocketAddr>().ok().map(|address| address.ip().to_canonical())
 }
 
 /// The packet that a question is about. What is not asked is as if it were not there.

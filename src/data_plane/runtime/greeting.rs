@@ -20,7 +20,8 @@ use crate::data_plane::protocol::{
     Auth, ConnAck, Connect, Packet, ReasonCode, Violation, encode, encode_within,
 };
 use crate::data_plane::session::authentication::{AuthError, Exchange, Nonces, Proven};
-use crate::model::{ClusterId, DesiredCluster, KEY_BYTES};
+use crate::data_plane::session::link::Origin;
+use crate::model::{ClusterId, DesiredCluster, KEY_BYTES, Refusal, RefusalKind, RefusalReason, Timestamp};
 use crate::seam::desired::DesiredState;
 
 /// How long a connection may take from its first byte until its client is known: TLS, WebSocket and
@@ -61,6 +62,35 @@ impl Stranger {
     fn refused(reason: ReasonCode, why: impl Into<ByteString>) -> Self {
         let reason_string = Some(why.into());
         Self::Refused(Box::new(ConnAck { reason, reason_string, ..ConnAck::default() }))
+    }
+}
+
+impl Stranger {
+    /// What is noted of it, where it was told something.
+    fn refusal(&self, now: Timestamp, origin: &Origin, connect: &Connect) -> Option<Refusal> {
+        let Self::Refused(connack) = self else { return None };
+        let reason = match connack.reason {
+            ReasonCode::ServerBusy => RefusalReason::VerifierBusy,
+            ReasonCode::BadUserNameOrPassword
+            | ReasonCode::NotAuthorized
+            | ReasonCode::BadAuthenticationMethod => RefusalReason::BadCredentials,
+            _ => RefusalReason::ProtocolError,
+        };
+        let username = connect.credentials.username.as_deref();
+        let client_id = Refusal::beginning(&connect.client_id, Refusal::CLIENT_ID_BYTES_MAX);
+        Some(Refusal {
+            kind: RefusalKind::Connect,
+            client_id: Some(client_id).filter(|id| !id.is_empty()),
+            username: username.map(|name| Refusal::beginning(name, Refusal::USERNAME_BYTES_MAX)),
+            ip: origin.ip(),
+            code: connack.reason as u8,
+            reason,
+            detail: connack.reason_string.as_deref().unwrap_or_default().to_owned(),
+            count: 1,
+            first_at: now,
+            last_at: now,
+            session: None,
+        })
     }
 }
 
@@ -127,18 +157,37 @@ async fn judge<S: Carrier>(
     let find = |id: &str| by.clusters.get(id).cloned();
     let cluster = selection::choose(&opened.asked, &mut connect.credentials.username, find)
         .map_err(|none| Stranger::Refused(Box::new(none.connack())))?;
-    let (proven, pass) = match proof_asked(&cluster, connect) {
-        ProofAsked::Nothing => (None, None),
+    match prove(context, &cluster, &mut opened.stream, reader, connect).await {
+        Ok((proven, pass)) => {
+            let cluster = cluster.id.clone();
+            Ok((Judged { cluster, by, proven }, pass))
+        }
+        Err(stranger) => {
+            let refusal = stranger.refusal(context.clock.wall(), &opened.origin, connect);
+            context.refusals.note(&cluster.id, refusal);
+            Err(stranger)
+        }
+    }
+}
+
+/// Has the client prove what the cluster asks.
+async fn prove(
+    context: &Context,
+    cluster: &DesiredCluster,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    reader: &mut Reader,
+    connect: &Connect,
+) -> Result<(Option<Proven>, Option<Pass>), Stranger> {
+    match proof_asked(cluster, connect) {
+        ProofAsked::Nothing => Ok((None, None)),
         ProofAsked::Password { username, password } => {
-            let (proven, pass) = check_password(context, &cluster, username, password).await?;
-            (Some(proven), Some(pass))
+            let (proven, pass) = check_password(context, cluster, username, password).await?;
+            Ok((Some(proven), Some(pass)))
         }
         ProofAsked::Method(method) => {
-            (Some(exchange(&cluster, method, connect, reader, &mut opened.stream).await?), None)
+            Ok((Some(exchange(cluster, method, connect, reader, stream).await?), None))
         }
-    };
-    let cluster = cluster.id.clone();
-    Ok((Judged { cluster, by, proven }, pass))
+    }
 }
 
 async fn check_password(
@@ -245,7 +294,6 @@ mod tests {
     use crate::data_plane::protocol::Credentials;
     use crate::data_plane::session::authentication::SCRAM_SHA_256;
     use crate::data_plane::session::authentication::scram::testing::{client_final, client_first, users};
-    use crate::data_plane::session::link::Origin;
     use crate::model::{
         ClusterStatus, Plan, ProtocolVersion, Quota, QuotaOverrides, SharedStrategy, Transport,
     };
@@ -272,7 +320,7 @@ mod tests {
         let (mailbox, inputs) = mpsc::channel(1);
         let clock = Clock::new();
         let authenticator = Arc::new(Authenticator::overrun(clock.clone()));
-        (Context::new(mailbox, receiver, authenticator, clock), inputs)
+        (Context::new(mailbox, receiver, authenticator, Arc::default(), clock), inputs)
     }
 
     /// Greets the client at the other end of a stream; gives that end, and what becomes of it.

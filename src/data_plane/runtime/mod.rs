@@ -11,6 +11,7 @@
 //! - [`outbox`] holds a connection's bytes between the worker and the socket.
 //! - [`journal`] is the worker's end of the message log on disk.
 //! - [`retention`] lets go of what nobody needs any longer there.
+//! - [`refusals`] adds up what was refused and has it written down.
 //! - [`records`] commits session records in groups and tells the worker.
 //!
 //! Everything that crosses between tasks has a bound: the worker's mailbox ([`MAILBOX_MAX`]
@@ -27,6 +28,7 @@ pub mod outbox;
 pub mod proxy_protocol;
 pub mod quic;
 pub mod records;
+pub mod refusals;
 pub mod retention;
 pub mod selection;
 pub mod tally;
@@ -38,6 +40,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use authentication::Authenticator;
+use refusals::RefusalBook;
 use tokio::sync::mpsc;
 pub use worker::{Input, Worker};
 
@@ -57,6 +60,8 @@ pub struct Context {
     pub desired: DesiredReceiver,
     /// Checks passwords.
     pub authenticator: Arc<Authenticator>,
+    /// Where refusals are noted.
+    pub refusals: Arc<RefusalBook>,
     /// Time, for deadlines.
     pub clock: Clock,
     last_conn: Arc<AtomicU64>,
@@ -68,9 +73,10 @@ impl Context {
         mailbox: mpsc::Sender<Input>,
         desired: DesiredReceiver,
         authenticator: Arc<Authenticator>,
+        refusals: Arc<RefusalBook>,
         clock: Clock,
     ) -> Self {
-        Self { mailbox, desired, authenticator, clock, last_conn: Arc::default() }
+        Self { mailbox, desired, authenticator, refusals, clock, last_conn: Arc::default() }
     }
 
     /// An id for a new connection.

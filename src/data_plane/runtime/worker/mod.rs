@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::journal::{Inherited, LogWriter};
 use super::outbox::Outbox;
 use super::records::{RecordQueue, Report};
+use super::refusals::RefusalBook;
 use super::retention::{Clusters, Retention};
 use super::selection::NoCluster;
 use crate::clock::Clock;
@@ -105,6 +106,7 @@ pub struct Worker {
     /// Clusters that may have effects.
     dirty: Vec<ClusterNo>,
     records: Arc<RecordQueue>,
+    refusals: Arc<RefusalBook>,
     replies: HashMap<CommandId, Reply<SessionRef>>,
     last_command: u64,
     /// The desired state in force.
@@ -130,6 +132,7 @@ impl Worker {
     pub fn new(
         clock: Clock,
         records: Arc<RecordQueue>,
+        refusals: Arc<RefusalBook>,
         log: LogWriter,
         desired: &DesiredState,
         inherited: &Inherited,
@@ -144,6 +147,7 @@ impl Worker {
             conns: HashMap::default(),
             dirty: Vec::new(),
             records,
+            refusals,
             replies: HashMap::new(),
             last_command: 0,
             revision: 0,
@@ -338,6 +342,9 @@ impl Worker {
                 conn.slot = None;
                 conn.outbox.finish(farewell.output);
             }
+        }
+        if !effects.refusals.is_empty() {
+            self.refusals.note(cluster.id(), effects.refusals);
         }
         if !effects.writes.is_empty() {
             let records = effects.writes.into_iter();
