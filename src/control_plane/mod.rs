@@ -9,6 +9,7 @@
 
 pub mod api_keys;
 pub mod background;
+mod cluster_metrics;
 pub mod http;
 mod log_metrics;
 pub mod metrics;

@@ -8,8 +8,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::admission::{AdmissionQuestion, AdmissionVerdict};
 use super::backlog::SessionTraffic;
-use super::figures::LogFigures;
+use super::figures::{ClusterFigures, LogFigures};
 pub use crate::model::SessionCounts;
 use crate::model::{ClientId, ClusterId, Epoch, OperatorExpiry, SessionId};
 
@@ -75,6 +76,20 @@ pub enum Command {
         client_id: ClientId,
         /// Where the answer goes.
         reply: Reply<SessionTraffic>,
+    },
+    /// Say whether a client would get in. Changes nothing.
+    CheckAdmission {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// What it would ask.
+        question: Box<AdmissionQuestion>,
+        /// Where the answer goes.
+        reply: Reply<AdmissionVerdict>,
+    },
+    /// Tell what the clusters count.
+    ClusterFigures {
+        /// Where the answer goes.
+        reply: Reply<Vec<ClusterFigures>>,
     },
     /// Tell how the message log stands.
     LogFigures {
@@ -175,6 +190,22 @@ impl DataPlane {
         deadline: Duration,
     ) -> Result<SessionTraffic, CommandError> {
         self.ask(deadline, |reply| Command::Traffic { cluster, client_id, reply }).await
+    }
+
+    /// See [`Command::CheckAdmission`].
+    pub async fn check_admission(
+        &self,
+        cluster: ClusterId,
+        question: AdmissionQuestion,
+        deadline: Duration,
+    ) -> Result<AdmissionVerdict, CommandError> {
+        let question = Box::new(question);
+        self.ask(deadline, |reply| Command::CheckAdmission { cluster, question, reply }).await
+    }
+
+    /// See [`Command::ClusterFigures`].
+    pub async fn cluster_figures(&self, deadline: Duration) -> Result<Vec<ClusterFigures>, CommandError> {
+        self.ask(deadline, |reply| Command::ClusterFigures { reply }).await
     }
 
     /// See [`Command::LogFigures`].

@@ -6,7 +6,7 @@
 //! - [`backlog`]: what the data plane tells of a session's messages when it is asked.
 //! - [`command`]: what must happen now (end a connection, change an expiry). Has a deadline and an
 //!   answer; the answer is given when the effect is complete and recorded.
-//! - [`figures`]: what it tells of its message log, for metrics.
+//! - [`figures`]: what it tells of its message log and of what it counts, for metrics.
 //! - [`ports`]: what the data plane needs kept. A trait that the store implements, in batches.
 
 pub mod admission;

@@ -36,6 +36,7 @@ fn row_of(operation_id: &str) -> Row {
         | "count_sessions"
         | "list_session_history"
         | "follow_events"
+        | "list_refusals"
         | "get_operation"
         | "list_operation_sessions"
         | "get_session"
@@ -43,6 +44,7 @@ fn row_of(operation_id: &str) -> Row {
         "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" => {
             Row { least: Role::Admin, ..read() }
         }
+        "check_admission" => Row { body: Some(json!({"client_id": "x"})), ..read() },
         "purge_sessions" => {
             let body = json!({"action": "delete", "filter": "state=offline"});
             Row { least: Role::Operator, body: Some(body), ..read() }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use holdfast::clock::Clock;
-use holdfast::model::{DisconnectCause, EndedBy, MessageCounters, Seq, SessionState, TopicFilter};
+use holdfast::model::{
+    DisconnectCause, EndedBy, MessageCounters, RefusalReason, Seq, SessionState, TopicFilter,
+};
+use holdfast::seam::admission::{AdmissionQuestion, AdmissionVerdict, Admitted, Measure, NotAdmitted};
 use holdfast::seam::backlog::{Backlog, Oldest, SessionTraffic, SubscriptionTraffic};
 use holdfast::seam::command::{Command, CommandError, Reply, SessionCounts, SessionRef, Target};
 use holdfast::seam::desired::DesiredReceiver;
@@ -117,6 +120,8 @@ impl FakeDataPlane {
                 let met = self.meet(&target).await;
                 answer(reply, met.map(|(met, row)| traffic(&met, &row)));
             }
+            Command::CheckAdmission { question, reply, .. } => answer(reply, Ok(verdict(&question))),
+            Command::ClusterFigures { reply } => answer(reply, Ok(Vec::new())),
             Command::LogFigures { reply } => answer(reply, Ok(LogFigures::default())),
             Command::AwaitRevision { revision, reply } => {
                 let seen = self.desired.wait_for(|state| state.revision >= revision).await.is_ok();
@@ -151,9 +156,27 @@ fn refuse(command: Command, error: CommandError) {
         | Command::ApplyExpiry { reply, .. } => answer(reply, Err(error)),
         Command::Count { reply, .. } => answer(reply, Err(error)),
         Command::Traffic { reply, .. } => answer(reply, Err(error)),
+        Command::CheckAdmission { reply, .. } => answer(reply, Err(error)),
+        Command::ClusterFigures { reply } => answer(reply, Err(error)),
         Command::LogFigures { reply } => answer(reply, Err(error)),
         Command::AwaitRevision { reply, .. } => answer(reply, Err(error)),
     }
+}
+
+/// Lets everybody in who brings no will.
+fn verdict(question: &AdmissionQuestion) -> AdmissionVerdict {
+    let outcome = if question.has_will {
+        Err(NotAdmitted {
+            reason: RefusalReason::ConnectsWithWillPerSecond,
+            code_v5: 0x9F,
+            code_v3: 3,
+            detail: "quota connects_with_will_per_second: limit 1, in use 1".to_owned(),
+            measure: Some(Measure { limit: 1, in_use: 1 }),
+        })
+    } else {
+        Ok(Admitted { session_present: false, session_expiry_secs: 0 })
+    };
+    AdmissionVerdict { outcome, session: None }
 }
 
 /// Something that can be told apart from nothing; its subscriptions are `b/#`.

@@ -1,5 +1,6 @@
 //! Version 1 of the API: one file for each resource.
 
+mod admission_checks;
 mod api_keys;
 mod audit_log;
 mod clusters;
@@ -10,6 +11,7 @@ mod operations;
 mod plans;
 mod quota;
 mod quota_rates;
+mod refusals;
 mod session_commands;
 mod session_count;
 mod session_expiry;
@@ -42,6 +44,8 @@ pub(super) fn routes() -> Routes {
     let routes = subscriptions::routes(routes);
     let routes = users::routes(routes);
     let routes = events::routes(routes);
+    let routes = refusals::routes(routes);
+    let routes = admission_checks::routes(routes);
     let routes = session_purges::routes(routes);
     let routes = operations::routes(routes);
     let routes = metrics::routes(routes);

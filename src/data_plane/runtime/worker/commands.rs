@@ -5,6 +5,7 @@ use crate::data_plane::cluster::{CommandId, Order};
 use crate::model::{ClientId, ClusterId};
 use crate::seam::backlog::SessionTraffic;
 use crate::seam::command::{Command, CommandError, Reply, SessionRef, Target};
+use crate::seam::figures::ClusterFigures;
 
 impl Worker {
     pub(super) fn take_command(&mut self, command: Command) {
@@ -28,6 +29,27 @@ impl Worker {
             }
             Command::Traffic { cluster, client_id, reply } => {
                 self.tell_traffic(&cluster, &client_id, reply);
+            }
+            Command::CheckAdmission { cluster, question, reply } => {
+                let now = self.clock.now();
+                let home = self.by_id.get(&cluster).map(|(home, _)| *home);
+                let verdict = home.and_then(|home| {
+                    self.act(home, |cluster| {
+                        cluster.time_passes(now);
+                        cluster.check_admission(now, &question)
+                    })
+                });
+                let _ = reply.send(verdict.ok_or(CommandError::NoSuchCluster));
+            }
+            Command::ClusterFigures { reply } => {
+                let figures = self.by_id.iter().filter_map(|(id, (home, _))| {
+                    Some(ClusterFigures {
+                        cluster: id.clone(),
+                        messages: self.clusters.get(home)?.message_counters(),
+                        refusals: self.refusals.totals(id),
+                    })
+                });
+                let _ = reply.send(Ok(figures.collect()));
             }
             Command::LogFigures { reply } => {
                 let clusters = self.by_id.iter().filter_map(|(id, (home, _))| {
