@@ -82,7 +82,7 @@ async fn serve_with(
 
     let tasks = Tasks::new(shutdown.clone());
     let log = data_plane::open_log(config).await?;
-    data_plane::start(&tasks, clock, &store, log, desired_state, orders, mqtt).await?;
+    data_plane::start(&tasks, clock, &store, log, desired_state, orders, (mqtt, config.hygiene)).await?;
     let stop = shutdown.soft_token();
     let cleaning = cleaner::run(store.clone(), clock.clone(), stop.clone());
     tasks.spawn_essential("cleaner", async move {

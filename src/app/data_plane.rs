@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::listeners::MqttListeners;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Hygiene};
 use crate::data_plane::message_log::journal::{Events, Fatal, Journal, Options, OsDisk, Recovered};
 use crate::data_plane::runtime::authentication::Authenticator;
 use crate::data_plane::runtime::journal::{Inherited, LogEvents, LogWriter};
@@ -35,7 +35,7 @@ pub(super) async fn start(
     log: Log,
     desired: DesiredReceiver,
     commands: mpsc::Receiver<Command>,
-    mqtt: MqttListeners,
+    (mqtt, hygiene): (MqttListeners, Hygiene),
 ) -> anyhow::Result<()> {
     let Log { journal, events, mut inherited, failure } = log;
     let log = LogWriter::new(Arc::clone(&journal), events, &inherited);
@@ -83,7 +83,7 @@ pub(super) async fn start(
     let mut key = [0; KEY_BYTES];
     getrandom::fill(&mut key).context("the system has no random numbers")?;
     let authenticator = Arc::new(Authenticator::new(clock.clone(), key));
-    mqtt.start(tasks, &Context::new(mailbox, desired, authenticator, refusals, clock.clone()))
+    mqtt.start(tasks, &Context::new(mailbox, desired, authenticator, refusals, hygiene, clock.clone()))
 }
 
 /// The message log, opened.

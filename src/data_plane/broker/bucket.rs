@@ -122,7 +122,7 @@ mod tests {
     fn a_second_has_exactly_its_rate_and_then_as_much_as_flows_back() {
         for rate in [1, 3, 7, 1_000, 999_999] {
             let mut bucket = Bucket::default();
-            let taken = (0..rate + 1).filter(|_| bucket.take(Some(rate), at(5_000), 1).is_ok()).count();
+            let taken = (0..=rate).filter(|_| bucket.take(Some(rate), at(5_000), 1).is_ok()).count();
             assert_eq!(taken, rate as usize);
             let overdrawn = bucket.take(Some(rate), at(5_000), 1).expect_err("used up");
             assert_eq!((overdrawn.limit, overdrawn.in_use), (rate, u64::from(rate)));

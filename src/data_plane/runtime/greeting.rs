@@ -5,7 +5,6 @@
 //! same CONNACK that the cluster would send.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -23,10 +22,6 @@ use crate::data_plane::session::authentication::{AuthError, Exchange, Nonces, Pr
 use crate::data_plane::session::link::Origin;
 use crate::model::{ClusterId, DesiredCluster, KEY_BYTES, Refusal, RefusalKind, RefusalReason, Timestamp};
 use crate::seam::desired::DesiredState;
-
-/// How long a connection may take from its first byte until its client is known: TLS, WebSocket and
-/// whatever else is laid over it, CONNECT and AUTH included.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection whose client is known.
 pub(super) struct Greeted<S> {
@@ -104,7 +99,7 @@ impl From<AuthError> for Stranger {
 /// worker.
 pub(super) async fn greet<S: Carrier>(context: &Context, opening: Opening<S>) -> Option<Greeted<S>> {
     tokio::select! {
-        greeted = tokio::time::timeout(CONNECT_WITHIN, open_and_ask(context, opening)) => match greeted {
+        greeted = tokio::time::timeout(context.hygiene.connect_within, open_and_ask(context, opening)) => match greeted {
             Ok(Ok(greeted)) => greeted,
             Ok(Err(error)) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "a connection was not opened: {error}");
@@ -121,7 +116,7 @@ async fn open_and_ask<S: Carrier>(
     opening: Opening<S>,
 ) -> Result<Option<Greeted<S>>, OpenError> {
     let mut opened = opening.await?;
-    let mut reader = Reader::new();
+    let mut reader = Reader::new(context.hygiene.connect_bytes_max);
     let mut connect = match reader.connect(&mut opened.stream).await {
         Ok(Some(connect)) => connect,
         Ok(None) => {
@@ -291,6 +286,7 @@ mod tests {
     use super::super::selection::Asked;
     use super::*;
     use crate::clock::Clock;
+    use crate::config::Hygiene;
     use crate::data_plane::protocol::Credentials;
     use crate::data_plane::session::authentication::SCRAM_SHA_256;
     use crate::data_plane::session::authentication::scram::testing::{client_final, client_first, users};
@@ -320,7 +316,7 @@ mod tests {
         let (mailbox, inputs) = mpsc::channel(1);
         let clock = Clock::new();
         let authenticator = Arc::new(Authenticator::overrun(clock.clone()));
-        (Context::new(mailbox, receiver, authenticator, Arc::default(), clock), inputs)
+        (Context::new(mailbox, receiver, authenticator, Arc::default(), Hygiene::default(), clock), inputs)
     }
 
     /// Greets the client at the other end of a stream; gives that end, and what becomes of it.
@@ -392,7 +388,7 @@ mod tests {
         client.read_to_end(&mut bytes).await.expect("the end");
         assert_eq!((bytes[0], bytes[2]), (0xf0, 0x18), "asked, and never answered");
         assert!(greeting.await.expect("no panic").is_none());
-        assert_eq!(began.elapsed().as_secs(), CONNECT_WITHIN.as_secs());
+        assert_eq!(began.elapsed(), Hygiene::default().connect_within);
     }
 
     #[tokio::test]

@@ -33,6 +33,7 @@ pub struct Outbox {
     finishing: Notify,
 }
 
+#[allow(clippy::struct_excessive_bools)] // independent facts, each for a reader of its own
 #[derive(Debug, Default)]
 struct State {
     output: Output,

@@ -102,11 +102,11 @@ impl State {
         }
         match notes.get_mut(&key) {
             None => _ = notes.insert(key, refusal),
-            Some(noted) => {
-                let first_at = noted.first_at.min(refusal.first_at);
-                let last_at = noted.last_at.max(refusal.last_at);
-                let count = noted.count + refusal.count;
-                *noted = Refusal { count, first_at, last_at, ..refusal };
+            Some(same) => {
+                let first_at = same.first_at.min(refusal.first_at);
+                let last_at = same.last_at.max(refusal.last_at);
+                let count = same.count + refusal.count;
+                *same = Refusal { count, first_at, last_at, ..refusal };
             }
         }
     }

@@ -12,6 +12,7 @@ use crate::model::{Flapping, Quota, RateOverrides, Rates};
 /// 3.1.1 as far as they can be.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Rates)]
+#[allow(clippy::struct_field_names)] // in the API a unit ends a name
 pub(super) struct RatesView {
     /// CONNECTs that are let in; over it 0x9F (3.1.1: return code 3).
     connects_per_second: PlainLimit,
@@ -78,6 +79,7 @@ type Rate = Within<1, RATE_MAX>;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = RateOverrides, example = json!({"client_messages_per_second": 50}))]
+#[allow(clippy::struct_field_names)] // in the API a unit ends a name
 pub(super) struct RatesPut {
     /// CONNECTs that are let in.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000_000)]
@@ -140,6 +142,7 @@ pub(super) fn overrides(rates: Option<RatesPut>, flapping: Option<FlappingPut>) 
 /// The rates of a plan, as numbers.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PlanRates)]
+#[allow(clippy::struct_field_names)] // in the API a unit ends a name
 pub(super) struct PlanRatesView {
     /// CONNECTs that are let in; null for no limit.
     #[schema(example = 100, minimum = 1, required)]

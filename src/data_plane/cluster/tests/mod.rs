@@ -67,6 +67,7 @@ const NO: ClusterNo = ClusterNo(1);
 type Peer = ConnId;
 
 /// The client's end of a connection.
+#[allow(clippy::struct_excessive_bools)] // independent facts, each for a reader of its own
 struct Socket {
     version: ProtocolVersion,
     /// What the runtime knows; gone once the connection is on its way out.
