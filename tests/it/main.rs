@@ -11,6 +11,7 @@ mod api_metrics;
 mod api_problems;
 mod api_purges;
 mod api_quota;
+mod api_refusals;
 mod api_session_changes;
 mod api_session_marks;
 mod api_sessions;
