@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use holdfast::clock::Clock;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -299,9 +300,9 @@ async fn flood(mut client: RawClient) {
 
 /// Sends 200 messages to itself, each acknowledged and heard. Gives the middle and the longest of the times.
 async fn exchange(client: &mut RawClient) -> (u128, u128) {
-    let mut took: Vec<Duration> = Vec::new();
+    let (clock, mut took) = (Clock::new(), Vec::<Duration>::new());
     for id in 1..=200 {
-        let began = Instant::now();
+        let began = clock.mono();
         client.send(&publish(true, id, "quiet")).await;
         let (mut acknowledged, mut heard) = (false, false);
         while !(acknowledged && heard) {
@@ -312,7 +313,7 @@ async fn exchange(client: &mut RawClient) -> (u128, u128) {
                 _ => panic!("{}", hex(&packet)),
             }
         }
-        took.push(began.elapsed());
+        took.push(clock.mono().since(began));
     }
     took.sort_unstable();
     (took[100].as_millis(), took[199].as_millis())
