@@ -45,6 +45,9 @@ fn publish(v5: bool, id: u16, text: &str) -> Vec<u8> {
     notation::bytes(&format!("32 ~ s't' {id:04x} {properties} '{text}'"))
 }
 
+/// What a stock client publishes: several seconds' worth.
+const MESSAGES: usize = 70;
+
 /// With this many bytes a second, what has sent more than one waits as long as anybody can.
 const ALMOST_NOTHING: u32 = 1;
 
@@ -94,6 +97,32 @@ async fn a_v3_publisher_is_slowed_loses_nothing_and_holds_up_nobody() {
     set_quota(&server.api(), CLUSTER, json!({})).await;
     slow.expect_hex("40 02 0002").await;
     slow.expect_hex("40 02 0003").await;
+}
+
+#[tokio::test]
+async fn a_stock_client_of_3_1_1_gets_every_acknowledgement_at_the_rate() {
+    let server = Server::start_dev().await;
+    set_quota(&server.api(), CLUSTER, json!({"rates": {"client_messages_per_second": 20}})).await;
+    let mut listener = connect_v3(&server, "listener").await;
+    listener.send_hex("82 ~ 0001 s't' 00").await;
+    listener.expect_hex("90 ~ 0001 00").await;
+    let mut options = rumqttc::MqttOptions::new("stock", server.mqtt.ip().to_string(), server.mqtt.port());
+    options.set_clean_session(false).set_keep_alive(Duration::from_secs(5));
+    let (client, mut events) = rumqttc::AsyncClient::new(options, 100);
+    for n in 0..MESSAGES {
+        client.publish("t", rumqttc::QoS::AtLeastOnce, false, format!("{n:02}")).await.expect("room");
+    }
+    let mut acknowledged = 0;
+    while acknowledged < MESSAGES {
+        let event = tokio::time::timeout(PATIENCE, events.poll()).await.expect("in time");
+        if let rumqttc::Event::Incoming(rumqttc::Packet::PubAck(_)) = event.expect("one connection") {
+            acknowledged += 1;
+        }
+    }
+    for n in 0..MESSAGES {
+        let packet = listener.packet().await;
+        assert_eq!(packet[packet.len() - 2..], *format!("{n:02}").as_bytes(), "none lost, in order");
+    }
 }
 
 #[tokio::test]
