@@ -82,7 +82,7 @@ async fn serve_with(
 
     let tasks = Tasks::new(shutdown.clone());
     let log = data_plane::open_log(config).await?;
-    data_plane::start(&tasks, clock, &store, log, desired_state, orders, mqtt).await?;
+    data_plane::start(&tasks, clock, &store, log, desired_state, orders, (mqtt, config.hygiene)).await?;
     let node = Node { id: node, started_at: clock.wall(), listeners: ready.clone() };
     let parts = control_plane::Parts { secret, store, commands, publisher, node, listener: http };
     control_plane::start(&tasks, config, clock, parts)?;

@@ -9,11 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::listeners::MqttListeners;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Hygiene};
 use crate::data_plane::message_log::journal::{Events, Fatal, Journal, Options, OsDisk, Recovered};
 use crate::data_plane::runtime::authentication::Authenticator;
 use crate::data_plane::runtime::journal::{Inherited, LogEvents, LogWriter};
 use crate::data_plane::runtime::records::{self, RecordQueue};
+use crate::data_plane::runtime::refusals::{self, RefusalBook};
 use crate::data_plane::runtime::worker::Sources;
 use crate::data_plane::runtime::{Context, MAILBOX_MAX, Worker};
 use crate::lifecycle::{TaskFailure, Tasks};
@@ -34,13 +35,15 @@ pub(super) async fn start(
     log: Log,
     desired: DesiredReceiver,
     commands: mpsc::Receiver<Command>,
-    mqtt: MqttListeners,
+    (mqtt, hygiene): (MqttListeners, Hygiene),
 ) -> anyhow::Result<()> {
     let Log { journal, events, mut inherited, failure } = log;
     let log = LogWriter::new(Arc::clone(&journal), events, &inherited);
     let queue = Arc::new(RecordQueue::default());
     let state = Arc::clone(&desired.borrow());
-    let mut worker = Worker::new(clock.clone(), Arc::clone(&queue), log, &state, &inherited);
+    let refusals = Arc::new(RefusalBook::default());
+    let mut worker =
+        Worker::new(clock.clone(), Arc::clone(&queue), Arc::clone(&refusals), log, &state, &inherited);
     load(&mut worker, store, &mut inherited).await.context("cannot load the stored sessions")?;
     worker.restored_all(inherited);
 
@@ -53,6 +56,11 @@ pub(super) async fn start(
     let committer = records::commit_until(queue, store.clone(), reporter, worker_ended.clone());
     tasks.spawn_essential("records", async move {
         committer.await;
+        Ok::<_, TaskFailure>(())
+    });
+    let writer = refusals::write_until(Arc::clone(&refusals), store.clone(), worker_ended.clone());
+    tasks.spawn_essential("refusals", async move {
+        writer.await;
         Ok::<_, TaskFailure>(())
     });
     let sources = Sources { inputs, commands, desired: desired.clone(), reports };
@@ -75,7 +83,7 @@ pub(super) async fn start(
     let mut key = [0; KEY_BYTES];
     getrandom::fill(&mut key).context("the system has no random numbers")?;
     let authenticator = Arc::new(Authenticator::new(clock.clone(), key));
-    mqtt.start(tasks, &Context::new(mailbox, desired, authenticator, clock.clone()))
+    mqtt.start(tasks, &Context::new(mailbox, desired, authenticator, refusals, hygiene, clock.clone()))
 }
 
 /// The message log, opened.

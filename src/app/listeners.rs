@@ -31,7 +31,8 @@ pub(super) struct MqttListeners {
 /// One line that names the flag and the file.
 pub(super) fn certificates(config: &Config) -> anyhow::Result<Option<Arc<Tls>>> {
     let tls = config.tls.clone().map(Tls::load).transpose()?;
-    Ok(tls.map(Arc::new))
+    let handshakes_max = config.hygiene.tls_handshakes_max;
+    Ok(tls.map(|tls| Arc::new(tls.with_handshakes_max(handshakes_max))))
 }
 
 impl MqttListeners {

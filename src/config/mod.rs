@@ -14,6 +14,7 @@ mod database;
 mod environment;
 mod error;
 mod file;
+mod hygiene;
 mod listeners;
 mod message_log;
 mod mode;
@@ -27,6 +28,7 @@ pub use database::{Database, DatabaseFlags, DatabaseUrl};
 pub use environment::{log_filter, search_path};
 pub use error::ConfigError;
 pub use file::{FileFlags, SettingsFile};
+pub use hygiene::{Hygiene, HygieneFlags};
 pub use listeners::{ListenerFlags, Listeners};
 pub use message_log::{MessageLog, MessageLogFlags};
 pub use mode::ModeFlags;
@@ -42,6 +44,8 @@ pub struct Config {
     pub listeners: Listeners,
     /// How clients arrive there.
     pub arrivals: Arrivals,
+    /// What strangers may take.
+    pub hygiene: Hygiene,
     /// What the encrypted listeners show their clients; present when one of them is set.
     pub tls: Option<Tls>,
     /// How messages are kept.
@@ -71,6 +75,9 @@ pub struct Flags {
     /// The arriving clients.
     #[command(flatten)]
     pub arrivals: ArrivalFlags,
+    /// The strangers.
+    #[command(flatten)]
+    pub hygiene: HygieneFlags,
     /// The certificates.
     #[command(flatten)]
     pub tls: TlsFlags,
@@ -105,6 +112,7 @@ impl Config {
         let data_dir = flags.data_dir.resolve(&mut file)?;
         let listeners = flags.listeners.resolve(&mut file)?;
         let arrivals = flags.arrivals.resolve(&mut file, &listeners)?;
+        let hygiene = flags.hygiene.resolve(&mut file)?;
         let tls = flags.tls.resolve(&mut file, &listeners)?;
         let database = flags.database.resolve(&mut file)?;
         let tokens = flags.tokens.resolve(&mut file)?;
@@ -112,7 +120,7 @@ impl Config {
         let message_log = flags.message_log.resolve(&mut file)?;
         let dev = flags.mode.resolve(&mut file)?;
         file.finish()?;
-        Ok(Self { data_dir, listeners, arrivals, tls, message_log, database, tokens, api, dev })
+        Ok(Self { data_dir, listeners, arrivals, hygiene, tls, message_log, database, tokens, api, dev })
     }
 }
 

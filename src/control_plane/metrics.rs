@@ -15,9 +15,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::latency_metrics::Seconds;
-use super::log_metrics;
+use super::{cluster_metrics, log_metrics};
 use crate::model::{ClusterId, Latencies, SessionCounts, Timestamp};
-use crate::seam::figures::LogFigures;
+use crate::seam::figures::{ClusterFigures, LogFigures};
 
 /// The media type of what [`Metrics::encode`] gives.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -84,6 +84,7 @@ impl Metrics {
     pub fn encode(
         &self,
         clusters: &[ClusterCounts],
+        figures: &[ClusterFigures],
         log: &LogFigures,
         now: Timestamp,
     ) -> Result<String, fmt::Error> {
@@ -95,6 +96,7 @@ impl Metrics {
         let (sessions, limits) = of_clusters(clusters);
         registry.register("sessions", "Sessions by state: what the quota counts", sessions);
         registry.register("sessions_limit", "The quota of sessions, where there is one", limits);
+        cluster_metrics::register(&mut registry, figures);
         log_metrics::register(&mut registry, log, now);
         let mut text = String::new();
         encode(&mut text, &registry)?;
@@ -135,6 +137,7 @@ mod tests {
         let text = metrics
             .encode(
                 &[ClusterCounts { cluster, counts, limit: Some(5) }],
+                &[],
                 &LogFigures::default(),
                 Timestamp::EPOCH,
             )

@@ -10,6 +10,7 @@
 pub mod api_keys;
 pub mod background;
 pub mod bearers;
+mod cluster_metrics;
 pub mod http;
 pub mod issuer;
 mod latency_metrics;

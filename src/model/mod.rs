@@ -13,6 +13,8 @@ mod log;
 mod message;
 mod qos;
 mod quota;
+mod rate;
+mod refusal;
 mod secrets;
 mod session;
 mod subscription;
@@ -31,6 +33,8 @@ pub use log::{FilterId, FilterKey, GroupId, Place, Seq};
 pub use message::{Message, PropertyBytes};
 pub use qos::QoS;
 pub use quota::{Limit, Plan, Quota, QuotaOverrides, QuotaSource};
+pub use rate::{Flapping, RateOverrides, Rates};
+pub use refusal::{Refusal, RefusalKind, RefusalReason};
 pub use secrets::{KEY_BYTES, SALT_BYTES, ScramKeys, Secrets};
 pub use session::{
     DisconnectCause, EndedBy, ExpirySource, OperatorExpiry, OperatorPart, ProtocolVersion, SessionExpiry,

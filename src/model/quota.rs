@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{Flapping, RateOverrides, Rates};
+
 /// A limit that may be absent.
 pub type Limit = Option<u32>;
 
@@ -22,6 +24,10 @@ pub struct Quota {
     pub session_expiry_min_secs: u32,
     /// the longest session expiry interval granted, in seconds.
     pub session_expiry_max_secs: u32,
+    ///
+    pub rates: Rates,
+    /// The guard against clients that connect over and over.
+    pub flapping: Flapping,
 }
 
 impl Quota {
@@ -43,6 +49,9 @@ impl Quota {
             session_expiry_max_secs: overrides
                 .session_expiry_max_secs
                 .unwrap_or(Self::SESSION_EXPIRY_MAX_SECS),
+            // As with subscriptions, the rates follow the connections that the cluster sets.
+            rates: plan.rates_for(connections).with(&overrides.rates),
+            flapping: plan.flapping.with(&overrides.rates),
         }
     }
 }
@@ -64,6 +73,8 @@ pub struct QuotaOverrides {
     pub session_expiry_min_secs: Option<u32>,
     /// See [`Quota::session_expiry_max_secs`].
     pub session_expiry_max_secs: Option<u32>,
+    /// See [`Quota::rates`] and [`Quota::flapping`].
+    pub rates: RateOverrides,
 }
 
 /// Where a limit in force comes from.
@@ -91,14 +102,18 @@ pub struct Plan {
     pub retained_messages: Limit,
     ///
     pub retained_bytes: Limit,
+    ///
+    pub messages_per_second: Limit,
+    /// The guard against clients that connect over and over.
+    pub flapping: Flapping,
 }
 
 impl Plan {
     /// Every plan, smallest first.
     pub const ALL: [Self; 4] = [
-        Self::sized("basic", 1_000, 64),
-        Self::sized("pro", 100_000, 512),
-        Self::sized("platinum", 1_000_000, 2_048),
+        Self::sized("basic", 1_000, 64, 10_000),
+        Self::sized("pro", 100_000, 512, 100_000),
+        Self::sized("platinum", 1_000_000, 2_048, 1_000_000),
         Self {
             name: "unlimited",
             connections: None,
@@ -106,11 +121,18 @@ impl Plan {
             filters_per_client: None,
             retained_messages: None,
             retained_bytes: None,
+            messages_per_second: None,
+            flapping: Flapping::OFF,
         },
     ];
 
     /// Ten retained messages for each connection, of so many MiB together: they are held in memory.
-    const fn sized(name: &'static str, connections: u32, retained_mib: u32) -> Self {
+    const fn sized(
+        name: &'static str,
+        connections: u32,
+        retained_mib: u32,
+        messages_per_second: u32,
+    ) -> Self {
         Self {
             name,
             connections: Some(connections),
@@ -118,7 +140,16 @@ impl Plan {
             filters_per_client: Some(30),
             retained_messages: Some(connections.saturating_mul(10)),
             retained_bytes: Some(retained_mib * 1_024 * 1_024),
+            messages_per_second: Some(messages_per_second),
+            flapping: Flapping::DEFAULT,
         }
+    }
+
+    /// The rates of a cluster of this plan with so many connections. A plan without rates has none,
+    /// whatever cap its cluster sets.
+    const fn rates_for(&self, connections: Limit) -> Rates {
+        let connections = if self.connections.is_some() { connections } else { None };
+        Rates::of_plan(connections, self.messages_per_second)
     }
 
     /// The plan of that name.

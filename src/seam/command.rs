@@ -8,8 +8,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use super::admission::{AdmissionQuestion, AdmissionVerdict};
 use super::backlog::SessionTraffic;
-use super::figures::LogFigures;
+use super::figures::{ClusterFigures, LogFigures};
 use super::groups::{GroupDetail, GroupPlace, GroupState};
 use super::messages::{BrowseRequest, Browsed, ShownWill};
 use super::quota::QuotaCommand;
@@ -193,6 +194,20 @@ pub enum Command {
         force: bool,
         /// Where the answer goes.
         reply: Reply<u32>,
+    },
+    /// Say whether a client would get in. Changes nothing.
+    CheckAdmission {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// What it would ask.
+        question: Box<AdmissionQuestion>,
+        /// Where the answer goes.
+        reply: Reply<AdmissionVerdict>,
+    },
+    /// Tell what the clusters count.
+    ClusterFigures {
+        /// Where the answer goes.
+        reply: Reply<Vec<ClusterFigures>>,
     },
     /// Tell how the message log stands.
     LogFigures {
@@ -490,6 +505,22 @@ impl DataPlane {
         deadline: Duration,
     ) -> Result<u32, CommandError> {
         self.ask(deadline, |reply| Command::EndGroup { cluster, share, force, reply }).await
+    }
+
+    /// See [`Command::CheckAdmission`].
+    pub async fn check_admission(
+        &self,
+        cluster: ClusterId,
+        question: AdmissionQuestion,
+        deadline: Duration,
+    ) -> Result<AdmissionVerdict, CommandError> {
+        let question = Box::new(question);
+        self.ask(deadline, |reply| Command::CheckAdmission { cluster, question, reply }).await
+    }
+
+    /// See [`Command::ClusterFigures`].
+    pub async fn cluster_figures(&self, deadline: Duration) -> Result<Vec<ClusterFigures>, CommandError> {
+        self.ask(deadline, |reply| Command::ClusterFigures { reply }).await
     }
 
     /// See [`Command::LogFigures`].

@@ -1,6 +1,6 @@
-//! What the data plane tells of its message log, for metrics.
+//! What the data plane tells of its message log and of what it counts, for metrics.
 
-use crate::model::{ClusterId, Latency, Timestamp};
+use crate::model::{ClusterId, Latency, MessageCounters, RefusalKind, RefusalReason, Timestamp};
 
 /// The message log of the process at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,4 +35,15 @@ pub struct ClusterLog {
     /// Messages that the log let go of and that a session or a group still had to read, since the process
     /// started: one for each that lost it.
     pub trimmed: u64,
+}
+
+/// What a cluster has counted since the process started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterFigures {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// Messages of all its clients.
+    pub messages: MessageCounters,
+    /// What was refused, and how often.
+    pub refusals: Vec<(RefusalKind, RefusalReason, u64)>,
 }

@@ -2,14 +2,16 @@
 //!
 //! - [`desired`]: what the data plane should enforce. An immutable snapshot with a revision; the
 //!   latest wins, a lost nudge costs seconds.
+//! - [`admission`]: whether a client would get in.
 //! - [`backlog`]: what the data plane tells of a session's messages when it is asked.
 //! - [`command`]: what must happen now (end a connection, change an expiry). Has a deadline and an
 //!   answer; the answer is given when the effect is complete and recorded.
-//! - [`figures`]: what it tells of its message log, for metrics.
+//! - [`figures`]: what it tells of its message log and of what it counts, for metrics.
 //! - [`groups`]: shared groups as they are told.
 //! - [`messages`]: a session's messages as they are looked at.
 //! - [`ports`]: what the data plane needs kept. A trait that the store implements, in batches.
 
+pub mod admission;
 pub mod backlog;
 pub mod command;
 pub mod desired;

@@ -8,8 +8,8 @@ use std::future::Future;
 use thiserror::Error;
 
 use crate::model::{
-    ClientId, ClusterId, DisconnectCause, Epoch, OperatorExpiry, OperatorPart, ProtocolVersion, SessionEnd,
-    SessionId, Subscription, Timestamp, TopicFilter, Transport,
+    ClientId, ClusterId, DisconnectCause, Epoch, OperatorExpiry, OperatorPart, ProtocolVersion, Refusal,
+    SessionEnd, SessionId, Subscription, Timestamp, TopicFilter, Transport,
 };
 
 /// The data plane's part of a session's record. The operator's part (expiry order, labels, protection) is
@@ -118,4 +118,18 @@ pub trait SessionStore: Send + Sync + 'static {
         after: Option<SessionId>,
         limit: u32,
     ) -> impl Future<Output = Result<Vec<StoredSession>, StoreError>> + Send;
+}
+
+/// Keeps what was refused.
+pub trait RefusalStore: Send + Sync + 'static {
+    /// Adds refusals to those that are kept, in one transaction. A batch holds at most one of a cluster,
+    /// kind, reason, code, client id, user name and address. Those of a cluster that does not exist are passed
+    /// over. Committed twice they count twice: a batch whose fate is unknown may be.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing of the batch is then committed, as far as can be known.
+    fn record_refusals(
+        &self,
+        batch: &[(ClusterId, Refusal)],
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

@@ -10,7 +10,9 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::{Error, Result, Store, Tx};
-use crate::model::{Cluster, ClusterId, ClusterStatus, QuotaOverrides, SharedStrategy, Timestamp};
+use crate::model::{
+    Cluster, ClusterId, ClusterStatus, QuotaOverrides, RateOverrides, SharedStrategy, Timestamp,
+};
 
 macro_rules! cluster_columns {
     () => {
@@ -18,7 +20,7 @@ macro_rules! cluster_columns {
          quota_subscriptions, quota_filters_per_client, quota_session_expiry_min_secs, \
          quota_session_expiry_max_secs, created_at, updated_at, version, quota_version, \
          shared_strategy, server_keep_alive_secs, quota_retained_messages, quota_retained_bytes, \
-         resend_after_secs"
+         resend_after_secs, quota_rates"
     };
 }
 pub(super) use cluster_columns;
@@ -37,7 +39,7 @@ const INSERT: &str = concat!(
     "INSERT INTO clusters (",
     cluster_columns!(),
     ") VALUES ($1, $2, $3, 'active', $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, 1, 1, $13, $14, $15, \
-     $16, $17) RETURNING ",
+     $16, $17, $18) RETURNING ",
     cluster_columns!()
 );
 
@@ -52,7 +54,7 @@ const UPDATE_QUOTA: &str = concat!(
     "UPDATE clusters SET plan = $2, quota_connections = $3, quota_subscriptions = $4, \
      quota_filters_per_client = $5, quota_session_expiry_min_secs = $6, \
      quota_session_expiry_max_secs = $7, updated_at = $8, quota_retained_messages = $9, \
-     quota_retained_bytes = $10, version = version + 1, \
+     quota_retained_bytes = $10, quota_rates = $11, version = version + 1, \
      quota_version = quota_version + 1 WHERE id = $1 RETURNING ",
     cluster_columns!()
 );
@@ -129,6 +131,7 @@ impl Tx {
             .bind(quota.retained_messages.map(i64::from))
             .bind(quota.retained_bytes.map(i64::from))
             .bind(i64::from(new.resend_after_secs))
+            .bind(Json(&quota.rates))
             .fetch_one(&mut *self.transaction)
             .await?;
         self.bump_desired_revision().await?;
@@ -181,6 +184,7 @@ impl Tx {
             .bind(OffsetDateTime::from(now))
             .bind(overrides.retained_messages.map(i64::from))
             .bind(overrides.retained_bytes.map(i64::from))
+            .bind(Json(&overrides.rates))
             .fetch_one(&mut *self.transaction)
             .await?;
         self.bump_desired_revision().await?;
@@ -224,6 +228,7 @@ pub(super) struct ClusterColumns {
     quota_retained_messages: Option<i64>,
     quota_retained_bytes: Option<i64>,
     resend_after_secs: i32,
+    quota_rates: Json<RateOverrides>,
 }
 
 impl TryFrom<ClusterColumns> for Cluster {
@@ -254,6 +259,7 @@ impl TryFrom<ClusterColumns> for Cluster {
                 retained_bytes: limit(row.quota_retained_bytes)?,
                 session_expiry_min_secs: limit(row.quota_session_expiry_min_secs)?,
                 session_expiry_max_secs: limit(row.quota_session_expiry_max_secs)?,
+                rates: row.quota_rates.0,
             },
             created_at: row.created_at.into(),
             updated_at: row.updated_at.into(),

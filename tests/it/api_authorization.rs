@@ -38,6 +38,7 @@ fn row_of(operation_id: &str) -> Row {
         | "count_sessions"
         | "list_session_history"
         | "follow_events"
+        | "list_refusals"
         | "get_operation"
         | "list_operation_sessions"
         | "get_session"
@@ -53,6 +54,7 @@ fn row_of(operation_id: &str) -> Row {
         "move_shared_group" => Row { least: Role::Operator, body: Some(json!({"to": "now"})), ..read() },
         "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" | "list_users" | "get_user"
         | "delete_user" | "delete_webhook" | "retry_dead_letters" => Row { least: Role::Admin, ..read() },
+        "check_admission" => Row { body: Some(json!({"client_id": "x"})), ..read() },
         "purge_sessions" => {
             let body = json!({"action": "delete", "filter": "state=offline"});
             Row { least: Role::Operator, body: Some(body), ..read() }

@@ -90,6 +90,69 @@ async fn bounds_are_kept() {
 }
 
 #[tokio::test]
+async fn rates_and_the_guard_are_set_and_taken_back() {
+    let api = Api::with_clusters(&["c"]).await;
+    let admin = api.admin().header("if-match", "*");
+    let body = json!({
+        "connections": 50_000, "rates": {"messages_per_second": 7, "client_bytes_per_second": 8},
+        "flapping": {"connects": 0, "hold_seconds": 5},
+    });
+    let quota = admin.put(QUOTA, &body).await.expect(200);
+    let rates = &quota["rates"];
+    assert_eq!(rates["messages_per_second"], json!({"limit": 7, "source": "override"}));
+    assert_eq!(rates["client_bytes_per_second"], json!({"limit": 8, "source": "override"}));
+    assert_eq!(rates["client_messages_per_second"], json!({"limit": null, "source": "plan"}));
+    assert_eq!(rates["connects_per_second"], json!({"limit": 500, "source": "plan"}), "by the connections");
+    assert_eq!(quota["flapping"]["connects"], json!({"limit": 0, "source": "override"}));
+    assert_eq!(quota["flapping"]["window_seconds"], json!({"limit": 60, "source": "plan"}));
+    {
+        let state = api.desired.borrow();
+        let enforced = &state.clusters[&cluster_id("c")].quota;
+        assert_eq!((enforced.rates.messages, enforced.flapping.hold_secs), (Some(7), 5));
+    }
+    let quota = admin.put(QUOTA, &json!({"rates": {"messages_per_second": null}})).await.expect(200);
+    assert_eq!(quota["rates"]["messages_per_second"], json!({"limit": 10_000, "source": "plan"}));
+    assert_eq!(quota["flapping"]["connects"]["source"], "plan");
+    let plans = api.admin().get("/v1/plans").await.expect(200);
+    assert_eq!(plans["items"][0]["rates"]["messages_per_second"], 10_000);
+    assert_eq!(plans["items"][3]["rates"]["messages_per_second"], Value::Null, "unlimited");
+}
+
+#[tokio::test]
+async fn bounds_of_rates_are_kept() {
+    let api = Api::with_clusters(&["c"]).await;
+    let admin = api.admin().header("if-match", "*");
+    let rates = [
+        "connects_per_second",
+        "connects_with_will_per_second",
+        "subscribes_per_second",
+        "unsubscribes_per_second",
+        "messages_per_second",
+        "client_messages_per_second",
+        "client_bytes_per_second",
+    ];
+    let rates = rates.map(|name| ("rates", name, 1, 1_000_000_000));
+    let flapping = [
+        ("flapping", "connects", 0, 100),
+        ("flapping", "window_seconds", 1, 86_400),
+        ("flapping", "hold_seconds", 1, 86_400),
+    ];
+    for (object, field, least, most) in rates.into_iter().chain(flapping) {
+        for right in [least, most] {
+            let quota = admin.put(QUOTA, &json!({object: {field: right}})).await.expect(200);
+            assert_eq!(quota[object][field], json!({"limit": right, "source": "override"}));
+        }
+        for wrong in [json!(least - 1), json!(most + 1), json!("3"), json!(1.5)] {
+            let sent = json!({object: {field: wrong}});
+            let problem = admin.put(QUOTA, &sent).await.expect_problem("invalid_body");
+            assert_eq!(problem["errors"][0]["pointer"], format!("#/{object}/{field}"), "{sent}");
+        }
+    }
+    let unknown = admin.put(QUOTA, &json!({"rates": {"x": 1}})).await.expect_problem("invalid_body");
+    assert_eq!(unknown["errors"][0]["pointer"], "#/rates/x");
+}
+
+#[tokio::test]
 async fn an_expired_session_uses_nothing() {
     let api = Api::with_clusters(&["c"]).await;
     commit(&api.store, &[put(offline(row(1, "a"), T)), subscribe(1, "x")]).await;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
-use holdfast::model::{Cluster, ClusterStatus, Quota, QuotaOverrides, SharedStrategy};
+use holdfast::model::{
+    Cluster, ClusterStatus, Flapping, Quota, QuotaOverrides, RateOverrides, Rates, SharedStrategy,
+};
 use holdfast::seam::desired::DesiredState;
 use holdfast::store::{Constraint, Error, NewCluster, Store};
 use tokio::sync::oneshot;
@@ -35,6 +37,18 @@ fn decorated(id: &str) -> NewCluster {
             retained_bytes: Some(u32::MAX),
             session_expiry_min_secs: Some(60),
             session_expiry_max_secs: Some(7_200),
+            rates: RateOverrides {
+                connects: Some(1),
+                connects_with_will: Some(2),
+                subscribes: Some(3),
+                unsubscribes: Some(4),
+                messages: Some(5),
+                client_messages: Some(6),
+                client_bytes: Some(u32::MAX),
+                flapping_connects: Some(0),
+                flapping_window_secs: Some(7),
+                flapping_hold_secs: Some(8),
+            },
         },
         ..new_cluster(id)
     }
@@ -239,6 +253,16 @@ async fn the_desired_state_holds_the_limits_in_force() {
         retained_bytes: Some(u32::MAX),
         session_expiry_min_secs: 60,
         session_expiry_max_secs: 7_200,
+        rates: Rates {
+            connects: Some(1),
+            connects_with_will: Some(2),
+            subscribes: Some(3),
+            unsubscribes: Some(4),
+            messages: Some(5),
+            client_messages: Some(6),
+            client_bytes: Some(u32::MAX),
+        },
+        flapping: Flapping { connects: 0, window_secs: 7, hold_secs: 8 },
     };
     assert_eq!(own.quota, expected);
 }

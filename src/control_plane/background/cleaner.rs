@@ -1,5 +1,5 @@
-//! Forgets what has been kept long enough: answers under idempotency keys, holds, events, samples of usage, rows
-//! of the audit log.
+//! Forgets what has been kept long enough: answers under idempotency keys, holds, events, refusals, samples of
+//! usage, rows of the audit log.
 //!
 //! Nothing depends on when it runs: whoever reads applies the same bounds by the clock.
 
@@ -20,7 +20,7 @@ const ROWS_AT_ONCE: u32 = 1_000;
 /// How long a row of the audit log is kept: a year and a month, for a yearly review.
 pub const AUDIT_AGE_MAX: Duration = Duration::from_hours(24 * 396);
 
-/// How long an event is kept.
+/// How long an event is kept, and a refusal that is not repeated.
 pub const EVENT_AGE_MAX: Duration = Duration::from_hours(24 * 30);
 
 /// How long an operation is kept after its end.
@@ -54,6 +54,8 @@ pub async fn clean(store: &Store, now: Timestamp) -> store::Result<()> {
     while store.forget_holds(now, ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
     store.retire_events(before(now, EVENT_AGE_MAX)).await?;
     while store.forget_events(ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
+    let refused_until = before(now, EVENT_AGE_MAX);
+    while store.forget_refusals(refused_until, ROWS_AT_ONCE).await? == u64::from(ROWS_AT_ONCE) {}
     let ended_until = before(now, OPERATION_AGE_MAX);
     while store.forget_operations(ended_until, 1).await? == 1 {}
     let (samples_until, hours_until) = (before(now, usage::SAMPLE_AGE_MAX), before(now, usage::HOUR_AGE_MAX));

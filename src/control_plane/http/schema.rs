@@ -14,8 +14,8 @@ use super::page::PageSize;
 use crate::control_plane::tokens::Role;
 use crate::model::{
     ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, HttpUrl, OperatorReason,
-    ProtocolVersion, QoS, QuotaSource, RetainHandling, SessionId, SessionState, SharedStrategy,
-    SubscriptionOrigin, Timestamp, Transport, Username, WillChoice,
+    ProtocolVersion, QoS, QuotaSource, RefusalKind, RefusalReason, RetainHandling, SessionId, SessionState,
+    SharedStrategy, SubscriptionOrigin, Timestamp, Transport, Username, WillChoice,
 };
 use crate::store::{AuditOutcome, EventKind, PurgeAction};
 
@@ -65,6 +65,11 @@ schemas! {
         .min_length(Some(1))
         .max_length(Some(Username::BYTES_MAX))
         .examples(["meter-17"]);
+    RefusalKind: words("What was refused.", RefusalKind::ALL.iter().map(|kind| kind.as_str()));
+    RefusalReason: words(
+        "Why. What is called as a quota is that quota, used up.",
+        RefusalReason::ALL.iter().map(|reason| reason.as_str())
+    );
     SessionId: text("The identity of one session: new whenever a CONNECT begins one, kept when it is resumed.")
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
         .examples(["019af8a0-5b7e-7c3d-9f1e-2a4b6c8d0e1f"]);

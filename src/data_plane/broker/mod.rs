@@ -1,7 +1,8 @@
 //! PURE. What one cluster's clients share: who is there, what they subscribe to, who gets in.
 //!
 //! - [`registry`]: client id → session, counts, and what falls due when.
-//! - [`admission`]: whether a CONNECT gets in.
+//! - [`admission`]: whether a CONNECT gets in; [`flapping`]: whether it comes too often.
+//! - [`bucket`] and [`rates`]: how often something may happen.
 //! - [`topic_trie`] and [`subscription_index`]: topic → filters → subscribers.
 //! - [`shared_group`]: who of a group gets a message, and how far the group has come.
 //! - [`retained`]: the last message of each topic.
@@ -9,6 +10,9 @@
 //! Knows nothing of one client's protocol state; that is the session's.
 
 pub mod admission;
+pub mod bucket;
+pub mod flapping;
+pub mod rates;
 pub mod registry;
 pub mod retained;
 pub mod shared_group;

@@ -1,31 +1,31 @@
 //! CONNECT: who may come in, as whom, to which session (MQTT 5.0, 3.1.4; PRODUCT S-1 … S-9).
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use bytestring::ByteString;
 use uuid::Uuid;
 
 use super::detach::Ending;
 use super::effects::Farewell;
-use super::limits::connect_within_limits;
 use super::pending::{Attachment, Awaiting};
+use super::verdict::{Refused, Welcome};
 use super::{Cluster, RecordOutcome, facts};
 use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::broker::Slot;
-use crate::data_plane::broker::admission::{Applicant, Claim, Refusal, admit, grant_expiry};
+use crate::data_plane::broker::admission::Claim;
 use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode_within};
 use crate::data_plane::session::aliases::AliasesOut;
 use crate::data_plane::session::authentication::{Proven, SCRAM_SHA_256};
-use crate::data_plane::session::handshake::{
-    ClientIdAsked, client_id_asked, expiry_asked_secs, keep_alive_secs, receive_maximum, response_information,
-};
+use crate::data_plane::session::handshake::{keep_alive_secs, receive_maximum, response_information};
 use crate::data_plane::session::inbound::{AliasesIn, TOPIC_ALIAS_MAXIMUM};
 use crate::data_plane::session::link::{ConnId, Fetched, Link, Origin};
 use crate::data_plane::session::outgoing::Outgoing;
 use crate::data_plane::session::output::Output;
 use crate::data_plane::session::{HeldWill, Offline, RECEIVE_MAXIMUM, Session};
 use crate::model::{
-    ClientId, Message, MessageCounters, Now, ProtocolVersion, SessionEnd, SessionExpiry, SessionId,
+    ClientId, Message, MessageCounters, Now, ProtocolVersion, RefusalReason, SessionEnd, SessionExpiry,
+    SessionId,
 };
 use crate::seam::ports::SessionWrite;
 
@@ -44,37 +44,6 @@ pub struct ConnectRequest {
     pub fresh_id: Uuid,
 }
 
-/// A CONNECT that is not let in.
-struct Refused {
-    reason: ReasonCode,
-    why: String,
-}
-
-impl From<(ReasonCode, String)> for Refused {
-    fn from((reason, why): (ReasonCode, String)) -> Self {
-        Self { reason, why }
-    }
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
-        let (reason, why) = match refusal {
-            Refusal::Suspended => (ReasonCode::ServerUnavailable, "the cluster is suspended".to_owned()),
-            Refusal::AnonymousNotAllowed => {
-                (ReasonCode::NotAuthorized, "this cluster admits no anonymous clients".to_owned())
-            }
-            // The same words for an unknown user and a wrong password.
-            Refusal::BadCredentials => {
-                (ReasonCode::BadUserNameOrPassword, "user name or password not accepted".to_owned())
-            }
-            Refusal::Connections { limit, in_use } => {
-                (ReasonCode::QuotaExceeded, format!("quota connections: limit {limit}, in use {in_use}"))
-            }
-        };
-        Self { reason, why }
-    }
-}
-
 impl Cluster {
     /// Takes a CONNECT: attaches the connection to a session, or refuses it.
     ///
@@ -85,9 +54,14 @@ impl Cluster {
     pub fn connect(&mut self, now: Now, request: ConnectRequest) -> Option<Slot> {
         let (conn, version) = (request.conn, request.connect.version);
         let packet_bytes_max = request.connect.packet_bytes_max;
+        // Cheap: both share the packet's bytes.
+        let (client_id, username) =
+            (request.connect.client_id.clone(), request.connect.credentials.username.clone());
+        let ip = request.origin.ip();
         match self.try_connect(now, request) {
             Ok(slot) => Some(slot),
             Err(refused) => {
+                self.tell_refused(now, &client_id, username.as_deref(), ip, &refused);
                 self.refuse(conn, version, packet_bytes_max, refused);
                 None
             }
@@ -96,24 +70,14 @@ impl Cluster {
 
     fn try_connect(&mut self, now: Now, request: ConnectRequest) -> Result<Slot, Refused> {
         let ConnectRequest { conn, origin, connect, proven, fresh_id } = request;
-        connect_within_limits(&connect).map_err(|why| (ReasonCode::QuotaExceeded, why))?;
-        let (client_id, assigned) = match client_id_asked(&connect)? {
-            ClientIdAsked::Given(id) => (id, false),
-            ClientIdAsked::Assign => (assigned_client_id(fresh_id)?, true),
+        let verdict = self.judge(now, &connect, claim(&connect, proven.as_ref()));
+        self.count_connect(now, &connect, &verdict);
+        let Welcome { client_id, known, resumed, asked_secs } = verdict?;
+        let assigned = client_id.is_none();
+        let client_id = match client_id {
+            Some(id) => id,
+            None => assigned_client_id(fresh_id)?,
         };
-        let known = self.registry.get(client_id.as_str());
-        let applicant = Applicant { claim: claim(&connect, proven.as_ref()), is_known: known.is_some() };
-        admit(&self.rules, self.counts(), applicant)?;
-        self.check_hold(now, &client_id)?;
-
-        let asked_secs = expiry_asked_secs(&connect);
-        let granted_secs = grant_expiry(&self.rules.quota, asked_secs);
-        // A session that would end with its connection is not there for the next one.
-        let outlives = |slot: &Slot| self.sessions[slot.0 as usize].outlives_connection(now.wall);
-        let resumed = known.filter(|slot| !connect.clean_start && outlives(slot));
-        if granted_secs > 0 && resumed.is_none() && self.store_away {
-            return Err(store_away());
-        }
         let slot = match (known, resumed) {
             (_, Some(slot)) => self.take_over(now, slot),
             (replaced, None) => {
@@ -130,14 +94,23 @@ impl Cluster {
         Ok(slot)
     }
 
-    /// Refuses a client id that an operator holds back, whoever comes with it (PRODUCT 3: a blocked client).
-    fn check_hold(&self, now: Now, client_id: &ClientId) -> Result<(), Refused> {
-        match self.rules.holds.on(client_id.as_str(), now.wall) {
-            None => Ok(()),
-            Some(hold) => {
-                let why = format!("an operator holds this client id until {}", hold.until);
-                Err(Refused { reason: ReasonCode::Banned, why })
+    /// Takes what a CONNECT uses up: rates if it is let in, the guard's patience also if it is not for
+    /// want of that.
+    fn count_connect(&mut self, now: Now, connect: &Connect, verdict: &Result<Welcome, Refused>) {
+        let rules = Arc::clone(&self.rules);
+        let quota = &rules.quota;
+        let flaps = match verdict {
+            Ok(_) => {
+                self.throttle.rates.connected(&quota.rates, now.mono, connect.will.is_some());
+                false
             }
+            Err(refused) => refused.reason == RefusalReason::Flapping,
+        };
+        if (verdict.is_ok() || flaps)
+            && let Ok(id) = ClientId::new(&connect.client_id)
+        {
+            // Its verdict is known.
+            let _ = self.flapping.connects(quota.flapping, now.mono, &id);
         }
     }
 
@@ -283,13 +256,16 @@ impl Cluster {
         };
         let refused = match outcome {
             RecordOutcome::Committed => None,
-            RecordOutcome::StoreAway => (!session.admitted).then(store_away),
-            RecordOutcome::Refused => Some(record_refused()),
+            RecordOutcome::StoreAway => (!session.admitted).then(Refused::store_away),
+            RecordOutcome::Refused => Some(Refused::not_recorded()),
         };
         match refused {
             None => self.admit_attached(now, attachment, session_present, expiry_asked_secs, assigned),
             Some(refused) => {
                 if let Some(link) = self.unlink(slot) {
+                    let client_id = self.session(slot).client_id.clone();
+                    let ip = link.origin.ip();
+                    self.tell_refused(now, client_id.as_str(), link.username.as_deref(), ip, &refused);
                     self.go_on_without(now, slot, &link, &Ending::not_recorded());
                     self.refuse(conn, link.version, link.packet_bytes_max, refused);
                 }
@@ -370,17 +346,12 @@ impl Cluster {
         refused: Refused,
     ) {
         let connack =
-            ConnAck { reason: refused.reason, reason_string: Some(refused.why.into()), ..ConnAck::default() };
+            ConnAck { reason: refused.code, reason_string: Some(refused.why.into()), ..ConnAck::default() };
         let mut output = Output::default();
         // [MQTT-3.2.2-19], [MQTT-3.2.2-7]: said as far as it fits; the connection is closed in any case.
         encode_within(&Packet::ConnAck(Box::new(connack)), version, packet_bytes_max, output.buffer());
         self.effects.farewells.push(Farewell { conn, output });
     }
-}
-
-fn store_away() -> Refused {
-    let why = "the session store is away; try again soon".to_owned();
-    Refused { reason: ReasonCode::ServerUnavailable, why }
 }
 
 /// Who the client of a CONNECT says it is.
@@ -394,15 +365,11 @@ fn claim<'a>(connect: &Connect, proven: Option<&'a Proven>) -> Claim<'a> {
     }
 }
 
-fn record_refused() -> Refused {
-    let why = "the session store refuses the session's record".to_owned();
-    Refused { reason: ReasonCode::ServerUnavailable, why }
-}
-
 /// `[MQTT-3.1.3-7]`: unique, and told to the client in CONNACK.
 fn assigned_client_id(fresh_id: Uuid) -> Result<ClientId, Refused> {
-    ClientId::new(&format!("holdfast-{}", fresh_id.simple()))
-        .map_err(|error| Refused { reason: ReasonCode::UnspecifiedError, why: error.to_string() })
+    ClientId::new(&format!("holdfast-{}", fresh_id.simple())).map_err(|error| {
+        Refused::new(ReasonCode::UnspecifiedError, RefusalReason::ClientIdInvalid, error.to_string())
+    })
 }
 
 fn held_will(will: Will, now: Now) -> HeldWill {

@@ -21,10 +21,10 @@ impl Cluster {
     /// Sends as much as there is room for, earliest first (PRODUCT S-2). Once the end of the log is
     /// reached the session is caught up, in the same step: nothing lies between.
     pub(super) fn catch_up(&mut self, now: Now, slot: Slot) {
-        let session = self.session(slot);
-        if !session.link.as_ref().is_some_and(|link| link.takes_messages()) {
+        let Some(link) = self.session(slot).link.as_ref().filter(|link| link.takes_messages()) else {
             return;
-        }
+        };
+        let sent_before = link.counters.sent;
         if self.thaw(now, slot)
             && self.session(slot).resume_exchanges(now)
             && self.send_replays(now, slot)
@@ -32,6 +32,7 @@ impl Cluster {
         {
             self.send_from_log(now, slot);
         }
+        self.sent_uncharged += self.session(slot).sent_since(sent_before);
         self.serve_groups_of(now, slot);
     }
 

@@ -92,7 +92,8 @@ impl Cluster {
         if let Some(slot) = slot
             && self.attached_session(Attachment { slot, conn }).is_some()
         {
-            self.detach(now, slot, &Ending::lost());
+            let ending = self.ending_of_closed(slot);
+            self.detach(now, slot, &ending);
         }
         for id in self.pending.closed(conn) {
             self.order_proven(id, None);
@@ -192,6 +193,8 @@ impl Cluster {
 
     /// Takes the link off a session.
     pub(super) fn unlink(&mut self, slot: Slot) -> Option<Box<Link>> {
+        let conn = self.session(slot).link.as_ref()?.conn;
+        self.leave_line(slot, conn);
         let tail = self.log.tail();
         let session = self.session(slot);
         let link = session.link.take()?;

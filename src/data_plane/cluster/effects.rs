@@ -7,6 +7,7 @@ use crate::data_plane::session::Session;
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::outgoing::Turn;
 use crate::data_plane::session::output::Output;
+use crate::model::Refusal;
 use crate::seam::command::{CommandError, SessionRef};
 use crate::seam::ports::SessionWrite;
 
@@ -53,6 +54,11 @@ pub struct Effects {
     pub touched: Vec<Slot>,
     /// Connections that were let in and may send from now on.
     pub attached: Vec<ConnId>,
+    /// Connections that are not to be read any further (false), or that may be read again (true); the
+    /// last word about one holds.
+    pub reading: Vec<(ConnId, bool)>,
+    /// What was refused, to be told to whoever asks later.
+    pub refusals: Vec<Refusal>,
     /// Connections to be closed.
     pub farewells: Vec<Farewell>,
     /// Answers to orders.

@@ -13,8 +13,8 @@
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
 //! [`subscribe`], [`share`], [`group_orders`], [`detach`], [`orders`], [`shed`], [`on_behalf`], [`users`],
 //! [`settings`], [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`],
-//! [`browse`], [`groups_told`], [`counters`], [`events`], [`system_topics`]; what it does
-//! not take: [`limits`].
+//! [`browse`], [`groups_told`], [`counters`], [`events`], [`system_topics`]; what it does not take: [`limits`],
+//! [`throttle`]; whom it does not let in: [`verdict`].
 
 mod attach;
 mod backlog;
@@ -44,9 +44,11 @@ mod subscribe;
 mod system_topics;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod time_passes;
 mod trim;
 mod users;
+mod verdict;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -69,9 +71,11 @@ pub use restore::Memory;
 use share::Groups;
 use slab::Slab;
 use system_topics::Told;
+use throttle::Throttle;
 use trim::Trimming;
 
 use super::broker::Slot;
+use super::broker::flapping::FlappingGuard;
 use super::broker::registry::Registry;
 use super::broker::retained::Retained;
 use super::broker::subscription_index::SubscriptionIndex;
@@ -79,7 +83,7 @@ use super::message_log::{ClusterNo, RecentLog};
 use super::session::Session;
 use super::session::link::ConnId;
 use super::session::output::Output;
-use crate::model::{DesiredCluster, MessageCounters, Monotonic, SessionCounts, Timestamp};
+use crate::model::{ClusterId, DesiredCluster, MessageCounters, Monotonic, SessionCounts, Timestamp};
 
 /// How many levels a topic name or filter may have (PRODUCT Q-9).
 pub const TOPIC_LEVELS_MAX: usize = 16;
@@ -120,6 +124,10 @@ pub struct Cluster {
     effects: Effects,
     fan_out: FanOut,
     trimming: Trimming,
+    throttle: Throttle,
+    flapping: FlappingGuard,
+    /// Messages sent that are not counted against the cluster's rate yet.
+    sent_uncharged: u64,
     /// What connections that have ended had counted, and shared groups.
     ended_counters: MessageCounters,
     /// How many messages the log let go of that somebody still had to read.
@@ -155,12 +163,20 @@ impl Cluster {
             effects: Effects::default(),
             fan_out: FanOut::default(),
             trimming: Trimming::default(),
+            throttle: Throttle::default(),
+            flapping: FlappingGuard::default(),
+            sent_uncharged: 0,
             ended_counters: MessageCounters::default(),
             lost_messages: 0,
             told: Told::default(),
             store_away: false,
             swept_at: Monotonic::default(),
         }
+    }
+
+    /// Which cluster it is.
+    pub fn id(&self) -> &ClusterId {
+        &self.rules.id
     }
 
     /// How many sessions there are, exact as of the last [`Cluster::time_passes`].

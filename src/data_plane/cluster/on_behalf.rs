@@ -119,7 +119,7 @@ impl Cluster {
         if subscription.filter.pattern().starts_with("$SYS/") {
             self.refresh_system_topics(now);
         }
-        let granted = self.subscribe_one(slot, subscription).map_err(|(reason, why)| match reason {
+        let granted = self.subscribe_one(slot, subscription).map_err(|(reason, _, why)| match reason {
             ReasonCode::QuotaExceeded => CommandError::QuotaExceeded(why),
             _ => CommandError::FilterRefused(why),
         })?;

@@ -98,6 +98,7 @@ impl Cluster {
             || rules.group_strategies != self.rules.group_strategies;
         let void = rules.users.lineage != self.rules.users.lineage;
         self.rules = rules;
+        self.rates_may_have_changed();
         if void {
             self.end_voided_connections(now);
         }

@@ -21,19 +21,26 @@ impl Cluster {
             if self.attached_session(attachment).is_none() {
                 return;
             }
-            let Some(packet) = self.within_limits(now, slot, packet) else { continue };
-            match self.session(slot).receive(now, packet) {
-                Ok(request) => self.carry_out(now, attachment, request),
-                Err(fault) => {
-                    let ending = Ending::broken("protocol_error", fault.reason(), fault.to_string());
-                    self.detach(now, slot, &ending);
-                    return;
-                }
+            if let Some(packet) = self.in_time(now, attachment, packet) {
+                self.take_packet(now, attachment, packet);
             }
         }
         if self.attached_session(attachment).is_some() {
             self.catch_up(now, slot);
             self.touch(slot);
+        }
+    }
+
+    /// Takes one packet, whose turn it is.
+    pub(super) fn take_packet(&mut self, now: Now, attachment: Attachment, packet: Packet) {
+        let slot = attachment.slot;
+        let Some(packet) = self.within_limits(now, slot, packet) else { return };
+        match self.session(slot).receive(now, packet) {
+            Ok(request) => self.carry_out(now, attachment, request),
+            Err(fault) => {
+                let ending = Ending::broken("protocol_error", fault.reason(), fault.to_string());
+                self.detach(now, slot, &ending);
+            }
         }
     }
 
@@ -106,6 +113,7 @@ impl Cluster {
             self.refuse_publish(now, slot, ack, not_taken);
             return;
         }
+        let Some(bytes) = self.may_publish(now, slot, &message, ack) else { return };
         let v5 = self.session(slot).link.as_ref().is_some_and(|link| link.version.is_v5());
         // Who cannot be told of it has its message passed on, but not retained (PRODUCT Q-10).
         if v5
@@ -117,7 +125,10 @@ impl Cluster {
         }
         let along = self.arrival(slot, ack);
         match self.publish(now, message, along) {
-            Ok(published) => self.accept_publish(slot, ack, published, v5),
+            Ok(published) => {
+                self.has_published(now, slot, bytes);
+                self.accept_publish(slot, ack, published, v5);
+            }
             Err(DiskFull) => self.refuse_for_want_of_room(now, slot, ack),
         }
     }

@@ -198,6 +198,7 @@ impl Cluster {
         let slot = recipient.slot;
         let session = &mut self.sessions[slot.0 as usize];
         let Some(link) = session.link.as_ref() else { return };
+        let sent_before = link.counters.sent;
         let delivery = Delivery {
             message: Arc::clone(message),
             qos: recipient.qos,
@@ -219,6 +220,7 @@ impl Cluster {
         } else if let Sent::NoRoom(delivery) = session.send_assured(now, delivery, copies) {
             session.enqueue(delivery);
         }
+        self.sent_uncharged += session.sent_since(sent_before);
         self.effects.touch(slot, &mut self.sessions[slot.0 as usize]);
     }
 }

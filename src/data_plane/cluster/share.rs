@@ -268,7 +268,7 @@ impl Cluster {
     /// Offers a message to the group's members; one that has room gets it.
     fn offer(&mut self, now: Now, id: GroupId, waiting: Waiting) -> Offered {
         let random = self.groups.next_random();
-        let Self { groups, sessions, effects, rules, .. } = self;
+        let Self { groups, sessions, effects, rules, sent_uncharged, .. } = self;
         let Some(group) = groups.by_id.get_mut(&id) else { return Offered::Taken };
         let member = group.choose(
             rules.strategy_of(&group.share),
@@ -289,6 +289,7 @@ impl Cluster {
             message,
         };
         let qos = delivery.qos;
+        let sent_before = session.link.as_ref().map_or(0, |link| link.counters.sent);
         if qos == QoS::AtMostOnce {
             session.send_at_most_once(now, &delivery, None);
         } else {
@@ -301,6 +302,7 @@ impl Cluster {
                 group.handed_out(place, qos);
             }
         }
+        *sent_uncharged += session.sent_since(sent_before);
         effects.touch(member.slot, session);
         Offered::Taken
     }

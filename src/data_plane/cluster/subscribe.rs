@@ -6,12 +6,18 @@ use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::Subscriber;
 use crate::data_plane::protocol::{PacketId, ReasonCode, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::data_plane::session::{HeldSubscription, Replay};
-use crate::model::{FilterKey, Now, QoS, RetainHandling, Subscription, SubscriptionOrigin, TopicFilter};
+use crate::model::{
+    FilterKey, Now, QoS, RefusalKind, RefusalReason, RetainHandling, Subscription, SubscriptionOrigin,
+    TopicFilter,
+};
 use crate::seam::ports::SessionWrite;
 
 /// How many filters a session may have where its cluster sets no limit: they are written down together
 /// with its progress, which must not grow without bound.
 const FILTERS_MAX: u32 = 10_000;
+
+/// Why a filter is refused: what its client is told, the stable word, and for people.
+type NotGranted = (ReasonCode, RefusalReason, String);
 
 /// What became of one filter.
 pub(super) struct Granted {
@@ -25,6 +31,13 @@ impl Cluster {
     /// follows the commit of its subscriptions; messages may come before it (3.8.4).
     pub(super) fn subscribe(&mut self, now: Now, attachment: Attachment, subscribe: Subscribe) {
         let Subscribe { packet_id, subscription_id, filters, .. } = subscribe;
+        if let Err(too_fast) = self.throttle.rates.subscribe(&self.rules.quota.rates, now.mono) {
+            let why = too_fast.why();
+            let reasons = vec![ReasonCode::QuotaExceeded; filters.len()];
+            self.tell_not_subscribed(now, attachment.slot, ReasonCode::QuotaExceeded, too_fast.reason, &why);
+            self.session(attachment.slot).answer_subscribe(packet_id, reasons, Some(&why));
+            return;
+        }
         let durable = self.session(attachment.slot).durable;
         if durable && self.store_away {
             let reasons = vec![ReasonCode::UnspecifiedError; filters.len()];
@@ -53,8 +66,9 @@ impl Cluster {
                     replays.extend(granted.replay);
                     undo.push(Undo { filter, before: granted.before });
                 }
-                Err((reason, text)) => {
-                    reasons.push(reason);
+                Err((code, reason, text)) => {
+                    reasons.push(code);
+                    self.tell_not_subscribed(now, attachment.slot, code, reason, &text);
                     why = Some(text);
                 }
             }
@@ -68,9 +82,27 @@ impl Cluster {
         self.answer_when_recorded(now, durable, awaiting);
     }
 
+    /// A filter, or all of a SUBSCRIBE, was refused.
+    fn tell_not_subscribed(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        code: ReasonCode,
+        reason: RefusalReason,
+        why: &str,
+    ) {
+        let refusal = self.refusal_of(slot, RefusalKind::Subscribe, code, reason, why.to_owned(), now.wall);
+        self.effects.refusals.push(refusal);
+    }
+
     /// Unsubscribes from each filter; UNSUBACK of a persistent session follows the commit.
     pub(super) fn unsubscribe(&mut self, now: Now, attachment: Attachment, unsubscribe: Unsubscribe) {
         let Attachment { slot, .. } = attachment;
+        // Whom that could not be told has waited until there was a token.
+        if let Err(too_fast) = self.throttle.rates.unsubscribe(&self.rules.quota.rates, now.mono) {
+            self.refuse_unsubscribe(now, slot, &unsubscribe, too_fast);
+            return;
+        }
         let durable = self.session(slot).durable;
         let mut reasons = Vec::with_capacity(unsubscribe.filters.len());
         for filter in unsubscribe.filters {
@@ -93,7 +125,7 @@ impl Cluster {
         if waits {
             self.ticket_last_write(awaiting);
         } else if let Awaiting::UnsubAck { reasons, .. } = awaiting {
-            self.session(slot).answer_unsubscribe(packet_id, reasons);
+            self.session(slot).answer_unsubscribe(packet_id, reasons, None);
         }
     }
 
@@ -131,7 +163,7 @@ impl Cluster {
         reasons: Vec<ReasonCode>,
     ) {
         if let Some(session) = self.attached_session(attachment) {
-            session.answer_unsubscribe(packet_id, reasons);
+            session.answer_unsubscribe(packet_id, reasons, None);
             self.touch(attachment.slot);
         }
     }
@@ -175,7 +207,7 @@ impl Cluster {
         &mut self,
         slot: Slot,
         subscription: Subscription,
-    ) -> Result<Granted, (ReasonCode, String)> {
+    ) -> Result<Granted, NotGranted> {
         check_filter(&subscription.filter)?;
         let (session_id, held, is_held) = {
             let session = self.session(slot);
@@ -241,19 +273,19 @@ impl Cluster {
         HeldSubscription { subscription, filter, group, start, assured }
     }
 
-    fn check_room(&self, held: usize) -> Result<(), (ReasonCode, String)> {
+    fn check_room(&self, held: usize) -> Result<(), NotGranted> {
         let quota = &self.rules.quota;
-        let refuse = |name: &str, limit: u32, in_use: usize| {
-            let why = format!("quota {name}: limit {limit}, in use {in_use}");
-            Err((ReasonCode::QuotaExceeded, why))
+        let refuse = |reason: RefusalReason, limit: u32, in_use: usize| {
+            let why = format!("quota {}: limit {limit}, in use {in_use}", reason.as_str());
+            Err((ReasonCode::QuotaExceeded, reason, why))
         };
         let limit = quota.filters_per_client.map_or(FILTERS_MAX, |limit| limit.min(FILTERS_MAX));
         if held >= limit as usize {
-            return refuse("filters_per_client", limit, held);
+            return refuse(RefusalReason::FiltersPerClient, limit, held);
         }
         let in_use = self.index.len();
         if let Some(limit) = quota.subscriptions.filter(|limit| in_use >= *limit) {
-            return refuse("subscriptions", limit, in_use as usize);
+            return refuse(RefusalReason::Subscriptions, limit, in_use as usize);
         }
         Ok(())
     }
@@ -320,8 +352,9 @@ impl Cluster {
 }
 
 /// PRODUCT Q-9.
-fn check_filter(filter: &TopicFilter) -> Result<(), (ReasonCode, String)> {
-    topic_within_limits(filter.as_str(), filter.levels()).map_err(|why| (ReasonCode::TopicFilterInvalid, why))
+fn check_filter(filter: &TopicFilter) -> Result<(), NotGranted> {
+    topic_within_limits(filter.as_str(), filter.levels())
+        .map_err(|why| (ReasonCode::TopicFilterInvalid, RefusalReason::FilterInvalid, why))
 }
 
 fn granted(qos: QoS) -> ReasonCode {

@@ -18,6 +18,7 @@ impl Cluster {
         self.publish_due_wills(now);
         self.forget_expired_retained(now);
         self.save_progress(now);
+        self.take_what_waits(now);
         if now.mono.since(self.swept_at).as_millis() >= u128::from(SWEEP_MILLIS) {
             self.swept_at = now.mono;
             self.end_silent_connections(now);
@@ -25,6 +26,7 @@ impl Cluster {
             self.repeat_unanswered(now);
             self.rebalance_groups(now);
             self.trim_log();
+            self.write_tallies_down();
             self.tell_of_itself(now);
         }
     }
@@ -51,7 +53,8 @@ impl Cluster {
     fn end_silent_connections(&mut self, now: Now) {
         let silent = |slot: &Slot| {
             let link = self.sessions[slot.0 as usize].link.as_ref();
-            link.is_some_and(|link| link.is_silent(now.mono))
+            // Who is not read is not silent.
+            !self.throttle.is_stalled(*slot) && link.is_some_and(|link| link.is_silent(now.mono))
         };
         let due: Vec<Slot> = self.online.iter().copied().filter(silent).collect();
         for slot in due {

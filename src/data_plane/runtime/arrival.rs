@@ -118,6 +118,9 @@ pub enum OpenError {
     /// The network broke, or the peer went away.
     #[error("the connection broke")]
     Broken(#[from] io::Error),
+    /// Too many connections come from this address.
+    #[error("too many connections a second from this address")]
+    TooMany,
     /// What stands before us did not say whose connection it is.
     #[error("no usable PROXY protocol header")]
     Proxy(#[from] ProxyError),

@@ -22,10 +22,6 @@ use crate::data_plane::protocol::{Connect, Decoder, Packet, Violation};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::output::Output;
 
-/// The largest packet of a client that was not let in yet, in bytes: all that an unknown peer can make us
-/// keep.
-pub const CONNECT_BYTES_MAX: u32 = 64 * 1_024;
-
 /// How much is read at once from a connection that has been quiet. An idle connection holds no more.
 const READ_SMALL_BYTES: usize = 512;
 
@@ -93,9 +89,10 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new() -> Self {
+    /// Reads packets of at most so many bytes, until its client is let in.
+    pub(super) fn new(connect_bytes_max: u32) -> Self {
         Self {
-            decoder: Decoder::server(CONNECT_BYTES_MAX),
+            decoder: Decoder::server(connect_bytes_max),
             buffer: BytesMut::new(),
             read_bytes: READ_SMALL_BYTES,
         }

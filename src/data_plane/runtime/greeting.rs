@@ -5,7 +5,6 @@
 //! same CONNACK that the cluster would send.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -20,12 +19,9 @@ use crate::data_plane::protocol::{
     Auth, ConnAck, Connect, Packet, ReasonCode, Violation, encode, encode_within,
 };
 use crate::data_plane::session::authentication::{AuthError, Exchange, Nonces, Proven};
-use crate::model::{ClusterId, DesiredCluster, KEY_BYTES};
+use crate::data_plane::session::link::Origin;
+use crate::model::{ClusterId, DesiredCluster, KEY_BYTES, Refusal, RefusalKind, RefusalReason, Timestamp};
 use crate::seam::desired::DesiredState;
-
-/// How long a connection may take from its first byte until its client is known: TLS, WebSocket and
-/// whatever else is laid over it, CONNECT and AUTH included.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// A connection whose client is known.
 pub(super) struct Greeted<S> {
@@ -64,6 +60,35 @@ impl Stranger {
     }
 }
 
+impl Stranger {
+    /// What is noted of it, where it was told something.
+    fn refusal(&self, now: Timestamp, origin: &Origin, connect: &Connect) -> Option<Refusal> {
+        let Self::Refused(connack) = self else { return None };
+        let reason = match connack.reason {
+            ReasonCode::ServerBusy => RefusalReason::VerifierBusy,
+            ReasonCode::BadUserNameOrPassword
+            | ReasonCode::NotAuthorized
+            | ReasonCode::BadAuthenticationMethod => RefusalReason::BadCredentials,
+            _ => RefusalReason::ProtocolError,
+        };
+        let username = connect.credentials.username.as_deref();
+        let client_id = Refusal::beginning(&connect.client_id, Refusal::CLIENT_ID_BYTES_MAX);
+        Some(Refusal {
+            kind: RefusalKind::Connect,
+            client_id: Some(client_id).filter(|id| !id.is_empty()),
+            username: username.map(|name| Refusal::beginning(name, Refusal::USERNAME_BYTES_MAX)),
+            ip: origin.ip(),
+            code: connack.reason as u8,
+            reason,
+            detail: connack.reason_string.as_deref().unwrap_or_default().to_owned(),
+            count: 1,
+            first_at: now,
+            last_at: now,
+            session: None,
+        })
+    }
+}
+
 impl From<AuthError> for Stranger {
     fn from(error: AuthError) -> Self {
         Self::refused(error.in_connack(), error.to_string())
@@ -74,7 +99,7 @@ impl From<AuthError> for Stranger {
 /// worker.
 pub(super) async fn greet<S: Carrier>(context: &Context, opening: Opening<S>) -> Option<Greeted<S>> {
     tokio::select! {
-        greeted = tokio::time::timeout(CONNECT_WITHIN, open_and_ask(context, opening)) => match greeted {
+        greeted = tokio::time::timeout(context.hygiene.connect_within, open_and_ask(context, opening)) => match greeted {
             Ok(Ok(greeted)) => greeted,
             Ok(Err(error)) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "a connection was not opened: {error}");
@@ -91,7 +116,7 @@ async fn open_and_ask<S: Carrier>(
     opening: Opening<S>,
 ) -> Result<Option<Greeted<S>>, OpenError> {
     let mut opened = opening.await?;
-    let mut reader = Reader::new();
+    let mut reader = Reader::new(context.hygiene.connect_bytes_max);
     let mut connect = match reader.connect(&mut opened.stream).await {
         Ok(Some(connect)) => connect,
         Ok(None) => {
@@ -127,18 +152,37 @@ async fn judge<S: Carrier>(
     let find = |id: &str| by.clusters.get(id).cloned();
     let cluster = selection::choose(&opened.asked, &mut connect.credentials.username, find)
         .map_err(|none| Stranger::Refused(Box::new(none.connack())))?;
-    let (proven, pass) = match proof_asked(&cluster, connect) {
-        ProofAsked::Nothing => (None, None),
+    match prove(context, &cluster, &mut opened.stream, reader, connect).await {
+        Ok((proven, pass)) => {
+            let cluster = cluster.id.clone();
+            Ok((Judged { cluster, by, proven }, pass))
+        }
+        Err(stranger) => {
+            let refusal = stranger.refusal(context.clock.wall(), &opened.origin, connect);
+            context.refusals.note(&cluster.id, refusal);
+            Err(stranger)
+        }
+    }
+}
+
+/// Has the client prove what the cluster asks.
+async fn prove(
+    context: &Context,
+    cluster: &DesiredCluster,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    reader: &mut Reader,
+    connect: &Connect,
+) -> Result<(Option<Proven>, Option<Pass>), Stranger> {
+    match proof_asked(cluster, connect) {
+        ProofAsked::Nothing => Ok((None, None)),
         ProofAsked::Password { username, password } => {
-            let (proven, pass) = check_password(context, &cluster, username, password).await?;
-            (Some(proven), Some(pass))
+            let (proven, pass) = check_password(context, cluster, username, password).await?;
+            Ok((Some(proven), Some(pass)))
         }
         ProofAsked::Method(method) => {
-            (Some(exchange(&cluster, method, connect, reader, &mut opened.stream).await?), None)
+            Ok((Some(exchange(cluster, method, connect, reader, stream).await?), None))
         }
-    };
-    let cluster = cluster.id.clone();
-    Ok((Judged { cluster, by, proven }, pass))
+    }
 }
 
 async fn check_password(
@@ -242,10 +286,10 @@ mod tests {
     use super::super::selection::Asked;
     use super::*;
     use crate::clock::Clock;
+    use crate::config::Hygiene;
     use crate::data_plane::protocol::Credentials;
     use crate::data_plane::session::authentication::SCRAM_SHA_256;
     use crate::data_plane::session::authentication::scram::testing::{client_final, client_first, users};
-    use crate::data_plane::session::link::Origin;
     use crate::model::{
         ClusterStatus, Plan, ProtocolVersion, Quota, QuotaOverrides, SharedStrategy, Transport,
     };
@@ -274,7 +318,7 @@ mod tests {
         let (mailbox, inputs) = mpsc::channel(1);
         let clock = Clock::new();
         let authenticator = Arc::new(Authenticator::overrun(clock.clone()));
-        (Context::new(mailbox, receiver, authenticator, clock), inputs)
+        (Context::new(mailbox, receiver, authenticator, Arc::default(), Hygiene::default(), clock), inputs)
     }
 
     /// Greets the client at the other end of a stream; gives that end, and what becomes of it.
@@ -346,7 +390,7 @@ mod tests {
         client.read_to_end(&mut bytes).await.expect("the end");
         assert_eq!((bytes[0], bytes[2]), (0xf0, 0x18), "asked, and never answered");
         assert!(greeting.await.expect("no panic").is_none());
-        assert_eq!(began.elapsed().as_secs(), CONNECT_WITHIN.as_secs());
+        assert_eq!(began.elapsed(), Hygiene::default().connect_within);
     }
 
     #[tokio::test]

@@ -108,58 +108,69 @@ impl Listener {
     }
 
     async fn serve(self: Arc<Self>, context: Context, place: Place, stream: TcpStream, peer: SocketAddr) {
+        let asked = context.clone();
         match self.layers.clone() {
             Layers::Tcp => {
-                let opening = Box::pin(async move { self.tcp(stream, peer).await });
+                let opening = Box::pin(async move { self.tcp(&asked, stream, peer).await });
                 connection::run(context, place, opening).await;
             }
             Layers::Tls(tls) => {
-                let opening = Box::pin(async move { self.tls(&tls, Within::Mqtt, stream, peer).await });
+                let opening =
+                    Box::pin(async move { self.tls(&asked, &tls, Within::Mqtt, stream, peer).await });
                 connection::run(context, place, opening).await;
             }
             Layers::Ws => {
-                let opening = Box::pin(async move { self.ws(stream, peer).await });
+                let opening = Box::pin(async move { self.ws(&asked, stream, peer).await });
                 connection::run(context, place, opening).await;
             }
             Layers::Wss(tls) => {
-                let opening = Box::pin(async move { self.wss(&tls, stream, peer).await });
+                let opening = Box::pin(async move { self.wss(&asked, &tls, stream, peer).await });
                 connection::run(context, place, opening).await;
             }
         }
     }
 
-    async fn tcp(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<Opened<TcpStream>, OpenError> {
+    async fn tcp(
+        &self,
+        context: &Context,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Result<Opened<TcpStream>, OpenError> {
         // Output is written once per turn in whole packets: waiting to fill a segment only adds delay.
         stream.set_nodelay(true)?;
         let client = if self.proxied { read_header(&mut stream, peer).await? } else { peer };
+        context.arrives(client.ip())?;
         Ok(self.entrance.opened(stream, client))
     }
 
     async fn tls(
         &self,
+        context: &Context,
         tls: &Tls,
         within: Within,
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Result<Opened<TlsStream<TcpStream>>, OpenError> {
-        tls.accept(within, &self.entrance, self.tcp(stream, peer).await?).await
+        tls.accept(within, &self.entrance, self.tcp(context, stream, peer).await?).await
     }
 
     async fn ws(
         &self,
+        context: &Context,
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Result<Opened<WebSocket<TcpStream>>, OpenError> {
-        websocket::upgrade(&self.entrance, self.tcp(stream, peer).await?).await
+        websocket::upgrade(&self.entrance, self.tcp(context, stream, peer).await?).await
     }
 
     async fn wss(
         &self,
+        context: &Context,
         tls: &Tls,
         stream: TcpStream,
         peer: SocketAddr,
     ) -> Result<Opened<WebSocket<TlsStream<TcpStream>>>, OpenError> {
-        websocket::upgrade(&self.entrance, self.tls(tls, Within::Http, stream, peer).await?).await
+        websocket::upgrade(&self.entrance, self.tls(context, tls, Within::Http, stream, peer).await?).await
     }
 }
 

@@ -1,6 +1,7 @@
 //! IO. Sockets meet the state machines.
 //!
 //! - [`listener`] accepts, over TCP; each connection becomes a task.
+//! - [`address_guard`] counts connections from one address.
 //! - [`arrival`] is what is known of a connection before its CONNECT; [`proxy_protocol`], [`tls`],
 //!   [`websocket`] and [`quic`] are what comes before that.
 //! - [`greeting`] is the rest of what comes before a client is attached: its CONNECT is read, its cluster
@@ -11,11 +12,13 @@
 //! - [`outbox`] holds a connection's bytes between the worker and the socket.
 //! - [`journal`] is the worker's end of the message log on disk; [`counting`] asks it how far behind somebody is.
 //! - [`retention`] lets go of what nobody needs any longer there.
+//! - [`refusals`] adds up what was refused and has it written down.
 //! - [`records`] commits session records in groups and tells the worker.
 //!
 //! Everything that crosses between tasks has a bound: the worker's mailbox ([`MAILBOX_MAX`]
 //! batches), an outbox (see [`outbox`]), a read buffer (see [`connection`]).
 
+pub mod address_guard;
 pub mod arrival;
 pub mod authentication;
 pub mod connection;
@@ -28,6 +31,7 @@ pub mod outbox;
 pub mod proxy_protocol;
 pub mod quic;
 pub mod records;
+pub mod refusals;
 pub mod retention;
 pub mod selection;
 pub mod tally;
@@ -35,15 +39,20 @@ pub mod tls;
 pub mod websocket;
 pub mod worker;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use address_guard::AddressGuard;
+use arrival::OpenError;
 use authentication::Authenticator;
+use refusals::RefusalBook;
 use tokio::sync::mpsc;
 pub use worker::{Input, Worker};
 
 use super::session::link::ConnId;
 use crate::clock::Clock;
+use crate::config::Hygiene;
 use crate::seam::desired::DesiredReceiver;
 
 /// How many batches may wait for the worker; connections then wait with reading.
@@ -58,6 +67,11 @@ pub struct Context {
     pub desired: DesiredReceiver,
     /// Checks passwords.
     pub authenticator: Arc<Authenticator>,
+    /// Where refusals are noted.
+    pub refusals: Arc<RefusalBook>,
+    /// What strangers may take.
+    pub hygiene: Hygiene,
+    addresses: Arc<AddressGuard>,
     /// Time, for deadlines.
     pub clock: Clock,
     last_conn: Arc<AtomicU64>,
@@ -69,9 +83,21 @@ impl Context {
         mailbox: mpsc::Sender<Input>,
         desired: DesiredReceiver,
         authenticator: Arc<Authenticator>,
+        refusals: Arc<RefusalBook>,
+        hygiene: Hygiene,
         clock: Clock,
     ) -> Self {
-        Self { mailbox, desired, authenticator, clock, last_conn: Arc::default() }
+        let addresses = Arc::new(AddressGuard::new(hygiene.address_rate_max));
+        let last_conn = Arc::default();
+        Self { mailbox, desired, authenticator, refusals, hygiene, addresses, clock, last_conn }
+    }
+
+    /// Counts a connection from an address, before anything is done for it.
+    ///
+    /// # Errors
+    /// [`OpenError::TooMany`]: it comes too often.
+    pub fn arrives(&self, from: IpAddr) -> Result<(), OpenError> {
+        self.addresses.admits(self.clock.mono(), from).then_some(()).ok_or(OpenError::TooMany)
     }
 
     /// An id for a new connection.

@@ -33,6 +33,7 @@ pub struct Outbox {
     finishing: Notify,
 }
 
+#[allow(clippy::struct_excessive_bools)] // independent facts, each for a reader of its own
 #[derive(Debug, Default)]
 struct State {
     output: Output,
@@ -40,6 +41,8 @@ struct State {
     backlog: usize,
     /// Whether the client was let in, so that its packets may be read.
     open: bool,
+    /// Whether the client sends faster than it may, and is not read until it has waited.
+    paused: bool,
     /// Whether the connection ends when everything is written.
     finished: bool,
     /// Whether the worker waits to hear that there is room.
@@ -76,6 +79,14 @@ impl Outbox {
     pub fn open(&self) {
         self.state.lock().open = true;
         self.may_read.notify_one();
+    }
+
+    /// The worker: the client is not to be read any further, or may be read again.
+    pub fn read_on(&self, reads: bool) {
+        self.state.lock().paused = !reads;
+        if reads {
+            self.may_read.notify_one();
+        }
     }
 
     /// The worker: `output` is the last; the connection ends when it is written.
@@ -123,12 +134,12 @@ impl Outbox {
         relieved
     }
 
-    /// The reading half: waits until the client was let in and reads its answers.
+    /// The reading half: waits until the client was let in, reads its answers, and has not sent too much.
     pub async fn until_readable(&self) {
         loop {
             {
                 let state = self.state.lock();
-                if state.open && state.backlog < READS_BELOW_BYTES {
+                if state.open && !state.paused && state.backlog < READS_BELOW_BYTES {
                     return;
                 }
             }
@@ -185,6 +196,18 @@ mod tests {
         let mut waiting = Box::pin(outbox.until_readable());
         assert!(futures_util::poll!(&mut waiting).is_pending());
         outbox.open();
+        waiting.await;
+    }
+
+    #[tokio::test]
+    async fn reading_waits_for_a_client_that_is_too_fast() {
+        let outbox = Outbox::default();
+        outbox.open();
+        outbox.until_readable().await;
+        outbox.read_on(false);
+        let mut waiting = Box::pin(outbox.until_readable());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        outbox.read_on(true);
         waiting.await;
     }
 }

@@ -146,12 +146,21 @@ impl Quic {
 }
 
 async fn serve(entrance: Arc<Entrance>, context: Context, place: Place, incoming: Incoming) {
-    let opening = Box::pin(async move { open(&entrance, incoming).await });
+    let asked = context.clone();
+    let opening = Box::pin(async move { open(&asked, &entrance, incoming).await });
     connection::run(context, place, opening).await;
 }
 
 /// Shakes hands and waits for the stream.
-async fn open(entrance: &Entrance, incoming: Incoming) -> Result<Opened<QuicStream>, OpenError> {
+async fn open(
+    context: &Context,
+    entrance: &Entrance,
+    incoming: Incoming,
+) -> Result<Opened<QuicStream>, OpenError> {
+    if let Err(too_many) = context.arrives(incoming.remote_address().ip()) {
+        incoming.refuse();
+        return Err(too_many);
+    }
     let connection = incoming.accept()?.await?;
     let (send, recv) = connection.accept_bi().await?;
     let peer = connection.remote_address();

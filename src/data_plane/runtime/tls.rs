@@ -23,11 +23,7 @@ use tokio_rustls::server::TlsStream;
 use x509_cert::der::Decode;
 
 use super::arrival::{Carrier, Entrance, OpenError, Opened};
-use crate::config::{self, ClientCertificates, Need};
-
-/// How many handshakes go on at once, from a client's first message to its last. Each costs about a
-/// millisecond of a core, so that more of them would only all be late; those above wait their turn.
-const HANDSHAKES_AT_ONCE: usize = 256;
+use crate::config::{self, ClientCertificates, Hygiene, Need};
 
 /// What is spoken within.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +39,7 @@ pub enum Within {
 pub struct Tls {
     files: config::Tls,
     loaded: watch::Sender<Loaded>,
+    /// Each from a client's first message to its last; those above wait their turn.
     handshakes: Semaphore,
 }
 
@@ -105,7 +102,13 @@ impl Tls {
     /// [`TlsError`].
     pub fn load(files: config::Tls) -> Result<Self, TlsError> {
         let (loaded, _) = watch::channel(Loaded::read(&files)?);
-        Ok(Self { files, loaded, handshakes: Semaphore::new(HANDSHAKES_AT_ONCE) })
+        Ok(Self { files, loaded, handshakes: Semaphore::new(Hygiene::TLS_HANDSHAKES_MAX) })
+    }
+
+    /// The same with so many handshakes at once.
+    #[must_use]
+    pub fn with_handshakes_max(self, at_once: usize) -> Self {
+        Self { handshakes: Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)), ..self }
     }
 
     /// Reads the files again, for the handshakes to come.

@@ -250,6 +250,11 @@ impl Session {
         counters
     }
 
+    /// How many messages were sent on its connection, of which it had sent so many before.
+    pub fn sent_since(&self, before: u64) -> u64 {
+        self.link.as_ref().map_or(0, |link| link.counters.sent - before)
+    }
+
     /// Whether the session is meant to outlive its connection.
     pub fn is_persistent(&self, now: Timestamp) -> bool {
         self.expiry.is_persistent(now)

@@ -194,14 +194,15 @@ impl Session {
     }
 
     /// Answers an UNSUBSCRIBE, a reason for each filter in order (`[MQTT-3.10.4-5]`, `[MQTT-3.11.3-1]`).
-    pub fn answer_unsubscribe(&mut self, packet_id: PacketId, reasons: Vec<ReasonCode>) {
+    pub fn answer_unsubscribe(&mut self, packet_id: PacketId, reasons: Vec<ReasonCode>, why: Option<&str>) {
+        let reason_string = why.filter(|_| self.wants_reasons()).map(Into::into);
         let user_properties = Vec::new();
         if self.durable
             && let Some(link) = self.link.as_mut()
         {
             link.out.hold();
         }
-        self.send(&Packet::UnsubAck(UnsubAck { packet_id, reasons, reason_string: None, user_properties }));
+        self.send(&Packet::UnsubAck(UnsubAck { packet_id, reasons, reason_string, user_properties }));
     }
 
     fn send(&mut self, packet: &Packet) {

@@ -89,6 +89,8 @@ kinds! {
     ExpiryChanged, "expiry_changed";
     /// An operator ended the connection or the session.
     Kicked, "kicked";
+    /// The client was refused something: a CONNECT, a SUBSCRIBE, a PUBLISH that came too fast.
+    Refused, "refused";
     /// The session's time was over.
     Expired, "expired";
     /// The session ended otherwise: with its connection, by a new one, by an operator.

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use holdfast::clock::Clock;
 use holdfast::model::{
-    ClientId, ClusterId, DisconnectCause, EndedBy, Epoch, MessageCounters, Seq, SessionEnd, SessionState,
-    TopicFilter,
+    ClientId, ClusterId, DisconnectCause, EndedBy, Epoch, MessageCounters, RefusalReason, Seq, SessionEnd,
+    SessionState, TopicFilter,
 };
+use holdfast::seam::admission::{AdmissionQuestion, AdmissionVerdict, Admitted, Measure, NotAdmitted};
 use holdfast::seam::backlog::{Backlog, Oldest, SessionTraffic, SubscriptionTraffic};
 use holdfast::seam::command::{Command, CommandError, NewSession, Reply, SessionCounts, SessionRef, Target};
 use holdfast::seam::desired::DesiredReceiver;
@@ -185,6 +186,8 @@ impl FakeDataPlane {
                 answer(reply, looked_at::group(&share).map(|_| Seq(7)));
             }
             Command::EndGroup { share, force, reply, .. } => answer(reply, looked_at::end(&share, force)),
+            Command::CheckAdmission { question, reply, .. } => answer(reply, Ok(verdict(&question))),
+            Command::ClusterFigures { reply } => answer(reply, Ok(Vec::new())),
             Command::LogFigures { reply } => answer(reply, Ok(LogFigures::default())),
             Command::Quota(command) => self.carry_out_quota(command).await,
             Command::AwaitRevision { revision, reply } => {
@@ -337,11 +340,29 @@ fn refuse(command: Command, error: CommandError) {
         Command::Group { reply, .. } => answer(reply, Err(error)),
         Command::MoveGroup { reply, .. } => answer(reply, Err(error)),
         Command::EndGroup { reply, .. } => answer(reply, Err(error)),
+        Command::CheckAdmission { reply, .. } => answer(reply, Err(error)),
+        Command::ClusterFigures { reply } => answer(reply, Err(error)),
         Command::LogFigures { reply } => answer(reply, Err(error)),
         Command::AwaitRevision { reply, .. } | Command::Quota(QuotaCommand::Leave { reply, .. }) => {
             answer(reply, Err(error));
         }
     }
+}
+
+/// Lets everybody in who brings no will.
+fn verdict(question: &AdmissionQuestion) -> AdmissionVerdict {
+    let outcome = if question.has_will {
+        Err(NotAdmitted {
+            reason: RefusalReason::ConnectsWithWillPerSecond,
+            code_v5: 0x9F,
+            code_v3: 3,
+            detail: "quota connects_with_will_per_second: limit 1, in use 1".to_owned(),
+            measure: Some(Measure { limit: 1, in_use: 1 }),
+        })
+    } else {
+        Ok(Admitted { session_present: false, session_expiry_secs: 0 })
+    };
+    AdmissionVerdict { outcome, session: None }
 }
 
 /// Something that can be told apart from nothing; its subscriptions are `b/#`.
@@ -351,7 +372,13 @@ fn traffic(met: &SessionRef, row: &SessionRow) -> SessionTraffic {
         session_id: met.session_id,
         backlog: Backlog { messages: 3, bytes: 300, oldest: Some(oldest), is_complete: true },
         in_flight: 2,
-        counters: MessageCounters { received: 4, sent: 5, dropped_slow: 6, dropped_queue_full: 7 },
+        counters: MessageCounters {
+            received: 4,
+            sent: 5,
+            dropped_slow: 6,
+            dropped_queue_full: 7,
+            dropped_over_rate: 9,
+        },
         trimmed: 8,
         subscriptions: vec![SubscriptionTraffic {
             filter: TopicFilter::new("b/#").expect("a filter"),

@@ -74,7 +74,8 @@ pub(in crate::control_plane) struct EventView {
     /// What belongs to that kind: `attached {peer, transport, resumed}`, `taken_over {from_peer,
     /// from_epoch, peer, transport}`, `detached {reason, by}`, `subscribed {filter, qos}`,
     /// `unsubscribed {filter}`, `expiry_changed {from, to}`, `kicked {operation, was_online, operation_id}`,
-    /// `created {protocol, clean_start}`, `ended {reason}`.
+    /// `created {protocol, clean_start}`, `ended {reason}`, `refused {kind, code, reason, detail, ip}` (told when it
+    /// begins, and again after a minute without one; the list of refusals counts them).
     #[schema(value_type = Object)]
     detail: Value,
     /// Who did it, where it was an operator; else null.

@@ -25,7 +25,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
 ///
 /// In the text format of `OpenMetrics`, which Prometheus reads. `holdfast_api_request_seconds`: how long API
 /// requests took, by route, method and status. `holdfast_sessions`: sessions by cluster and state, counted by the
-/// data plane at this moment. `holdfast_sessions_limit`: the quota. `holdfast_record_commit_seconds` and
+/// data plane at this moment. `holdfast_sessions_limit`: the quota. `holdfast_refusals_total`: what was refused,
+/// by cluster, kind and reason, as in the list of refusals. `holdfast_messages_dropped_total`: messages that were lost, by
+/// cluster and reason (`slow`, `queue_full`, `over_rate`). `holdfast_record_commit_seconds` and
 /// `holdfast_log_commit_seconds`: how long session records and messages took to be durable. Of the message log: `holdfast_log_bytes`,
 /// `holdfast_log_oldest_message_age_seconds` and `holdfast_log_trimmed_messages_total` (lost unconsumed) by cluster;
 /// `holdfast_log_segments`, `holdfast_log_segment_bytes`, `holdfast_log_queued_bytes`,
@@ -57,6 +59,9 @@ async fn get_metrics(State(state): State<ApiState>) -> Result<Response> {
         }
     }
     let log = state.data_plane.log_figures(DATA_PLANE_WAIT).await.map_err(|error| data_plane_away(&error))?;
-    let text = state.metrics.encode(&clusters, &log, state.clock.wall()).map_err(Problem::internal)?;
+    let figures = state.data_plane.cluster_figures(DATA_PLANE_WAIT).await;
+    let figures = figures.map_err(|error| data_plane_away(&error))?;
+    let text =
+        state.metrics.encode(&clusters, &figures, &log, state.clock.wall()).map_err(Problem::internal)?;
     Ok(([(CONTENT_TYPE, MEDIA_TYPE)], text).into_response())
 }

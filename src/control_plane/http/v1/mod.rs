@@ -1,5 +1,6 @@
 //! Version 1 of the API: one file for each resource.
 
+mod admission_checks;
 mod api_keys;
 mod audit_log;
 mod clusters;
@@ -14,6 +15,8 @@ mod operations;
 mod plans;
 mod quota;
 mod quota_put;
+mod quota_rates;
+mod refusals;
 mod session_begin;
 mod session_commands;
 mod session_count;
@@ -66,6 +69,8 @@ pub(super) fn routes() -> Routes {
     let routes = events::routes(routes);
     let routes = webhooks::routes(routes);
     let routes = dead_letters::routes(routes);
+    let routes = refusals::routes(routes);
+    let routes = admission_checks::routes(routes);
     let routes = session_purges::routes(routes);
     let routes = operations::routes(routes);
     let routes = metrics::routes(routes);

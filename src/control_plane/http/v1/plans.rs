@@ -8,6 +8,7 @@ use utoipa_axum::routes;
 use super::super::auth::Scope;
 use super::super::page::Page;
 use super::super::routes::Routes;
+use super::quota_rates::PlanRatesView;
 use crate::model::{Plan, Quota, QuotaOverrides};
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -39,6 +40,8 @@ struct PlanView {
     /// The longest a session may outlive its connection, in seconds.
     #[schema(example = 259_200, minimum = 0)]
     session_expiry_max_seconds: u32,
+    /// How often something may happen, each per second.
+    rates: PlanRatesView,
 }
 
 impl From<&Plan> for PlanView {
@@ -52,6 +55,7 @@ impl From<&Plan> for PlanView {
             retained_messages: quota.retained_messages,
             retained_bytes: quota.retained_bytes,
             session_expiry_max_seconds: quota.session_expiry_max_secs,
+            rates: PlanRatesView::from(&quota),
         }
     }
 }

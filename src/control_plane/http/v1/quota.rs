@@ -17,6 +17,7 @@ use super::super::problem::{Result, data_plane_away};
 use super::super::routes::Routes;
 use super::super::state::{ApiState, DATA_PLANE_WAIT};
 use super::quota_put::Excess;
+use super::quota_rates::{FlappingView, RatesView};
 use super::{existing_cluster, quota_of};
 use crate::model::{Cluster, Limit, QuotaSource};
 
@@ -36,6 +37,20 @@ pub(super) fn routes(routes: Routes) -> Routes {
     "retained_bytes": {"limit": 67_108_864, "source": "plan"},
     "session_expiry_min_seconds": {"limit": 0, "source": "plan"},
     "session_expiry_max_seconds": {"limit": 259_200, "source": "plan"},
+    "rates": {
+        "connects_per_second": {"limit": 100, "source": "plan"},
+        "connects_with_will_per_second": {"limit": 100, "source": "plan"},
+        "subscribes_per_second": {"limit": 100, "source": "plan"},
+        "unsubscribes_per_second": {"limit": 100, "source": "plan"},
+        "messages_per_second": {"limit": 10_000, "source": "plan"},
+        "client_messages_per_second": {"limit": 50, "source": "override"},
+        "client_bytes_per_second": {"limit": null, "source": "plan"}
+    },
+    "flapping": {
+        "connects": {"limit": 60, "source": "plan"},
+        "window_seconds": {"limit": 60, "source": "plan"},
+        "hold_seconds": {"limit": 60, "source": "plan"}
+    },
     "excess": {"on_excess": "shed_newest", "validate_only": false, "sessions_over": 1, "subscriptions_over": 0,
                "sessions_shed": 1, "sample": ["meter-17"]}
 }))]
@@ -57,6 +72,10 @@ pub(super) struct QuotaView {
     session_expiry_min_seconds: PlainLimit,
     /// The longest that a session outlives its connection, in seconds.
     session_expiry_max_seconds: PlainLimit,
+    /// How often something may happen.
+    rates: RatesView,
+    /// The guard against clients that connect over and over.
+    flapping: FlappingView,
     /// What there was above the new limits, and what became of it. Only where a quota was set.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -79,7 +98,7 @@ struct UsedLimit {
 
 /// A limit.
 #[derive(Debug, Serialize, ToSchema)]
-struct PlainLimit {
+pub(super) struct PlainLimit {
     /// The limit; null for none.
     #[schema(minimum = 0, required)]
     limit: Option<u32>,
@@ -88,7 +107,7 @@ struct PlainLimit {
 }
 
 impl PlainLimit {
-    fn new(limit: Limit, own: Option<u32>) -> Self {
+    pub(super) fn new(limit: Limit, own: Option<u32>) -> Self {
         Self { limit, source: source(own) }
     }
 }
@@ -127,6 +146,8 @@ pub(super) async fn tagged(state: &ApiState, cluster: Cluster, excess: Option<Ex
             Some(quota.session_expiry_max_secs),
             own.session_expiry_max_secs,
         ),
+        rates: RatesView::new(&quota.rates, &own.rates),
+        flapping: FlappingView::new(quota.flapping, &own.rates),
         plan: cluster.plan.clone(),
         excess,
     };

@@ -26,6 +26,7 @@ use super::super::routes::Routes;
 use super::super::state::{ApiState, DATA_PLANE_WAIT};
 use super::quota::tagged;
 use super::quota_of;
+use super::quota_rates::{FlappingPut, RatesPut, overrides};
 use crate::model::{ClientId, Cluster, Quota, QuotaOverrides};
 use crate::seam::command::CommandError;
 use crate::seam::quota::{Shed, ShedFirst, ShedOrder};
@@ -77,6 +78,10 @@ struct QuotaPut {
     /// The longest that a session outlives its connection, in seconds; a longer wish is lowered.
     #[schema(value_type = Option<u32>, minimum = 0, maximum = 259_200)]
     session_expiry_max_seconds: Option<AtMost<{ Quota::SESSION_EXPIRY_MAX_SECS }>>,
+    /// How often something may happen.
+    rates: Option<RatesPut>,
+    /// The guard against clients that connect over and over.
+    flapping: Option<FlappingPut>,
 }
 
 impl From<QuotaPut> for QuotaOverrides {
@@ -89,6 +94,7 @@ impl From<QuotaPut> for QuotaOverrides {
             retained_bytes: body.retained_bytes.map(|n| n.0),
             session_expiry_min_secs: body.session_expiry_min_seconds.map(|n| n.0),
             session_expiry_max_secs: body.session_expiry_max_seconds.map(|n| n.0),
+            rates: overrides(body.rates, body.flapping),
         }
     }
 }

@@ -37,7 +37,7 @@ const TRAFFIC_WAIT: Duration = Duration::from_secs(1);
         "oldest_position": 48_211, "oldest_at": "2026-01-31T14:31:00.000Z"
     },
     "in_flight": 1,
-    "counters": {"received": 40, "sent": 1_210, "dropped_slow": 0, "dropped_queue_full": 0},
+    "counters": {"received": 40, "sent": 1_210, "dropped_slow": 0, "dropped_queue_full": 0, "dropped_over_rate": 0},
     "trimmed": 0, "traffic_unavailable": null
 }))]
 pub(super) struct SessionDetailView {
@@ -121,6 +121,9 @@ struct CountersView {
     /// QoS 1 and 2 messages lost because the queue of a session that ends with its connection was full.
     #[schema(minimum = 0)]
     dropped_queue_full: u64,
+    /// QoS 0 messages of the client's that were dropped because they came faster than a rate allows.
+    #[schema(minimum = 0)]
+    dropped_over_rate: u64,
 }
 
 impl SessionDetailView {
@@ -163,8 +166,8 @@ impl From<Backlog> for BacklogView {
 
 impl From<MessageCounters> for CountersView {
     fn from(counted: MessageCounters) -> Self {
-        let MessageCounters { received, sent, dropped_slow, dropped_queue_full } = counted;
-        Self { received, sent, dropped_slow, dropped_queue_full }
+        let MessageCounters { received, sent, dropped_slow, dropped_queue_full, dropped_over_rate } = counted;
+        Self { received, sent, dropped_slow, dropped_queue_full, dropped_over_rate }
     }
 }
 

@@ -197,7 +197,13 @@ fn what_comes_goes_and_is_lost_is_counted_for_session_and_cluster() {
     world.cut(clean);
     assert_eq!(of(&world, "kept"), expected);
     assert_eq!(world.cluster.session_counters("clean"), None);
-    let all = MessageCounters { received, sent: 3, dropped_slow: lost + 1, dropped_queue_full: 3 };
+    let all = MessageCounters {
+        received,
+        sent: 3,
+        dropped_slow: lost + 1,
+        dropped_queue_full: 3,
+        dropped_over_rate: 0,
+    };
     assert_eq!(world.cluster.message_counters(), all);
     assert_eq!(all.dropped(), lost + 4);
 }

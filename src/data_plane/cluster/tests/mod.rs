@@ -5,6 +5,7 @@
 //! Each thing a script does is a turn of its own, and everything that follows from it is carried out
 //! before the next ([`World::settle`]).
 
+mod admission;
 mod aliases;
 mod backlog;
 mod browse;
@@ -23,6 +24,7 @@ mod packets;
 mod problem_information;
 mod quotas;
 mod random;
+mod rates;
 mod recorded;
 mod records;
 mod restarts;
@@ -53,7 +55,7 @@ use crate::data_plane::session::link::{ConnId, Origin};
 use crate::data_plane::session::output::Output;
 use crate::model::{
     ClientId, ClusterId, ClusterStatus, DesiredCluster, EndOptions, Epoch, Monotonic, Now, Plan,
-    ProtocolVersion, QoS, Quota, QuotaOverrides, Seq, SessionId, Timestamp, Transport, WillChoice,
+    ProtocolVersion, QoS, Quota, QuotaOverrides, Refusal, Seq, SessionId, Timestamp, Transport, WillChoice,
 };
 use crate::seam::command::{CommandError, SessionRef};
 
@@ -70,6 +72,7 @@ const NO: ClusterNo = ClusterNo(1);
 type Peer = ConnId;
 
 /// The client's end of a connection.
+#[allow(clippy::struct_excessive_bools)] // independent facts, each for a reader of its own
 struct Socket {
     version: ProtocolVersion,
     /// What the runtime knows; gone once the connection is on its way out.
@@ -82,6 +85,8 @@ struct Socket {
     closed: bool,
     /// Whether what is sent to it is lost.
     dead: bool,
+    /// Whether the runtime reads what the client sends.
+    is_read: bool,
     from_client: Decoder,
     from_server: Decoder,
     bytes: BytesMut,
@@ -112,6 +117,8 @@ struct World {
     /// Whether sockets that are to be closed stay open until [`World::close_sockets`].
     sockets_linger: bool,
     lingering: Vec<ConnId>,
+    /// What was refused so far.
+    refusals: Vec<Refusal>,
 }
 
 impl World {
@@ -147,6 +154,7 @@ impl World {
             last_id: 0,
             sockets_linger: false,
             lingering: Vec::new(),
+            refusals: Vec::new(),
         }
     }
 
@@ -177,6 +185,7 @@ impl World {
             attached: false,
             closed: false,
             dead: false,
+            is_read: true,
             from_client: Decoder::server(BYTES_MAX),
             from_server: Decoder::client(version, BYTES_MAX),
             bytes: BytesMut::new(),
@@ -290,6 +299,10 @@ impl World {
 
     fn is_closed(&mut self, peer: Peer) -> bool {
         self.socket(peer).closed
+    }
+
+    fn is_read(&mut self, peer: Peer) -> bool {
+        self.socket(peer).is_read
     }
 
     fn socket(&mut self, peer: Peer) -> &mut Socket {

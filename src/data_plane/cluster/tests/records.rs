@@ -144,6 +144,10 @@ impl World {
         for peer in effects.attached {
             self.socket(peer).attached = true;
         }
+        for (peer, reads) in effects.reading {
+            self.socket(peer).is_read = reads;
+        }
+        self.refusals.extend(effects.refusals);
         for slot in effects.touched {
             let Some((peer, output)) = self.cluster.output(slot) else { continue };
             let output = std::mem::take(output);

@@ -16,9 +16,9 @@ use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_websockets::{CloseCode, Error, Limits, Message, ServerBuilder, WebSocketStream};
 
+use crate::config::Hygiene;
 use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::runtime::arrival::Carrier;
-use crate::data_plane::runtime::connection::CONNECT_BYTES_MAX;
 
 /// How many packets of the greatest size a client may put into one message, which is kept until it is
 /// whole.
@@ -45,7 +45,7 @@ pub struct WebSocket<S> {
 impl<S: Carrier> WebSocket<S> {
     /// Frames over a stream whose HTTP request was answered.
     pub fn new(stream: S) -> Self {
-        let limits = Limits::default().max_payload_len(Some(CONNECT_BYTES_MAX as usize));
+        let limits = Limits::default().max_payload_len(Some(Hygiene::CONNECT_BYTES_MAX as usize));
         let inner = ServerBuilder::new().limits(limits).serve(stream);
         Self { inner, unread: Bytes::new(), pongs_waiting: 0, closing: false }
     }

@@ -5,6 +5,7 @@ use crate::data_plane::cluster::{Cluster, CommandId, Order};
 use crate::model::{ClientId, ClusterId, Now, TopicFilter};
 use crate::seam::backlog::SessionTraffic;
 use crate::seam::command::{Command, CommandError, Reply, SessionRef, Target};
+use crate::seam::figures::ClusterFigures;
 use crate::seam::groups::GroupDetail;
 
 /// Who is told when an order is proven.
@@ -89,6 +90,27 @@ impl Worker {
             Command::MoveGroup { cluster, share, to, reply } => self.move_group(cluster, share, to, reply),
             Command::EndGroup { cluster, share, force, reply } => {
                 self.end_group(&cluster, &share, force, reply);
+            }
+            Command::CheckAdmission { cluster, question, reply } => {
+                let now = self.clock.now();
+                let home = self.by_id.get(&cluster).map(|(home, _)| *home);
+                let verdict = home.and_then(|home| {
+                    self.act(home, |cluster| {
+                        cluster.time_passes(now);
+                        cluster.check_admission(now, &question)
+                    })
+                });
+                let _ = reply.send(verdict.ok_or(CommandError::NoSuchCluster));
+            }
+            Command::ClusterFigures { reply } => {
+                let figures = self.by_id.iter().filter_map(|(id, (home, _))| {
+                    Some(ClusterFigures {
+                        cluster: id.clone(),
+                        messages: self.clusters.get(home)?.message_counters(),
+                        refusals: self.refusals.totals(id),
+                    })
+                });
+                let _ = reply.send(Ok(figures.collect()));
             }
             Command::LogFigures { reply } => {
                 let clusters = self.by_id.iter().filter_map(|(id, (home, _))| {

@@ -31,6 +31,7 @@ impl Worker {
                 self.finish_turn();
                 self.clusters.remove(&home);
                 self.log.forget(&id);
+                self.refusals.forget(&id);
                 self.conns.retain(|_, conn| conn.home != home);
             }
         }

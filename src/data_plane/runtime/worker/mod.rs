@@ -26,6 +26,7 @@ use questions::Questions;
 use super::journal::{Inherited, LogWriter};
 use super::outbox::Outbox;
 use super::records::{RecordQueue, Report};
+use super::refusals::RefusalBook;
 use super::retention::{Clusters, Retention};
 use super::selection::NoCluster;
 use crate::clock::Clock;
@@ -112,6 +113,7 @@ pub struct Worker {
     /// Clusters that may have effects.
     dirty: Vec<ClusterNo>,
     records: Arc<RecordQueue>,
+    refusals: Arc<RefusalBook>,
     replies: HashMap<CommandId, Awaited>,
     /// Sessions that have ended by an order and are not proven to be gone.
     sheds: HashMap<CommandId, (Shed, Reply<Shed>)>,
@@ -140,6 +142,7 @@ impl Worker {
     pub fn new(
         clock: Clock,
         records: Arc<RecordQueue>,
+        refusals: Arc<RefusalBook>,
         log: LogWriter,
         desired: &DesiredState,
         inherited: &Inherited,
@@ -154,6 +157,7 @@ impl Worker {
             conns: HashMap::default(),
             dirty: Vec::new(),
             records,
+            refusals,
             replies: HashMap::new(),
             sheds: HashMap::new(),
             last_command: 0,
@@ -333,6 +337,11 @@ impl Worker {
                 conn.outbox.open();
             }
         }
+        for (conn, reads) in effects.reading {
+            if let Some(conn) = self.conns.get(&conn) {
+                conn.outbox.read_on(reads);
+            }
+        }
         for slot in effects.touched {
             let Some((conn, output)) = cluster.output(slot) else { continue };
             let Some(Conn { outbox, .. }) = self.conns.get(&conn) else { continue };
@@ -345,6 +354,9 @@ impl Worker {
                 conn.slot = None;
                 conn.outbox.finish(farewell.output);
             }
+        }
+        if !effects.refusals.is_empty() {
+            self.refusals.note(cluster.id(), effects.refusals);
         }
         if !effects.writes.is_empty() {
             let records = effects.writes.into_iter();
