@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp, Users};
+use super::{AccessRules, ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp, Users};
 
 /// Whether a cluster serves clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,8 @@ pub struct DesiredCluster {
     pub resend_after_secs: u32,
     /// Whom its clients may prove to be.
     pub users: Arc<Users>,
+    /// Who may do what.
+    pub access: Arc<AccessRules>,
 }
 
 /// How many sessions a cluster has.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use sqlx::{FromRow, Row};
 
+use super::access::access_rules;
 use super::clusters::{ClusterColumns, cluster_columns};
 use super::users::{UsersColumns, users_columns};
 use super::{Error, Result, Store, Tx};
-use crate::model::{Cluster, Plan, Quota, Users};
+use crate::model::{AccessRules, Cluster, Plan, Quota, Users};
 use crate::seam::desired::{DesiredCluster, DesiredState};
 
 // One transaction that sees one moment: revision, clusters and users belong together.
@@ -18,14 +19,14 @@ const READ: &str = concat!(
     cluster_columns!(),
     ", ",
     users_columns!(),
-    " FROM desired_revision LEFT JOIN clusters ON true"
+    ", access_revision FROM desired_revision LEFT JOIN clusters ON true"
 );
 const REVISION: &str = "SELECT revision FROM desired_revision";
 const BUMP: &str = "UPDATE desired_revision SET revision = revision + 1 RETURNING revision";
 
 impl Store {
-    /// Every cluster with its limits in force and its users, as of one revision. Users that are as in
-    /// `known` are not read again, and shared with it.
+    /// Every cluster with its limits in force, its users and its rules of access, as of one revision. What
+    /// is as in `known` is not read again, and shared with it.
     pub async fn desired_state(&self, known: &DesiredState) -> Result<DesiredState> {
         let mut tx = self.pool.begin_with(BEGIN).await?;
         let rows = sqlx::query(READ).fetch_all(&mut *tx).await?;
@@ -34,9 +35,13 @@ impl Store {
             state.revision = row.try_get("revision")?;
             if row.try_get::<Option<&str>, _>("id")?.is_some() {
                 let cluster = Cluster::try_from(ClusterColumns::from_row(row)?)?;
-                let known = known.clusters.get(&cluster.id).map(|known| &known.users);
-                let users = UsersColumns::from_row(row)?.users(&mut tx, &cluster.id, known).await?;
-                let desired = desired_cluster(&cluster, users)?;
+                let known = known.clusters.get(&cluster.id);
+                let users = UsersColumns::from_row(row)?;
+                let users = users.users(&mut tx, &cluster.id, known.map(|known| &known.users)).await?;
+                let revision = row.try_get("access_revision")?;
+                let access = known.map(|known| &known.access);
+                let access = access_rules(&mut tx, &cluster.id, revision, access).await?;
+                let desired = desired_cluster(&cluster, users, access)?;
                 state.clusters.insert(cluster.id, Arc::new(desired));
             }
         }
@@ -66,7 +71,7 @@ impl Tx {
     }
 }
 
-fn desired_cluster(cluster: &Cluster, users: Arc<Users>) -> Result<DesiredCluster> {
+fn desired_cluster(cluster: &Cluster, users: Arc<Users>, access: Arc<AccessRules>) -> Result<DesiredCluster> {
     let plan = Plan::by_name(&cluster.plan).ok_or_else(|| {
         Error::unreadable(format!("cluster {} has the unknown plan {:?}", cluster.id, cluster.plan))
     })?;
@@ -79,5 +84,6 @@ fn desired_cluster(cluster: &Cluster, users: Arc<Users>) -> Result<DesiredCluste
         server_keep_alive_secs: cluster.server_keep_alive_secs,
         resend_after_secs: cluster.resend_after_secs,
         users,
+        access,
     })
 }

@@ -265,6 +265,7 @@ mod tests {
             server_keep_alive_secs: None,
             resend_after_secs: 120,
             users: users(&["ada"]).into(),
+            access: Arc::default(),
         };
         let (sender, receiver) = desired::channel();
         let clusters = [(id, Arc::new(cluster))].into();

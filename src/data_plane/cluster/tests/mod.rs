@@ -120,6 +120,7 @@ impl World {
             server_keep_alive_secs: None,
             resend_after_secs: 120,
             users: Arc::default(),
+            access: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules.clone()), NO, RecentLog::new(Seq::ZERO, u64::MAX), 1),
