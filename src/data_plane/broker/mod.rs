@@ -2,6 +2,7 @@
 //!
 //! - [`registry`]: client id → session, counts, and what falls due when.
 //! - [`admission`]: whether a CONNECT gets in.
+//! - [`authorization`]: whether a client may do what it asks.
 //! - [`topic_trie`] and [`subscription_index`]: topic → filters → subscribers.
 //! - [`shared_group`]: who of a group gets a message, and how far the group has come.
 //! - [`retained`]: the last message of each topic.
@@ -9,6 +10,7 @@
 //! Knows nothing of one client's protocol state; that is the session's.
 
 pub mod admission;
+pub mod authorization;
 pub mod registry;
 pub mod retained;
 pub mod shared_group;

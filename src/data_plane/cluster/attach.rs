@@ -100,8 +100,10 @@ impl Cluster {
             ClientIdAsked::Assign => (assigned_client_id(fresh_id)?, true),
         };
         let known = self.registry.get(client_id.as_str());
+        self.not_blocked(now, &client_id, &origin, &connect, proven.as_ref())?;
         let applicant = Applicant { claim: claim(&connect, proven.as_ref()), is_known: known.is_some() };
         admit(&self.rules, self.counts(), applicant)?;
+        self.may_connect(&client_id, &origin, &connect, proven.as_ref())?;
 
         let asked_secs = expiry_asked_secs(&connect);
         let granted_secs = grant_expiry(&self.rules.quota, asked_secs);

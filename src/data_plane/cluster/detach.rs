@@ -67,6 +67,20 @@ impl Ending {
         Self { reason: "user_changed", by: EndedBy::Operator, goodbye, with_will: true }
     }
 
+    /// A block rule keeps the client out (PRODUCT 3). Table 3-10 of MQTT 5.0 has this code for CONNACK alone;
+    /// a client that does not know it here knows that the connection is closed.
+    pub(super) fn blocked() -> Self {
+        let goodbye = Some((ReasonCode::Banned, None));
+        Self { reason: "blocked", by: EndedBy::Operator, goodbye, with_will: true }
+    }
+
+    /// The cluster's policies no longer let the client connect.
+    pub(super) fn not_authorized() -> Self {
+        let why = Some("the cluster's policies do not let this client connect any longer".to_owned());
+        let goodbye = Some((ReasonCode::NotAuthorized, why));
+        Self { reason: "not_authorized", by: EndedBy::Operator, goodbye, with_will: true }
+    }
+
     /// The record of the attachment could not be written; CONNACK says so.
     pub(super) fn not_recorded() -> Self {
         Self { reason: "not_recorded", by: EndedBy::Server, goodbye: None, with_will: true }
@@ -87,6 +101,7 @@ impl Cluster {
         {
             self.detach(now, slot, &Ending::lost());
         }
+        self.expelled.closed(conn);
         for id in self.pending.closed(conn) {
             self.order_proven(id, None);
         }
@@ -110,6 +125,7 @@ impl Cluster {
 
     /// What becomes of a session whose `link` was taken off.
     pub(super) fn go_on_without(&mut self, now: Now, slot: Slot, link: &Link, ending: &Ending) {
+        self.drop_denied_will(slot, link);
         let session = &mut self.sessions[slot.0 as usize];
         if !ending.with_will && session.will.take().is_some() {
             self.journal.change(vec![facts::no_will(session.id)]);
@@ -134,6 +150,9 @@ impl Cluster {
     /// Ends a session's connection and the session.
     pub(super) fn detach_and_destroy(&mut self, now: Now, slot: Slot, ending: &Ending) {
         let link = self.say_goodbye(slot, ending);
+        if let Some(link) = &link {
+            self.drop_denied_will(slot, link);
+        }
         let event = link.and_then(|link| self.disconnected(now, slot, &link, ending));
         self.destroy(now, slot);
         self.tell_disconnected(now, event);

@@ -11,10 +11,11 @@
 //! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`share`], [`detach`], [`orders`], [`users`], [`settings`],
+//! [`subscribe`], [`share`], [`detach`], [`orders`], [`users`], [`access`], [`settings`],
 //! [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`], [`counters`], [`events`], [`system_topics`]; what it does
 //! not take: [`limits`].
 
+mod access;
 mod attach;
 mod backlog;
 mod counters;
@@ -45,6 +46,7 @@ mod users;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use access::Expelled;
 pub use attach::ConnectRequest;
 pub use backlog::Traffic;
 pub use deliver::{ColdRead, Reader};
@@ -63,6 +65,7 @@ use system_topics::Told;
 use trim::Trimming;
 
 use super::broker::Slot;
+use super::broker::authorization::Decisions;
 use super::broker::registry::Registry;
 use super::broker::retained::Retained;
 use super::broker::subscription_index::SubscriptionIndex;
@@ -110,6 +113,10 @@ pub struct Cluster {
     pending: Pending,
     effects: Effects,
     fan_out: FanOut,
+    /// What clients may publish, as far as it was asked.
+    decisions: Decisions,
+    /// Connections that block rules ended.
+    expelled: Expelled,
     trimming: Trimming,
     /// What connections that have ended had counted, and shared groups.
     ended_counters: MessageCounters,
@@ -145,6 +152,8 @@ impl Cluster {
             pending: Pending::default(),
             effects: Effects::default(),
             fan_out: FanOut::default(),
+            decisions: Decisions::default(),
+            expelled: Expelled::default(),
             trimming: Trimming::default(),
             ended_counters: MessageCounters::default(),
             lost_messages: 0,

@@ -102,7 +102,7 @@ impl Cluster {
 
     /// A message from a client: passed on and answered, or refused.
     fn take_publish(&mut self, now: Now, slot: Slot, message: Message, ack: PublishAck) {
-        if let Err(not_taken) = may_take(&message) {
+        if let Err(not_taken) = may_take(&message).and_then(|()| self.may_publish(slot, &message)) {
             self.refuse_publish(now, slot, ack, not_taken);
             return;
         }

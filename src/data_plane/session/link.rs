@@ -1,6 +1,7 @@
 //! The connection that a session is attached to at the moment.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -28,6 +29,13 @@ pub struct Origin {
     pub transport: Transport,
     /// The subject of the certificate it showed (RFC 4514), if it showed one.
     pub tls_subject: Option<String>,
+}
+
+impl Origin {
+    /// The address that the client comes from.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.peer.parse().ok().map(|peer: SocketAddr| peer.ip())
+    }
 }
 
 /// One attachment. Made by CONNECT, gone with the connection.

@@ -107,7 +107,7 @@ impl BlockRuleSpec {
 }
 
 /// A block rule of a cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockRule {
     /// Names it; never changes.
     pub id: Uuid,

@@ -167,7 +167,7 @@ pub enum AccessRequest<'a> {
 }
 
 /// A policy of a cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Names it; never changes.
     pub id: Uuid,

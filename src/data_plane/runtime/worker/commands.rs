@@ -35,6 +35,10 @@ impl Worker {
                 });
                 let _ = reply.send(Ok(self.log.figures(clusters)));
             }
+            Command::AwaitExpulsions { cluster, reply } => match self.by_id.get(&cluster) {
+                Some((home, _)) => self.awaiting_expulsions.push((*home, reply)),
+                None => drop(reply.send(Err(CommandError::NoSuchCluster))),
+            },
             Command::AwaitRevision { revision, reply } => {
                 self.awaiting_revision.push((revision, reply));
                 self.answer_awaited_revisions();

@@ -110,6 +110,7 @@ pub struct Worker {
     /// The desired state in force.
     revision: i64,
     awaiting_revision: Vec<(i64, Reply<()>)>,
+    awaiting_expulsions: Vec<(ClusterNo, Reply<()>)>,
 }
 
 /// Everything the worker listens to.
@@ -148,6 +149,7 @@ impl Worker {
             last_command: 0,
             revision: 0,
             awaiting_revision: Vec::new(),
+            awaiting_expulsions: Vec::new(),
         };
         worker.enforce(desired, inherited);
         // Clusters that went while nobody was told.
@@ -308,6 +310,7 @@ impl Worker {
             }
         }
         self.log.submit();
+        self.answer_awaited_expulsions();
     }
 
     fn carry_out(&mut self, home: ClusterNo, effects: Effects) {

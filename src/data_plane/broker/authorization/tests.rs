@@ -1,0 +1,1 @@
+//! Decisions against an interpreter that was written apart from them.
