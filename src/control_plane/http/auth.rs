@@ -74,6 +74,14 @@ scopes! {
     UsersRead, "users:read", Admin;
     /// Make, change or delete users.
     UsersWrite, "users:write", Admin;
+    /// Read authorisation policies.
+    PoliciesRead, "policies:read", Operator;
+    /// Make, change or delete authorisation policies.
+    PoliciesWrite, "policies:write", Admin;
+    /// Read block rules.
+    BlockRulesRead, "block-rules:read", Operator;
+    /// Make, change or delete block rules.
+    BlockRulesWrite, "block-rules:write", Operator;
     /// Read API keys, without their secrets.
     ApiKeysRead, "api-keys:read", Admin;
     /// Make and revoke API keys.

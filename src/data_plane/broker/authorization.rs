@@ -33,6 +33,9 @@ fn uses_dollar(request: &AccessRequest<'_>) -> bool {
     }
 }
 
+/// What a client is told that a block rule keeps out; not the rule's reason, which is for operators.
+pub const BLOCKED: &str = "a block rule of the cluster keeps this client out";
+
 /// The rule that keeps `client` out at this moment, if one does.
 pub fn blocked_by<'a>(
     cluster: &'a DesiredCluster,

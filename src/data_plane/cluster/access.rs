@@ -25,7 +25,7 @@ use super::detach::Ending;
 use super::limits::NotTaken;
 use super::pending::Awaiting;
 use crate::data_plane::broker::Slot;
-use crate::data_plane::broker::authorization::{blocked_by, permits};
+use crate::data_plane::broker::authorization::{BLOCKED, blocked_by, permits};
 use crate::data_plane::protocol::{Connect, ReasonCode};
 use crate::data_plane::session::authentication::Proven;
 use crate::data_plane::session::link::{ConnId, Link, Origin};
@@ -72,9 +72,7 @@ impl Cluster {
     ) -> Result<(), (ReasonCode, String)> {
         let client = applicant(client_id, origin, connect, proven);
         match blocked_by(&self.rules, &client, now.wall) {
-            Some(_) => {
-                Err((ReasonCode::Banned, "a block rule of the cluster keeps this client out".to_owned()))
-            }
+            Some(_) => Err((ReasonCode::Banned, BLOCKED.to_owned())),
             None => Ok(()),
         }
     }

@@ -16,11 +16,13 @@ use super::connection::Reader;
 use super::outbox::FAREWELL_WITHIN;
 use super::{Context, goodbye, selection};
 use crate::data_plane::broker::admission::{ProofAsked, proof_asked};
+use crate::data_plane::broker::authorization::{BLOCKED, blocked_by};
 use crate::data_plane::protocol::{
     Auth, ConnAck, Connect, Packet, ReasonCode, Violation, encode, encode_within,
 };
 use crate::data_plane::session::authentication::{AuthError, Exchange, Nonces, Proven};
-use crate::model::{ClusterId, DesiredCluster, KEY_BYTES};
+use crate::data_plane::session::link::Origin;
+use crate::model::{AccessClient, ClusterId, DesiredCluster, KEY_BYTES, Variables};
 use crate::seam::desired::DesiredState;
 
 /// How long a connection may take from its first byte until its client is known: TLS, WebSocket and
@@ -127,6 +129,7 @@ async fn judge<S: Carrier>(
     let find = |id: &str| by.clusters.get(id).cloned();
     let cluster = selection::choose(&opened.asked, &mut connect.credentials.username, find)
         .map_err(|none| Stranger::Refused(Box::new(none.connack())))?;
+    refuse_blocked(context, &cluster, &opened.origin, connect)?;
     let (proven, pass) = match proof_asked(&cluster, connect) {
         ProofAsked::Nothing => (None, None),
         ProofAsked::Password { username, password } => {
@@ -139,6 +142,23 @@ async fn judge<S: Carrier>(
     };
     let cluster = cluster.id.clone();
     Ok((Judged { cluster, by, proven }, pass))
+}
+
+/// Turns away whom a block rule keeps out before anybody checks a password for it. The cluster asks again:
+/// its rules may be newer.
+fn refuse_blocked(
+    context: &Context,
+    cluster: &DesiredCluster,
+    origin: &Origin,
+    connect: &Connect,
+) -> Result<(), Stranger> {
+    let names =
+        Variables { client_id: &connect.client_id, username: connect.credentials.username.as_deref() };
+    let client = AccessClient { names, address: origin.address() };
+    match blocked_by(cluster, &client, context.clock.wall()) {
+        Some(_) => Err(Stranger::refused(ReasonCode::Banned, BLOCKED)),
+        None => Ok(()),
+    }
 }
 
 async fn check_password(
@@ -245,7 +265,6 @@ mod tests {
     use crate::data_plane::protocol::Credentials;
     use crate::data_plane::session::authentication::SCRAM_SHA_256;
     use crate::data_plane::session::authentication::scram::testing::{client_final, client_first, users};
-    use crate::data_plane::session::link::Origin;
     use crate::model::{
         ClusterStatus, Plan, ProtocolVersion, Quota, QuotaOverrides, SharedStrategy, Transport,
     };

@@ -1,7 +1,10 @@
 //! Version 1 of the API: one file for each resource.
 
+mod access_paths;
 mod api_keys;
 mod audit_log;
+mod authorization_policies;
+mod block_rules;
 mod clusters;
 mod events;
 mod labels;
@@ -40,6 +43,8 @@ pub(super) fn routes() -> Routes {
     let routes = session_commands::routes(routes);
     let routes = subscriptions::routes(routes);
     let routes = users::routes(routes);
+    let routes = authorization_policies::routes(routes);
+    let routes = block_rules::routes(routes);
     let routes = events::routes(routes);
     let routes = session_purges::routes(routes);
     let routes = operations::routes(routes);
