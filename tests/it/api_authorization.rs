@@ -4,7 +4,8 @@
 //! row fails, and so does one whose row says otherwise than what is enforced.
 
 use holdfast::control_plane::tokens::Role;
-use holdfast::store::{NewApiKey, NewOperation, PurgeAction};
+use holdfast::model::PolicySpec;
+use holdfast::store::{NewApiKey, NewBlockRule, NewOperation, NewPolicy, PurgeAction};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -66,6 +67,24 @@ fn row_of(operation_id: &str) -> Row {
         "delete_session" | "disconnect_session" | "list_audit_log" | "cancel_operation" => {
             Row { least: Role::Operator, ..read() }
         }
+        "list_authorization_policies"
+        | "get_authorization_policy"
+        | "list_block_rules"
+        | "get_block_rule"
+        | "delete_block_rule" => Row { least: Role::Operator, ..read() },
+        "delete_authorization_policy" => Row { least: Role::Admin, ..read() },
+        "create_authorization_policy" => {
+            let body = json!({"priority": 2, "effect": "allow", "actions": ["connect"]});
+            Row { least: Role::Admin, body: Some(body), ..read() }
+        }
+        "put_authorization_policy" => {
+            let body = json!({"priority": 1, "effect": "allow", "actions": ["connect"]});
+            Row { least: Role::Admin, body: Some(body), ..read() }
+        }
+        "create_block_rule" | "put_block_rule" => {
+            let body = json!({"subject": "client_id", "pattern": "x"});
+            Row { least: Role::Operator, body: Some(body), ..read() }
+        }
         other => panic!("the operation {other} has no row: say here who may call it"),
     }
 }
@@ -101,9 +120,30 @@ async fn fleet() -> Api {
         };
         tx.insert_operation(&operation, &[], api.clock.wall()).await.expect("an operation");
     }
+    let (c, now) = (super::support::sessions::cluster_id("c"), api.clock.wall());
+    tx.insert_policy(&c, RULE, &a_policy(), now).await.expect("a policy");
+    tx.insert_block_rule(&c, RULE, &a_block_rule(), now).await.expect("a block rule");
     tx.commit().await.expect("commit");
     api.admin().put("/v1/clusters/c/users/ada", &json!({"password": "pencil"})).await.expect(201);
     api
+}
+
+/// The policy and the block rule of cluster `c`.
+const RULE: Uuid = Uuid::from_u128(7);
+
+fn a_policy() -> NewPolicy {
+    let spec = json!({
+        "effect": "allow", "actions": ["connect"], "resources": [], "client_ids": [], "usernames": [],
+        "networks": [], "qos": [], "retain": null,
+    });
+    let spec: PolicySpec = serde_json::from_value(spec).expect("a policy");
+    NewPolicy { priority: 1, description: None, spec }
+}
+
+fn a_block_rule() -> NewBlockRule {
+    let spec = json!({"subject": "client_id", "pattern": "x", "excludes": []});
+    let spec = serde_json::from_value(spec).expect("a block rule");
+    NewBlockRule { spec, expires_at: None, reason: None }
 }
 
 fn operation_id(cluster: &str) -> Uuid {
@@ -126,6 +166,8 @@ fn operations(own: &str) -> Vec<(Method, String, String)> {
             let id = operation["operationId"].as_str().expect("an id").to_owned();
             let path =
                 path.replace("{cluster}", "c").replace("{client_id}", "meter").replace("{username}", "ada");
+            let path = path.replace("{policy_id}", &RULE.to_string());
+            let path = path.replace("{block_rule_id}", &RULE.to_string());
             let path = path.replace("{operation_id}", &operation_id(own).to_string());
             (method, path.replace("{key_id}", &format!("key-{own}")), id)
         })

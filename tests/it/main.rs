@@ -1,5 +1,7 @@
 //! The integration tests: one binary, linked once, one module for each topic, one Postgres for all.
 
+mod access;
+mod api_access;
 mod api_audit;
 mod api_authorization;
 mod api_clusters;

@@ -316,6 +316,7 @@ mod tests {
                 qos: QoS::AtLeastOnce,
                 retain_as_published: false,
                 identifier: None,
+                muted: false,
             });
         }
         group

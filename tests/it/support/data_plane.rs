@@ -118,6 +118,7 @@ impl FakeDataPlane {
                 answer(reply, met.map(|(met, row)| traffic(&met, &row)));
             }
             Command::LogFigures { reply } => answer(reply, Ok(LogFigures::default())),
+            Command::AwaitExpulsions { reply, .. } => answer(reply, Ok(())),
             Command::AwaitRevision { revision, reply } => {
                 let seen = self.desired.wait_for(|state| state.revision >= revision).await.is_ok();
                 answer(reply, if seen { Ok(()) } else { Err(CommandError::Stopped) });
@@ -152,7 +153,9 @@ fn refuse(command: Command, error: CommandError) {
         Command::Count { reply, .. } => answer(reply, Err(error)),
         Command::Traffic { reply, .. } => answer(reply, Err(error)),
         Command::LogFigures { reply } => answer(reply, Err(error)),
-        Command::AwaitRevision { reply, .. } => answer(reply, Err(error)),
+        Command::AwaitRevision { reply, .. } | Command::AwaitExpulsions { reply, .. } => {
+            answer(reply, Err(error));
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! Each thing a script does is a turn of its own, and everything that follows from it is carried out
 //! before the next ([`World::settle`]).
 
+mod access;
 mod aliases;
 mod backlog;
 mod connecting;
