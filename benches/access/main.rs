@@ -19,11 +19,8 @@ const TIMES: u32 = 200_000;
 
 fn main() -> anyhow::Result<()> {
     let filter = FilterShape::new(&TopicFilter::new("fleet/meter-17/cmd/#")?);
-    let publish = AccessRequest::Publish {
-        topic: "fleet/meter-17/up/power",
-        qos: QoS::AtLeastOnce,
-        retain: false,
-    };
+    let publish =
+        AccessRequest::Publish { topic: "fleet/meter-17/up/power", qos: QoS::AtLeastOnce, retain: false };
     let subscribe = AccessRequest::Subscribe { filter: &filter, qos: QoS::AtLeastOnce };
     let names = Variables { client_id: "meter-17", username: Some("meter") };
     let client = AccessClient { names, address: "10.1.2.3".parse().ok() };

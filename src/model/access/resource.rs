@@ -24,6 +24,8 @@
 
 mod forms;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::forms::FilterShape;
@@ -45,8 +47,9 @@ pub struct Variables<'a> {
 #[serde(try_from = "String", into = "String")]
 pub struct Resource {
     text: Box<str>,
-    /// A topic belongs to it that has one of these forms.
-    forms: Vec<Box<[Token]>>,
+    form: Box<[Token]>,
+    /// Whether the form has variables.
+    varies: bool,
 }
 
 impl PartialEq for Resource {
@@ -59,7 +62,7 @@ impl Eq for Resource {}
 
 /// What is left of a resource when its variables are filled in.
 enum Filled<'a> {
-    Form(std::borrow::Cow<'a, [Token]>),
+    Form(Cow<'a, [Token]>),
     /// A variable has no value: no topic.
     Nobody,
     /// A variable has a value that cannot stand in a topic.
@@ -78,7 +81,9 @@ impl Resource {
         if text == "$share" || text.starts_with("$share/") {
             return Err(AccessError::Shared);
         }
-        Ok(Self { text: text.into(), forms: parse(text)? })
+        let form = parse(text)?;
+        let varies = form.iter().any(|token| matches!(token, Token::ClientId | Token::Username));
+        Ok(Self { text: text.into(), form, varies })
     }
 
     /// The resource as it was written.
@@ -88,70 +93,64 @@ impl Resource {
 
     /// Whether a policy of this effect holds for publishing to `topic`.
     pub fn holds_for_topic(&self, effect: PolicyEffect, topic: &str, who: Variables<'_>) -> bool {
-        self.forms.iter().any(|form| match fill(form, who) {
+        match self.fill(who) {
             Filled::Form(form) => {
                 !(is_wild(&form) && topic.starts_with('$')) && covers(&form, topic.as_bytes())
             }
             Filled::Nobody => false,
             Filled::Unfit => effect == PolicyEffect::Deny,
-        })
+        }
     }
 
     /// Whether a policy of this effect holds for subscribing to `filter`.
     pub fn holds_for_filter(&self, effect: PolicyEffect, filter: &FilterShape, who: Variables<'_>) -> bool {
-        let mut filled = Vec::with_capacity(self.forms.len());
-        for form in &self.forms {
-            match fill(form, who) {
-                Filled::Form(form) => filled.push(form),
-                Filled::Nobody => return false,
-                Filled::Unfit => return effect == PolicyEffect::Deny,
-            }
-        }
+        let form = match self.fill(who) {
+            Filled::Form(form) => form,
+            Filled::Nobody => return false,
+            Filled::Unfit => return effect == PolicyEffect::Deny,
+        };
         // Where only one of the two begins with a wildcard, a `$` keeps them apart.
-        let apart = |form: &[Token]| match (is_wild(form), filter.is_wild()) {
+        let apart = match (is_wild(&form), filter.is_wild()) {
             (true, false) => filter.begins_with_dollar(),
             (false, true) => form.first() == Some(&Token::Byte(b'$')),
             _ => false,
         };
-        let mut filled = filled.iter().filter(|form| !apart(form));
-        match effect {
-            PolicyEffect::Allow => {
-                let filled: Vec<_> = filled.collect();
-                filter.forms().all(|wanted| filled.iter().any(|form| covers(form, wanted)))
+        let mut wanted = filter.forms();
+        !apart
+            && match effect {
+                PolicyEffect::Allow => wanted.all(|wanted| covers(&form, wanted)),
+                PolicyEffect::Deny => wanted.any(|wanted| meets(&form, wanted)),
             }
-            PolicyEffect::Deny => filled.any(|form| filter.forms().any(|wanted| meets(form, wanted))),
+    }
+
+    /// Puts the client's own in the place of variables.
+    fn fill(&self, who: Variables<'_>) -> Filled<'_> {
+        if !self.varies {
+            return Filled::Form(Cow::Borrowed(&self.form));
         }
+        let mut filled = Vec::with_capacity(self.form.len() + who.client_id.len());
+        for token in &self.form {
+            let value = match token {
+                Token::ClientId => Some(who.client_id),
+                Token::Username => who.username,
+                other => {
+                    filled.push(*other);
+                    continue;
+                }
+            };
+            let Some(value) = value.filter(|value| !value.is_empty()) else { return Filled::Nobody };
+            if value.contains(['/', '+', '#']) || value.starts_with('$') {
+                return Filled::Unfit;
+            }
+            filled.extend(value.bytes().map(Token::Byte));
+        }
+        Filled::Form(filled.into())
     }
 }
 
 /// Whether a form begins with a wildcard.
 fn is_wild(form: &[Token]) -> bool {
     matches!(form.first(), Some(Token::Any | Token::Level))
-}
-
-/// Puts the client's own in the place of variables.
-fn fill<'a>(form: &'a [Token], who: Variables<'_>) -> Filled<'a> {
-    let is_variable = |token: &Token| matches!(token, Token::ClientId | Token::Username);
-    if !form.iter().any(is_variable) {
-        return Filled::Form(form.into());
-    }
-    let mut filled = Vec::with_capacity(form.len() + who.client_id.len());
-    for token in form {
-        let value = match token {
-            Token::ClientId => Some(who.client_id),
-            Token::Username => who.username,
-            other => {
-                filled.push(*other);
-                continue;
-            }
-        };
-        let Some(value) = value.filter(|value| !value.is_empty()) else { return Filled::Nobody };
-        if value.contains(['/', '+', '#']) || value.starts_with('$') {
-            return Filled::Unfit;
-        }
-        filled.extend(value.bytes().map(Token::Byte));
-    }
-    Filled::Form(filled.into())
 }
 
 impl TryFrom<String> for Resource {

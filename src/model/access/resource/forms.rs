@@ -1,7 +1,5 @@
-//! Topics with gaps: the forms that resources and topic filters describe, and how they compare.
-//!
-//! `a/#` has two forms, `a` and `a/` with anything behind it; all else has one. A form is compared byte by
-//! byte, its gaps being whole levels or anything.
+//! Topics with gaps: the forms that resources and topic filters describe, and how they compare, byte by
+//! byte.
 
 use crate::model::TopicFilter;
 use crate::model::access::AccessError;
@@ -14,6 +12,8 @@ pub(super) enum Token {
     Level,
     /// Any bytes.
     Any,
+    /// Nothing, or a slash and any bytes. Always the last.
+    Below,
     ClientId,
     Username,
 }
@@ -28,7 +28,8 @@ pub(super) enum Piece {
     Rest,
 }
 
-/// A topic filter, ready to be held against resources.
+/// A topic filter, ready to be held against resources. `a/#` has two forms, `a` and `a/` with anything behind
+/// it; all else has one.
 #[derive(Clone, Debug)]
 pub struct FilterShape(Vec<Box<[Piece]>>);
 
@@ -68,16 +69,15 @@ impl FilterShape {
     }
 }
 
-/// The forms of a resource.
-pub(super) fn parse(text: &str) -> Result<Vec<Box<[Token]>>, AccessError> {
+/// The form of a resource.
+pub(super) fn parse(text: &str) -> Result<Box<[Token]>, AccessError> {
     let levels = text.split('/').count();
     let mut tokens = Vec::with_capacity(text.len());
-    // Where the form of the parent level ends, if the last level is all there may be below it.
-    let mut parent = None;
     for (at, level) in text.split('/').enumerate() {
         let is_last = at + 1 == levels;
-        if is_last && at > 0 && matches!(level, "*" | "#") {
-            parent = Some(tokens.len());
+        if is_last && matches!(level, "*" | "#") && !tokens.is_empty() {
+            tokens.push(Token::Below);
+            continue;
         }
         if at > 0 {
             tokens.push(Token::Byte(b'/'));
@@ -90,8 +90,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Box<[Token]>>, AccessError> {
             level => parse_level(level, &mut tokens)?,
         }
     }
-    let parent: Option<Box<[Token]>> = parent.filter(|end| *end > 0).map(|end| tokens[..end].into());
-    Ok(parent.into_iter().chain([tokens.into()]).collect())
+    Ok(tokens.into())
 }
 
 fn parse_level(mut level: &str, tokens: &mut Vec<Token>) -> Result<(), AccessError> {
@@ -167,6 +166,7 @@ pub(super) fn covers<S: Subject>(form: &[Token], subject: &[S]) -> bool {
         let step = match form.get(at) {
             None if next == subject.len() => return true,
             Some(Token::Any) if at + 1 == form.len() => return true,
+            Some(Token::Below) if is_below(&subject[next..]) => return true,
             Some(Token::Any) => {
                 retry = Some((at + 1, next));
                 Some(0)
@@ -175,21 +175,29 @@ pub(super) fn covers<S: Subject>(form: &[Token], subject: &[S]) -> bool {
             Some(Token::Byte(byte)) => {
                 subject.get(next).filter(|found| found.byte() == Some(*byte)).map(|_| 1)
             }
-            Some(Token::ClientId | Token::Username) | None => None,
+            Some(Token::Below | Token::ClientId | Token::Username) | None => None,
         };
         if let Some(length) = step {
             at += 1;
             next += length;
             continue;
         }
-        match retry {
-            Some((after, from)) if from < subject.len() => {
-                retry = Some((after, from + 1));
-                (at, next) = (after, from + 1);
+        let Some((after, from)) = retry.filter(|(_, from)| *from < subject.len()) else { return false };
+        // On to the next place where it could go on.
+        let skipped = match form.get(after) {
+            Some(Token::Byte(byte)) => {
+                subject[from + 1..].iter().position(|found| found.byte() == Some(*byte))
             }
-            _ => return false,
-        }
+            _ => Some(0),
+        };
+        let Some(skipped) = skipped else { return false };
+        retry = Some((after, from + 1 + skipped));
+        (at, next) = (after, from + 1 + skipped);
     }
+}
+
+fn is_below<S: Subject>(rest: &[S]) -> bool {
+    rest.first().is_none_or(|first| first.byte() == Some(b'/'))
 }
 
 /// How long the rest of a level is; `None` if that cannot be told.
@@ -214,8 +222,9 @@ pub(super) fn meets(form: &[Token], filter: &[Piece]) -> bool {
             continue;
         }
         let (token, piece) = (form.get(at), filter.get(next));
-        if token.is_none() && piece.is_none() {
-            return true;
+        match (token, piece) {
+            (None, None) | (Some(Token::Below), None | Some(Piece::Byte(b'/') | Piece::Rest)) => return true,
+            _ => {}
         }
         let (gap, open) = (gap_of_token(token), gap_of_piece(piece));
         // A gap may be over at any point; what two gaps could share need not be there at all.
@@ -248,7 +257,7 @@ fn gap_of_token(token: Option<&Token>) -> Option<Gap> {
     match token? {
         Token::Level => Some(Gap::WithinLevel),
         Token::Any => Some(Gap::AcrossLevels),
-        Token::Byte(_) | Token::ClientId | Token::Username => None,
+        Token::Byte(_) | Token::Below | Token::ClientId | Token::Username => None,
     }
 }
 
