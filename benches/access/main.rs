@@ -25,7 +25,7 @@ fn main() -> anyhow::Result<()> {
     let names = Variables { client_id: "meter-17", username: Some("meter") };
     let client = AccessClient { names, address: "10.1.2.3".parse().ok() };
 
-    let (none, by_topic, by_client) = (cluster(Vec::new())?, of_topics()?, of_clients()?);
+    let (none, by_topic, by_client) = (cluster(Vec::new()), of_topics()?, of_clients()?);
     for (name, cluster) in
         [("no policy", &none), ("100 policies, by topic", &by_topic), ("100 policies, by client", &by_client)]
     {
@@ -79,7 +79,7 @@ fn of_topics() -> anyhow::Result<DesiredCluster> {
         .map(|n| policy(n, &format!("fleet/*/team-{n}/#"), Vec::new()))
         .collect::<anyhow::Result<Vec<_>>>()?;
     policies.push(policy(99, "fleet/${clientid}/#", Vec::new())?);
-    cluster(policies)
+    Ok(cluster(policies))
 }
 
 /// Policies that are other clients'.
@@ -88,11 +88,11 @@ fn of_clients() -> anyhow::Result<DesiredCluster> {
         .map(|n| policy(n, "fleet/#", vec![Glob::new(&format!("gateway-{n}-*"))?]))
         .collect::<anyhow::Result<Vec<_>>>()?;
     policies.push(policy(99, "fleet/${clientid}/#", vec![Glob::new("meter-*")?])?);
-    cluster(policies)
+    Ok(cluster(policies))
 }
 
-fn cluster(policies: Vec<Policy>) -> anyhow::Result<DesiredCluster> {
-    Ok(DesiredCluster {
+fn cluster(policies: Vec<Policy>) -> DesiredCluster {
+    DesiredCluster {
         id: ClusterId::default_cluster(),
         status: ClusterStatus::Active,
         allow_anonymous: false,
@@ -101,5 +101,5 @@ fn cluster(policies: Vec<Policy>) -> anyhow::Result<DesiredCluster> {
         server_keep_alive_secs: None,
         users: Arc::default(),
         access: AccessRules { policies, ..AccessRules::default() }.into(),
-    })
+    }
 }

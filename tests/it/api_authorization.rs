@@ -41,9 +41,14 @@ fn row_of(operation_id: &str) -> Row {
         | "list_operation_sessions"
         | "get_session"
         | "list_subscriptions" => read(),
-        "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" => {
-            Row { least: Role::Admin, ..read() }
-        }
+        "list_api_keys"
+        | "get_api_key"
+        | "revoke_api_key"
+        | "delete_cluster"
+        | "list_users"
+        | "get_user"
+        | "delete_user"
+        | "delete_authorization_policy" => Row { least: Role::Admin, ..read() },
         "purge_sessions" => {
             let body = json!({"action": "delete", "filter": "state=offline"});
             Row { least: Role::Operator, body: Some(body), ..read() }
@@ -55,7 +60,6 @@ fn row_of(operation_id: &str) -> Row {
             Row { least: Role::Admin, global: true, body: Some(json!({"id": "new"})), headers: &[] }
         }
         "patch_cluster" => Row { least: Role::Admin, body: Some(json!({"name": "x"})), ..read() },
-        "list_users" | "get_user" | "delete_user" => Row { least: Role::Admin, ..read() },
         "put_quota" => Row {
             least: Role::Admin,
             body: Some(json!({"connections": 3})),
@@ -72,7 +76,6 @@ fn row_of(operation_id: &str) -> Row {
         | "list_block_rules"
         | "get_block_rule"
         | "delete_block_rule" => Row { least: Role::Operator, ..read() },
-        "delete_authorization_policy" => Row { least: Role::Admin, ..read() },
         "create_authorization_policy" => {
             let body = json!({"priority": 2, "effect": "allow", "actions": ["connect"]});
             Row { least: Role::Admin, body: Some(body), ..read() }

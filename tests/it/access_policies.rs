@@ -1,104 +1,16 @@
-//! Policies and block rules over real sockets, 3.1.1 beside 5.0: each field of a policy, changes under live
-//! clients, block rules proven by the answer that made them, and all of it after a restart.
+//! Policies over real sockets, 3.1.1 beside 5.0: each field, changes under live clients, and a restart.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::support::mqtt::{RawClient, hex};
-use crate::support::server::{Options, Server};
-use crate::support::{PATIENCE, eventually};
-
-const CLUSTER: &str = "/v1/clusters/default";
-const POLICIES: &str = "/v1/clusters/default/authorization-policies";
-const BLOCK_RULES: &str = "/v1/clusters/default/block-rules";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    V3,
-    V5,
-}
-
-use Version::{V3, V5};
-
-/// Sends CONNECT for a session of an hour that goes on if there is one; gives the client and the code of its
-/// CONNACK.
-async fn knock(server: &Server, version: Version, id: &str, user: Option<&str>) -> (RawClient, u8) {
-    knock_with(server, version, (id, user), 0x00).await
-}
-
-async fn knock_with(
-    server: &Server,
-    version: Version,
-    (id, user): (&str, Option<&str>),
-    flags: u8,
-) -> (RawClient, u8) {
-    let mut client = RawClient::open(server.mqtt).await;
-    let flags = format!("{:02x}", flags | if user.is_some() { 0x80 } else { 0x00 });
-    let user = user.map(|user| format!("s'{user}'")).unwrap_or_default();
-    let connect = match version {
-        V3 => format!("10 ~ s'MQTT' 04 {flags} 003c s'{id}' {user}"),
-        V5 => format!("10 ~ s'MQTT' 05 {flags} 003c {{ 11 00000e10 }} s'{id}' {user}"),
-    };
-    client.send_hex(&connect).await;
-    let connack = client.packet().await;
-    assert_eq!(connack[0], 0x20, "{}", hex(&connack));
-    (client, connack[3])
-}
-
-async fn connect(server: &Server, version: Version, id: &str) -> RawClient {
-    let (client, code) = knock(server, version, id, None).await;
-    assert_eq!(code, 0, "{id}");
-    client
-}
-
-/// The code of the SUBACK.
-async fn subscribe(client: &mut RawClient, version: Version, filter: &str, qos: u8) -> u8 {
-    let properties = if version == V5 { "{ }" } else { "" };
-    client.send_hex(&format!("82 ~ 0001 {properties} s'{filter}' {qos:02x}")).await;
-    let suback = client.packet().await;
-    assert_eq!(suback[0], 0x90, "{}", hex(&suback));
-    *suback.last().expect("a code")
-}
-
-/// Publishes and gives the code of the answer, if there is one and it has one.
-async fn publish(client: &mut RawClient, version: Version, topic: &str, qos: u8, retain: bool) -> Option<u8> {
-    let (id, properties) = (if qos > 0 { "0007" } else { "" }, if version == V5 { "{ }" } else { "" });
-    let flags = 0x30 | qos << 1 | u8::from(retain);
-    client.send_hex(&format!("{flags:02x} ~ s'{topic}' {id} {properties} 'm'")).await;
-    if qos == 0 {
-        return None;
-    }
-    let answer = client.packet().await;
-    assert_eq!(answer[0], if qos == 1 { 0x40 } else { 0x50 }, "{}", hex(&answer));
-    Some(answer.get(4).copied().unwrap_or(0))
-}
-
-/// The policies of these descriptions, in this order, and no others. The new ones are there before the old
-/// ones go, so that nobody is denied in between who is allowed before and after.
-async fn set_policies(server: &Server, policies: &[Value]) {
-    let api = server.api();
-    let old = api.get(POLICIES).await.expect(200);
-    let old = old["items"].as_array().expect("items");
-    let after = old.last().map_or(0, |policy| policy["priority"].as_u64().expect("a number") + 1);
-    for (priority, policy) in (after..).zip(policies) {
-        let mut body = policy.clone();
-        body["priority"] = priority.into();
-        api.post(POLICIES, body).await.expect(201);
-    }
-    for policy in old {
-        let id = policy["id"].as_str().expect("an id");
-        api.delete(&format!("{POLICIES}/{id}")).await.expect(204);
-    }
-}
-
-fn allow_all() -> Value {
-    json!({"effect": "allow", "actions": ["connect", "publish", "subscribe"], "resources": ["#"]})
-}
-
-fn deny(action: &str, resource: &str) -> Value {
-    json!({"effect": "deny", "actions": [action], "resources": [resource]})
-}
+use crate::support::access::Version::{V3, V5};
+use crate::support::access::{
+    BLOCK_RULES, Version, allow_all, connect, deny, heard, knock, knock_with, publish, set_policies,
+    subscribe,
+};
+use crate::support::mqtt::RawClient;
+use crate::support::server::Server;
 
 /// What a client tries.
 #[derive(Clone, Copy, Debug)]
@@ -110,8 +22,11 @@ enum Act {
 
 use Act::{Connect, Publish, Subscribe};
 
+/// What is tried, by which client, as which user, and whether it is permitted.
+type Case = (Act, &'static str, Option<&'static str>, bool);
+
 /// For each field of a policy: a policy that has it, and what it permits and what not.
-fn fields() -> Vec<(&'static str, Value, Vec<(Act, &'static str, Option<&'static str>, bool)>)> {
+fn fields() -> Vec<(&'static str, Value, Vec<Case>)> {
     let allow = |actions: &[&str], mut more: Value| {
         (more["effect"], more["actions"]) = (json!("allow"), json!(actions));
         more
@@ -300,20 +215,6 @@ async fn the_smallest_priority_that_holds_decides() {
     server.stop().await;
 }
 
-/// What is published until the marker, which everybody may hear.
-async fn heard(writer: &mut RawClient, reader: &mut RawClient) -> usize {
-    writer.send_hex("30 ~ s'marker' { } 'end'").await;
-    let mut messages = 0;
-    loop {
-        let packet = reader.packet().await;
-        assert_eq!(packet[0] & 0xf0, 0x30, "{}", hex(&packet));
-        if packet.ends_with(b"end") {
-            return messages;
-        }
-        messages += 1;
-    }
-}
-
 #[tokio::test]
 async fn a_change_holds_for_live_clients_when_it_is_answered() {
     let server = Server::start_dev().await;
@@ -378,80 +279,5 @@ async fn rules_and_what_they_mute_outlive_a_crash() {
     set_policies(&server, &[allow_all()]).await;
     publish(&mut writer, V5, "a/1", 0, false).await;
     assert_eq!(heard(&mut writer, &mut reader).await, 1, "the subscription is still there");
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn who_is_blocked_is_gone_when_the_rule_is_answered() {
-    let server = Server::start_dev().await;
-    let api = server.api();
-    for (subject, pattern, exclude) in
-        [("client_id", "m-?", "m-9"), ("username", "team-*", "team-9"), ("ip", "127.0.0.?", "127.0.0.9")]
-    {
-        let user = |n: u8| (subject == "username").then(|| format!("team-{n}"));
-        let (mut five, _) = knock(&server, V5, "m-5", user(5).as_deref()).await;
-        let (mut three, _) = knock(&server, V3, "m-3", user(3).as_deref()).await;
-        let (mut spared, _) = knock(&server, V5, "m-9", user(9).as_deref()).await;
-        let body = json!({"subject": subject, "pattern": pattern, "excludes": [exclude], "reason": "stolen"});
-        let rule = api.post(BLOCK_RULES, body).await.expect(201);
-        for id in ["m-5", "m-3"] {
-            let session = api.get(&format!("{CLUSTER}/sessions/{id}")).await.expect(200);
-            assert_eq!(
-                (&session["state"], &session["disconnect"]["reason"]),
-                (&json!("offline"), &json!("blocked"))
-            );
-            assert_eq!(session["disconnect"]["by"], "operator");
-        }
-        five.expect_hex("e0 ~ 8a ...").await;
-        five.expect_closed().await;
-        three.expect_closed().await;
-        if subject == "ip" {
-            // Everybody here has the same address.
-            spared.expect_hex("e0 ~ 8a ...").await;
-        } else {
-            spared.send_hex("c0 00").await;
-            spared.expect_hex("d0 00").await;
-        }
-        for (version, id, code) in [(V5, "m-5", 0x8a), (V3, "m-3", 5)] {
-            let user = user(if version == V5 { 5 } else { 3 });
-            let (mut client, found) = knock(&server, version, id, user.as_deref()).await;
-            assert_eq!(found, code, "{subject}");
-            client.expect_closed().await;
-        }
-        let id = rule["id"].as_str().expect("an id");
-        api.delete(&format!("{BLOCK_RULES}/{id}")).await.expect(204);
-        assert_eq!(knock(&server, V5, "m-5", user(5).as_deref()).await.1, 0);
-    }
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_rule_that_has_expired_blocks_nobody() {
-    let server = Server::start_dev().await;
-    let api = server.api();
-    let soon = time::OffsetDateTime::now_utc() + time::Duration::seconds(2);
-    let soon = soon.format(&time::format_description::well_known::Rfc3339).expect("a time");
-    let body = json!({"subject": "client_id", "pattern": "c", "expires_at": soon});
-    let rule = api.post(BLOCK_RULES, body).await.expect(201);
-    eventually("the rule has expired", PATIENCE, async || {
-        let (_, code) = knock(&server, V5, "c", None).await;
-        assert!([0, 0x8a].contains(&code), "{code:#x}");
-        (code == 0).then_some(())
-    })
-    .await;
-    let id = rule["id"].as_str().expect("an id");
-    api.get(&format!("{BLOCK_RULES}/{id}")).await.expect(200);
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn who_is_blocked_is_told_so_before_its_password_is_looked_at() {
-    let server = Server::start(Options::default()).await;
-    let api = server.api();
-    api.put(&format!("{CLUSTER}/users/ada"), json!({"password": "pencil"})).await.expect(201);
-    assert_eq!(knock(&server, V5, "c", Some("ada")).await.1, 0x86);
-    api.post(BLOCK_RULES, json!({"subject": "username", "pattern": "ada"})).await.expect(201);
-    assert_eq!(knock(&server, V5, "c", Some("ada")).await.1, 0x8a);
-    assert_eq!(knock(&server, V3, "c", Some("ada")).await.1, 5);
     server.stop().await;
 }
