@@ -99,6 +99,7 @@ fn cluster(policies: Vec<Policy>) -> DesiredCluster {
         quota: Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()),
         shared_strategy: SharedStrategy::Random,
         server_keep_alive_secs: None,
+        resend_after_secs: 120,
         users: Arc::default(),
         access: AccessRules { policies, ..AccessRules::default() }.into(),
     }
