@@ -121,6 +121,7 @@ impl Run {
             server_keep_alive_secs: None,
             resend_after_secs: 120,
             users: Arc::default(),
+            access: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules), ClusterNo(1), RecentLog::new(Seq::ZERO, u64::MAX), 1),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClientHolds, ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp, TopicFilter, Users};
+use super::{
+    AccessRules, ClientHolds, ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp, TopicFilter, Users,
+};
 
 /// Whether a cluster serves clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +95,8 @@ pub struct DesiredCluster {
     pub resend_after_secs: u32,
     /// Whom its clients may prove to be.
     pub users: Arc<Users>,
+    /// Who may do what.
+    pub access: Arc<AccessRules>,
     /// Which client ids are refused for a while.
     pub holds: Arc<ClientHolds>,
 }

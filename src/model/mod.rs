@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, awaits, or knows of SQL, HTTP or packets. A value with rules
 //! (a topic filter, a client id, a cluster id) can only be made by a constructor that checks them.
 
+mod access;
 mod cluster;
 mod counters;
 mod ending;
@@ -23,6 +24,11 @@ mod topic;
 mod user;
 mod webhook;
 
+pub use access::{
+    AccessAction, AccessClient, AccessError, AccessRequest, AccessRules, BlockPattern, BlockRule,
+    BlockRuleSpec, BlockSubject, FilterShape, Glob, Network, Policy, PolicyEffect, PolicyFault, PolicySpec,
+    Resource, Variables,
+};
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, RESEND_AFTER_SECS, SessionCounts};
 pub use counters::MessageCounters;
 pub use ending::{ClientHold, ClientHolds, EndOptions, OperatorReason, ReasonError, SessionEnd, WillChoice};

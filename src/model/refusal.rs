@@ -65,6 +65,10 @@ words! {
         PacketLimit, "packet_limit";
         /// Any other rule of the standard.
         ProtocolError, "protocol_error";
+        /// A block rule keeps the client out.
+        Blocked, "blocked";
+        /// No policy lets the client do that.
+        NotAuthorized, "not_authorized";
         /// An operator holds the client id.
         Held, "held";
         /// The client id connects too often.

@@ -1,7 +1,7 @@
 //! Users: who the clients of a cluster may prove to be.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -164,6 +164,8 @@ pub struct Users {
     pub decoy_key: Uuid,
     /// What each proves itself by.
     pub by_name: HashMap<Username, Arc<Secrets>>,
+    /// Those of them that stand above the cluster's authorisation policies.
+    pub superusers: HashSet<Username>,
 }
 
 impl Users {
@@ -179,6 +181,11 @@ impl Users {
     /// Whether there is this user and its password is still the one with these secrets.
     pub fn holds(&self, username: &str, secrets_id: Uuid) -> bool {
         self.get(username).is_some_and(|secrets| secrets.id == secrets_id)
+    }
+
+    /// Whether there is this user and it stands above the cluster's authorisation policies.
+    pub fn is_superuser(&self, username: &str) -> bool {
+        self.superusers.contains(username)
     }
 
     /// Whether there is none.

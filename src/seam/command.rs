@@ -216,6 +216,14 @@ pub enum Command {
     },
     /// Something about a cluster's quota.
     Quota(QuotaCommand),
+    /// Answered when the connections that block rules have ended are closed and their records say so. To be
+    /// asked when the rules are enforced.
+    AwaitExpulsions {
+        /// Of which cluster.
+        cluster: ClusterId,
+        /// Where the answer goes.
+        reply: Reply<()>,
+    },
     /// Answered when desired state of at least this revision is enforced.
     AwaitRevision {
         /// The revision.
@@ -531,6 +539,11 @@ impl DataPlane {
     /// See [`Command::AwaitRevision`].
     pub async fn await_revision(&self, revision: i64, deadline: Duration) -> Result<(), CommandError> {
         self.ask(deadline, |reply| Command::AwaitRevision { revision, reply }).await
+    }
+
+    /// See [`Command::AwaitExpulsions`].
+    pub async fn await_expulsions(&self, cluster: ClusterId, deadline: Duration) -> Result<(), CommandError> {
+        self.ask(deadline, |reply| Command::AwaitExpulsions { cluster, reply }).await
     }
 
     pub(super) async fn ask<T>(

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
+use super::access::access_rules;
 use super::clusters::{ClusterColumns, cluster_columns};
 use super::holds::holds;
 use super::users::{UsersColumns, users_columns};
 use super::{Error, Result, Store, Tx};
-use crate::model::{ClientHolds, Cluster, Plan, Quota, SharedStrategy, TopicFilter, Users};
+use crate::model::{AccessRules, ClientHolds, Cluster, Plan, Quota, SharedStrategy, TopicFilter, Users};
 use crate::seam::desired::{DesiredCluster, DesiredState};
 
 // One transaction that sees one moment: revision, clusters and users belong together.
@@ -21,7 +22,8 @@ const READ: &str = concat!(
     cluster_columns!(),
     ", ",
     users_columns!(),
-    ", holds_version, (SELECT jsonb_object_agg(g.filter, g.strategy) FROM shared_group_settings g
+    ", holds_version, access_revision,
+        (SELECT jsonb_object_agg(g.filter, g.strategy) FROM shared_group_settings g
         WHERE g.cluster_id = clusters.id) AS group_strategies
     FROM desired_revision LEFT JOIN clusters ON true"
 );
@@ -29,8 +31,8 @@ const REVISION: &str = "SELECT revision FROM desired_revision";
 const BUMP: &str = "UPDATE desired_revision SET revision = revision + 1 RETURNING revision";
 
 impl Store {
-    /// Every cluster with its limits in force, its users and its holds, as of one revision. Users and holds that
-    /// are as in `known` are not read again, and shared with it.
+    /// Every cluster with its limits in force, its users, holds and rules of access, as of one revision. What
+    /// is as in `known` is not read again, and shared with it.
     pub async fn desired_state(&self, known: &DesiredState) -> Result<DesiredState> {
         let mut tx = self.pool.begin_with(BEGIN).await?;
         let rows = sqlx::query(READ).fetch_all(&mut *tx).await?;
@@ -40,13 +42,17 @@ impl Store {
             if row.try_get::<Option<&str>, _>("id")?.is_some() {
                 let cluster = Cluster::try_from(ClusterColumns::from_row(row)?)?;
                 let known = known.clusters.get(&cluster.id);
-                let known_users = known.map(|known| &known.users);
-                let users = UsersColumns::from_row(row)?.users(&mut tx, &cluster.id, known_users).await?;
+                let users = UsersColumns::from_row(row)?;
+                let users = users.users(&mut tx, &cluster.id, known.map(|known| &known.users)).await?;
                 let version = row.try_get("holds_version")?;
                 let holds = holds(&mut tx, &cluster.id, version, known.map(|known| &known.holds)).await?;
+                let revision = row.try_get("access_revision")?;
+                let access = known.map(|known| &known.access);
+                let access = access_rules(&mut tx, &cluster.id, revision, access).await?;
                 let strategies =
                     row.try_get::<Option<Json<HashMap<String, SharedStrategy>>>, _>("group_strategies")?;
-                let desired = desired_cluster(&cluster, users, holds, group_strategies(strategies)?)?;
+                let strategies = group_strategies(strategies)?;
+                let desired = desired_cluster(&cluster, users, holds, access, strategies)?;
                 state.clusters.insert(cluster.id, Arc::new(desired));
             }
         }
@@ -91,6 +97,7 @@ fn desired_cluster(
     cluster: &Cluster,
     users: Arc<Users>,
     holds: Arc<ClientHolds>,
+    access: Arc<AccessRules>,
     group_strategies: GroupStrategies,
 ) -> Result<DesiredCluster> {
     let plan = Plan::by_name(&cluster.plan).ok_or_else(|| {
@@ -107,5 +114,6 @@ fn desired_cluster(
         resend_after_secs: cluster.resend_after_secs,
         users,
         holds,
+        access,
     })
 }

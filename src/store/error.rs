@@ -43,6 +43,8 @@ pub enum Constraint {
     ClusterExists,
     /// The cluster that an API key is bound to does not exist.
     ApiKeyCluster,
+    /// Another policy of the cluster has the priority.
+    PolicyPriority,
 }
 
 impl Constraint {
@@ -50,6 +52,7 @@ impl Constraint {
         match name {
             "clusters_pkey" => Some(Self::ClusterExists),
             "api_keys_cluster_id_fkey" => Some(Self::ApiKeyCluster),
+            "authorization_policies_priority" => Some(Self::PolicyPriority),
             _ => None,
         }
     }

@@ -15,6 +15,7 @@
 //! What it does not do: check quotas, roles or `ETag`s (the control plane does, under a row lock), or
 //! decide when a session ends (the data plane does).
 
+mod access;
 mod api_keys;
 mod audit;
 mod clusters;
@@ -45,6 +46,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::model::Latencies;
 
+pub use access::{BlockRuleRecord, NewBlockRule, NewPolicy, PolicyRecord};
 pub use api_keys::{ApiKeyRecord, NewApiKey};
 pub use audit::{AuditEnd, AuditFilter, AuditOutcome, AuditRecord, AuditStart};
 pub use clusters::NewCluster;

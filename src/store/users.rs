@@ -4,7 +4,7 @@
 //! which must have locked the cluster. Taking something out of force (a user, a password) also begins a
 //! new lineage; see the migration.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ const SECRETS: &str =
     concat!("SELECT ", secrets_columns!(), " FROM users WHERE cluster_id = $1 AND username = $2");
 
 const CHANGED: &str = concat!(
-    "SELECT username, ",
+    "SELECT username, is_superuser, ",
     secrets_columns!(),
     " FROM users WHERE cluster_id = $1 AND users_version > $2"
 );
@@ -249,14 +249,19 @@ impl UsersColumns {
         {
             return Ok(Arc::clone(known));
         }
-        let (mut by_name, after) = match known {
-            Some(known) => (known.by_name.clone(), known.version),
-            None => (HashMap::new(), -1),
+        let (mut by_name, mut superusers, after) = match known {
+            Some(known) => (known.by_name.clone(), known.superusers.clone(), known.version),
+            None => (HashMap::new(), HashSet::new(), -1),
         };
         let changed: Vec<PgRow> =
             sqlx::query(CHANGED).bind(cluster.as_str()).bind(after).fetch_all(connection).await?;
         for row in &changed {
             let username = Username::new(row.try_get("username")?).map_err(Error::unreadable)?;
+            if row.try_get("is_superuser")? {
+                superusers.insert(username.clone());
+            } else {
+                superusers.remove(&username);
+            }
             by_name.insert(username, Arc::new(SecretsColumns::from_row(row)?.try_into()?));
         }
         Ok(Arc::new(Users {
@@ -264,6 +269,7 @@ impl UsersColumns {
             version: self.version,
             decoy_key: self.decoy_key,
             by_name,
+            superusers,
         }))
     }
 }

@@ -4,8 +4,8 @@
 //! row fails, and so does one whose row says otherwise than what is enforced.
 
 use holdfast::control_plane::tokens::Role;
-use holdfast::model::{ClientHold, WebhookSecret};
-use holdfast::store::{HoldOrder, NewApiKey, NewOperation, PurgeAction, Webhook};
+use holdfast::model::{ClientHold, PolicySpec, WebhookSecret};
+use holdfast::store::{HoldOrder, NewApiKey, NewBlockRule, NewOperation, NewPolicy, PurgeAction, Webhook};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -52,8 +52,16 @@ fn row_of(operation_id: &str) -> Row {
             Row { least: Role::Operator, body: Some(json!({"strategy": "random"})), ..read() }
         }
         "move_shared_group" => Row { least: Role::Operator, body: Some(json!({"to": "now"})), ..read() },
-        "list_api_keys" | "get_api_key" | "revoke_api_key" | "delete_cluster" | "list_users" | "get_user"
-        | "delete_user" | "delete_webhook" | "retry_dead_letters" => Row { least: Role::Admin, ..read() },
+        "list_api_keys"
+        | "get_api_key"
+        | "revoke_api_key"
+        | "delete_cluster"
+        | "list_users"
+        | "get_user"
+        | "delete_user"
+        | "delete_authorization_policy"
+        | "delete_webhook"
+        | "retry_dead_letters" => Row { least: Role::Admin, ..read() },
         "check_admission" => Row { body: Some(json!({"client_id": "x"})), ..read() },
         "purge_sessions" => {
             let body = json!({"action": "delete", "filter": "state=offline"});
@@ -90,7 +98,24 @@ fn row_of(operation_id: &str) -> Row {
         | "list_audit_log"
         | "cancel_operation"
         | "remove_hold"
+        | "list_authorization_policies"
+        | "get_authorization_policy"
+        | "list_block_rules"
+        | "get_block_rule"
+        | "delete_block_rule"
         | "delete_subscription" => Row { least: Role::Operator, ..read() },
+        "create_authorization_policy" => {
+            let body = json!({"priority": 2, "effect": "allow", "actions": ["connect"]});
+            Row { least: Role::Admin, body: Some(body), ..read() }
+        }
+        "put_authorization_policy" => {
+            let body = json!({"priority": 1, "effect": "allow", "actions": ["connect"]});
+            Row { least: Role::Admin, body: Some(body), ..read() }
+        }
+        "create_block_rule" | "put_block_rule" => {
+            let body = json!({"subject": "client_id", "pattern": "x"});
+            Row { least: Role::Operator, body: Some(body), ..read() }
+        }
         other => panic!("the operation {other} has no row: say here who may call it"),
     }
 }
@@ -147,9 +172,30 @@ async fn fleet() -> Api {
         secret: WebhookSecret::new(vec![7; 32]).expect("a secret"),
     };
     tx.insert_webhook(&webhook, api.clock.wall()).await.expect("a webhook");
+    let (c, now) = (super::support::sessions::cluster_id("c"), api.clock.wall());
+    tx.insert_policy(&c, RULE, &a_policy(), now).await.expect("a policy");
+    tx.insert_block_rule(&c, RULE, &a_block_rule(), now).await.expect("a block rule");
     tx.commit().await.expect("commit");
     api.admin().put("/v1/clusters/c/users/ada", &json!({"password": "pencil"})).await.expect(201);
     api
+}
+
+/// The policy and the block rule of cluster `c`.
+const RULE: Uuid = Uuid::from_u128(7);
+
+fn a_policy() -> NewPolicy {
+    let spec = json!({
+        "effect": "allow", "actions": ["connect"], "resources": [], "client_ids": [], "usernames": [],
+        "networks": [], "qos": [], "retain": null,
+    });
+    let spec: PolicySpec = serde_json::from_value(spec).expect("a policy");
+    NewPolicy { priority: 1, description: None, spec }
+}
+
+fn a_block_rule() -> NewBlockRule {
+    let spec = json!({"subject": "client_id", "pattern": "x", "excludes": []});
+    let spec = serde_json::from_value(spec).expect("a block rule");
+    NewBlockRule { spec, expires_at: None, reason: None }
 }
 
 fn operation_id(cluster: &str) -> Uuid {
@@ -173,6 +219,8 @@ fn operations(own: &str) -> Vec<(Method, String, String)> {
             let path =
                 path.replace("{cluster}", "c").replace("{client_id}", "meter").replace("{username}", "ada");
             let path = path.replace("{filter}", "b%2F%23").replace("{webhook_id}", "hook");
+            let path = path.replace("{policy_id}", &RULE.to_string());
+            let path = path.replace("{block_rule_id}", &RULE.to_string());
             let path = path.replace("{operation_id}", &operation_id(own).to_string());
             let path = path.replace("{group}", "$share%2Fa%2Ft");
             let query = match id.as_str() {

@@ -152,6 +152,7 @@ async fn what_contradicts(api: &Api, met: &mut Met) {
     met.code(Code::SessionNotFound, &admin.get("/v1/clusters/c/sessions/x").await);
     met.code(Code::UserNotFound, &admin.get("/v1/clusters/c/users/x").await);
     met.code(Code::TooManyUsers, &one_user_more(api).await);
+    access_rules(api, met).await;
     met.code(Code::ClusterExists, &admin.post("/v1/clusters", &json!({"id": "c"})).await);
     met.code(Code::PreconditionRequired, &admin.put(quota, &json!({})).await);
     met.code(Code::PreconditionFailed, &admin.header("if-match", "\"9\"").put(quota, &json!({})).await);
@@ -170,6 +171,41 @@ async fn what_contradicts(api: &Api, met: &mut Met) {
     met.code(Code::ExpiryAboveCeiling, &admin.patch(ASLEEP, &expiry(259_201)).await);
     admin.patch("/v1/clusters/c", &json!({"delete_protection": true})).await.expect(200);
     met.code(Code::ClusterProtected, &admin.delete("/v1/clusters/c").await);
+}
+
+async fn access_rules(api: &Api, met: &mut Met) {
+    let (policies, rules) = ("/v1/clusters/c/authorization-policies", "/v1/clusters/c/block-rules");
+    let admin = api.admin();
+    met.code(Code::PolicyNotFound, &admin.get(&format!("{policies}/x")).await);
+    met.code(Code::BlockRuleNotFound, &admin.get(&format!("{rules}/x")).await);
+    let body = json!({"priority": 0, "effect": "allow", "actions": ["connect"]});
+    let path = admin.post(policies, &body).await.header("location").to_owned();
+    met.code(Code::PolicyPriorityTaken, &admin.post(policies, &body).await);
+    let mut connection = PgConnection::connect_with(&api.database.options()).await.expect("connect");
+    let many = "INSERT INTO authorization_policies SELECT 'c', gen_random_uuid(), n, NULL, spec, now(), now(), 1 \
+         FROM authorization_policies, generate_series(1, 499) n";
+    connection.execute(many).await.expect("make policies");
+    let body = json!({"priority": 1000, "effect": "allow", "actions": ["connect"]});
+    met.code(Code::TooManyAccessRules, &admin.post(policies, &body).await);
+    connection.execute("DELETE FROM authorization_policies WHERE priority > 0").await.expect("delete them");
+    admin.delete(&path).await.expect(204);
+
+    // Of block rules those that have expired make room.
+    let body = json!({"subject": "client_id", "pattern": "x"});
+    admin.post(rules, &body).await.expect(201);
+    let many = "INSERT INTO block_rules SELECT 'c', gen_random_uuid(), spec, '2100-01-01', NULL, now(), now(), 1 \
+         FROM block_rules, generate_series(1, 999) n";
+    connection.execute(many).await.expect("make rules");
+    met.code(Code::TooManyAccessRules, &admin.post(rules, &body).await);
+    connection.execute("UPDATE block_rules SET expires_at = '2020-01-01'").await.expect("let them expire");
+    admin.post(rules, &body).await.expect(201);
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM block_rules")
+        .fetch_one(&mut connection)
+        .await
+        .expect("count");
+    assert_eq!(left, 1);
+    connection.execute("DELETE FROM block_rules").await.expect("delete it");
+    connection.close().await.expect("close");
 }
 
 /// Makes one user more than a cluster may have; the others were made behind the service's back.

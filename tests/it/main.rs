@@ -1,5 +1,8 @@
 //! The integration tests: one binary, linked once, one module for each topic, one Postgres for all.
 
+mod access_blocks;
+mod access_policies;
+mod api_access;
 mod api_audit;
 mod api_authorization;
 mod api_clusters;

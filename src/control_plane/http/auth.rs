@@ -83,6 +83,14 @@ scopes! {
     WebhooksRead, "webhooks:read", Operator;
     /// Make, change or delete webhooks, and have events tried again.
     WebhooksWrite, "webhooks:write", Admin;
+    /// Read authorisation policies.
+    PoliciesRead, "policies:read", Operator;
+    /// Make, change or delete authorisation policies.
+    PoliciesWrite, "policies:write", Admin;
+    /// Read block rules.
+    BlockRulesRead, "block-rules:read", Operator;
+    /// Make, change or delete block rules.
+    BlockRulesWrite, "block-rules:write", Operator;
     /// Read API keys, without their secrets.
     ApiKeysRead, "api-keys:read", Admin;
     /// Make and revoke API keys.

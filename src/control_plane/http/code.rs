@@ -94,6 +94,10 @@ codes! {
         "The cluster has no user of this name.";
     WebhookNotFound, "webhook_not_found", NOT_FOUND, "No such webhook",
         "The cluster has no webhook of this id.";
+    PolicyNotFound, "policy_not_found", NOT_FOUND, "No such policy",
+        "The cluster has no authorisation policy of this id.";
+    BlockRuleNotFound, "block_rule_not_found", NOT_FOUND, "No such block rule",
+        "The cluster has no block rule of this id.";
     ApiKeyNotFound, "api_key_not_found", NOT_FOUND, "No such API key",
         "No API key has this id, or it is not one that the token may see.";
 
@@ -125,6 +129,11 @@ codes! {
         "A cluster has at most 10 webhooks. Delete one first.";
     TooManyUsers, "too_many_users", CONFLICT, "The cluster has as many users as it may",
         "A cluster has at most 100,000 users. Delete one first.";
+    PolicyPriorityTaken, "policy_priority_taken", CONFLICT, "The priority is another policy's",
+        "No two authorisation policies of a cluster have the same priority. Nothing was done.";
+    TooManyAccessRules, "too_many_access_rules", CONFLICT, "The cluster has as many rules as it may",
+        "A cluster has at most 500 authorisation policies and 1,000 block rules that have not expired. Delete \
+         one first.";
     SessionSuperseded, "session_superseded", CONFLICT, "The session has moved on",
         "The session is not the one that `if_session_id` names, or not in the attachment that \
          `if_epoch` names. Nothing was done. `detail` says what it is now.";

@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::{Object, Required, Type};
+use uuid::Uuid;
 
 use super::code::Code;
 use super::problem::{Problem, Result};
@@ -54,6 +55,11 @@ impl ETag {
     /// The tag of a webhook. Ids are not used again.
     pub(super) fn of_webhook(webhook: &WebhookRecord) -> Self {
         Self(format!("{}.{}", webhook.webhook.id, webhook.version))
+    }
+
+    /// The tag of a record whose id is no other's.
+    pub(super) fn of_record(id: Uuid, version: i64) -> Self {
+        Self(format!("{id}.{version}"))
     }
 
     /// As the `ETag` header has it.

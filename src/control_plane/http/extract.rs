@@ -311,7 +311,8 @@ impl<S: Send + Sync> FromRequestParts<S> for GroupPath {
     }
 }
 
-async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String> {
+/// A part of the path, percent-decoded.
+pub(super) async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String> {
     let path = RawPathParams::from_request_parts(parts, state)
         .await
         .map_err(|error| Problem::parameter(Code::InvalidParameter, name, error.body_text()))?;

@@ -100,7 +100,10 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
         ("webhooks", "Where the events of a cluster's sessions are delivered to, signed."),
         ("plans", "Named sets of quotas."),
         ("operations", "Work that outlasts its request."),
-        ("access", "API keys: what programs send in place of a token."),
+        (
+            "access",
+            "What clients may do, who is kept out, and API keys: what programs send in place of a token.",
+        ),
         ("audit", "Who asked for which change, and what became of it."),
         ("health", "Probes and the specification itself."),
     ]

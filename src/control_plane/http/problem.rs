@@ -239,6 +239,10 @@ impl From<store::Error> for Problem {
             store::Error::Conflict(store::Constraint::ClusterExists) => {
                 Self::new(Code::ClusterExists, "a cluster of this id exists")
             }
+            store::Error::Conflict(store::Constraint::PolicyPriority) => {
+                let detail = "another policy of the cluster has this priority";
+                Self::field(Code::PolicyPriorityTaken, "/priority", detail)
+            }
             store::Error::Conflict(store::Constraint::ApiKeyCluster) => {
                 Self::new(Code::ClusterNotFound, "the cluster was deleted just now")
             }

@@ -13,9 +13,10 @@ use super::code::Code;
 use super::page::PageSize;
 use crate::control_plane::tokens::Role;
 use crate::model::{
-    ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, HttpUrl, OperatorReason,
-    ProtocolVersion, QoS, QuotaSource, RefusalKind, RefusalReason, RetainHandling, SessionId, SessionState,
-    SharedStrategy, SubscriptionOrigin, Timestamp, Transport, Username, WillChoice,
+    AccessAction, BlockSubject, ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, Glob,
+    HttpUrl, OperatorReason, PolicyEffect, ProtocolVersion, QoS, QuotaSource, RefusalKind, RefusalReason,
+    Resource, RetainHandling, SessionId, SessionState, SharedStrategy, SubscriptionOrigin, Timestamp,
+    Transport, Username, WillChoice,
 };
 use crate::store::{AuditOutcome, EventKind, PurgeAction};
 
@@ -104,6 +105,20 @@ schemas! {
     PurgeAction: words("What is done to each session: its connection ended, or the session itself.",
         [PurgeAction::Disconnect, PurgeAction::Delete].map(PurgeAction::as_str));
     EventKind: words("What happened to a session.", EventKind::ALL.iter().map(|kind| kind.as_str()));
+    PolicyEffect: words("`allow`: what the policy holds for may be done. `deny`: it may not.",
+        [PolicyEffect::Allow, PolicyEffect::Deny].map(PolicyEffect::as_str));
+    AccessAction: words("What a client does.",
+        [AccessAction::Connect, AccessAction::Publish, AccessAction::Subscribe].map(AccessAction::as_str));
+    BlockSubject: words("What of a client a block rule looks at.",
+        [BlockSubject::ClientId, BlockSubject::Username, BlockSubject::Ip].map(BlockSubject::as_str));
+    Glob: text("A pattern: `*` stands for any characters, also none, `?` for exactly one. 1 to 256 bytes of UTF-8 without U+0000.")
+        .min_length(Some(1))
+        .max_length(Some(Glob::BYTES_MAX))
+        .examples(["meter-*"]);
+    Resource: text("Topics, 1 to 512 bytes of UTF-8. `*` stands for any characters, `/` too; `+` for one level; `#` at the end for all levels from there on and the one before; `/*` at the end is the same as `/#`. `${clientid}` and `${username}` are the client's own. What begins with a wildcard has no topic that begins with `$`.")
+        .min_length(Some(1))
+        .max_length(Some(Resource::BYTES_MAX))
+        .examples(["meters/${clientid}/#"]);
     EndedBy: words("Who ended the connection.",
         [EndedBy::Client, EndedBy::Network, EndedBy::Server, EndedBy::Operator].map(EndedBy::as_str));
     QuotaSource: words("Whether the limit is the plan's or the cluster's own.", ["plan", "override"]);

@@ -21,7 +21,7 @@ use crate::control_plane::bearers::Bearers;
 use crate::control_plane::metrics::Metrics;
 use crate::control_plane::passwords::Passwords;
 use crate::control_plane::tokens::TokenVerifier;
-use crate::model::Timestamp;
+use crate::model::{ClusterId, Timestamp};
 use crate::seam::command::{CommandError, DataPlane};
 use crate::store::Store;
 
@@ -164,6 +164,19 @@ impl ApiState {
             Ok(()) => Ok(()),
             Err(CommandError::TimedOut) => {
                 let detail = "the change is committed, but the data plane does not enforce it yet";
+                Err(Problem::new(Code::NotConfirmed, detail))
+            }
+            Err(error) => Err(problem::data_plane_away(&error)),
+        }
+    }
+
+    /// Waits until the connections are closed that the cluster's block rules have ended.
+    pub(super) async fn expelled(&self, cluster: &ClusterId) -> Result<()> {
+        match self.data_plane.await_expulsions(cluster.clone(), DATA_PLANE_WAIT).await {
+            // A cluster that was deleted meanwhile has no connections.
+            Ok(()) | Err(CommandError::NoSuchCluster) => Ok(()),
+            Err(CommandError::TimedOut) => {
+                let detail = "the rule is in force, but not every connection that it ends is closed yet";
                 Err(Problem::new(Code::NotConfirmed, detail))
             }
             Err(error) => Err(problem::data_plane_away(&error)),

@@ -156,6 +156,7 @@ mod tests {
             server_keep_alive_secs: None,
             resend_after_secs: 120,
             users: std::sync::Arc::default(),
+            access: std::sync::Arc::default(),
         }
     }
 

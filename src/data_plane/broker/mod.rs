@@ -3,6 +3,7 @@
 //! - [`registry`]: client id → session, counts, and what falls due when.
 //! - [`admission`]: whether a CONNECT gets in; [`flapping`]: whether it comes too often.
 //! - [`bucket`] and [`rates`]: how often something may happen.
+//! - [`authorization`]: whether a client may do what it asks.
 //! - [`topic_trie`] and [`subscription_index`]: topic → filters → subscribers.
 //! - [`shared_group`]: who of a group gets a message, and how far the group has come.
 //! - [`retained`]: the last message of each topic.
@@ -10,6 +11,7 @@
 //! Knows nothing of one client's protocol state; that is the session's.
 
 pub mod admission;
+pub mod authorization;
 pub mod bucket;
 pub mod flapping;
 pub mod rates;

@@ -28,6 +28,8 @@ pub struct Member {
     pub retain_as_published: bool,
     /// The subscription identifier.
     pub identifier: Option<NonZeroU32>,
+    /// Whether it gets nothing for now, because it may not subscribe.
+    pub muted: bool,
 }
 
 impl Member {
@@ -39,6 +41,7 @@ impl Member {
             qos: subscription.qos,
             retain_as_published: subscription.retain_as_published,
             identifier: subscription.identifier,
+            muted: false,
         }
     }
 }
@@ -119,6 +122,13 @@ impl SharedGroup {
         }
     }
 
+    /// Whether a member gets nothing for now, because it may not subscribe.
+    pub fn set_muted(&mut self, slot: Slot, muted: bool) {
+        for member in self.members.iter_mut().filter(|member| member.slot == slot) {
+            member.muted = muted;
+        }
+    }
+
     /// Whether nobody is left.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
@@ -167,7 +177,7 @@ impl SharedGroup {
                 let count = self.members.len();
                 let first = usize::try_from(random % (count.max(1) as u64)).unwrap_or(0);
                 let turn = self.members[first..].iter().chain(&self.members[..first]);
-                turn.copied().find(|member| has_room(member.slot))
+                turn.copied().find(|member| !member.muted && has_room(member.slot))
             }
             SharedStrategy::HashTopic => self.by_hash(message.topic.as_str(), is_online, has_room),
             SharedStrategy::HashClientId => self.by_hash(message.publisher, is_online, has_room),
@@ -184,7 +194,8 @@ impl SharedGroup {
         let hash = foldhash::fast::FixedState::default().hash_one(key);
         // Rendezvous hashing: when a member comes or goes only its own share moves.
         let weight = |member: &Member| foldhash::fast::FixedState::default().hash_one((hash, member.client));
-        let chosen = self.members.iter().filter(|member| is_online(member.slot)).max_by_key(|m| weight(m))?;
+        let served = self.members.iter().filter(|member| !member.muted && is_online(member.slot));
+        let chosen = served.max_by_key(|m| weight(m))?;
         has_room(chosen.slot).then_some(*chosen)
     }
 
@@ -363,6 +374,7 @@ mod tests {
                 qos: QoS::AtLeastOnce,
                 retain_as_published: false,
                 identifier: None,
+                muted: false,
             });
         }
         group

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::detach::Ending;
 use super::effects::Farewell;
 use super::pending::{Attachment, Awaiting};
-use super::verdict::{Refused, Welcome};
+use super::verdict::{Asker, Refused, Welcome};
 use super::{Cluster, RecordOutcome, facts};
 use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::broker::Slot;
@@ -70,7 +70,12 @@ impl Cluster {
 
     fn try_connect(&mut self, now: Now, request: ConnectRequest) -> Result<Slot, Refused> {
         let ConnectRequest { conn, origin, connect, proven, fresh_id } = request;
-        let verdict = self.judge(now, &connect, claim(&connect, proven.as_ref()));
+        let username = match &proven {
+            Some(proven) => Some(&*proven.username),
+            None => connect.credentials.username.as_deref(),
+        };
+        let asker = Asker { claim: claim(&connect, proven.as_ref()), username, address: origin.ip() };
+        let verdict = self.judge(now, &connect, asker);
         self.count_connect(now, &connect, &verdict);
         let Welcome { client_id, known, resumed, asked_secs } = verdict?;
         let assigned = client_id.is_none();

@@ -74,6 +74,20 @@ impl Ending {
         Self { reason: "user_changed", by: EndedBy::Operator, goodbye, with_will: true }
     }
 
+    /// A block rule keeps the client out (PRODUCT 3). Table 3-10 of MQTT 5.0 has this code for CONNACK alone;
+    /// a client that does not know it here knows that the connection is closed.
+    pub(super) fn blocked() -> Self {
+        let goodbye = Some((ReasonCode::Banned, None));
+        Self { reason: "blocked", by: EndedBy::Operator, goodbye, with_will: true }
+    }
+
+    /// The cluster's policies no longer let the client connect.
+    pub(super) fn not_authorized() -> Self {
+        let why = Some("the cluster's policies do not let this client connect any longer".to_owned());
+        let goodbye = Some((ReasonCode::NotAuthorized, why));
+        Self { reason: "not_authorized", by: EndedBy::Operator, goodbye, with_will: true }
+    }
+
     /// The record of the attachment could not be written; CONNACK says so.
     pub(super) fn not_recorded() -> Self {
         Self { reason: "not_recorded", by: EndedBy::Server, goodbye: None, with_will: true }
@@ -95,6 +109,7 @@ impl Cluster {
             let ending = self.ending_of_closed(slot);
             self.detach(now, slot, &ending);
         }
+        self.expelled.closed(conn);
         for id in self.pending.closed(conn) {
             self.order_proven(id, None);
         }
@@ -118,6 +133,7 @@ impl Cluster {
 
     /// What becomes of a session whose `link` was taken off.
     pub(super) fn go_on_without(&mut self, now: Now, slot: Slot, link: &Link, ending: &Ending) {
+        self.drop_denied_will(slot, link);
         let session = &mut self.sessions[slot.0 as usize];
         if !ending.with_will && session.will.take().is_some() {
             self.journal.change(vec![facts::no_will(session.id)]);
@@ -142,6 +158,9 @@ impl Cluster {
     /// Ends a session's connection and the session, which ends because of `end`.
     pub(super) fn detach_and_destroy(&mut self, now: Now, slot: Slot, ending: &Ending, end: SessionEnd) {
         let link = self.say_goodbye(slot, ending);
+        if let Some(link) = &link {
+            self.drop_denied_will(slot, link);
+        }
         let event = link.and_then(|link| self.disconnected(now, slot, &link, ending));
         self.destroy(now, slot, end);
         self.tell_disconnected(now, event);

@@ -12,10 +12,11 @@
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
 //! [`subscribe`], [`share`], [`group_orders`], [`detach`], [`orders`], [`shed`], [`on_behalf`], [`users`],
-//! [`settings`], [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself: [`backlog`],
-//! [`browse`], [`groups_told`], [`counters`], [`events`], [`system_topics`]; what it does not take: [`limits`],
-//! [`throttle`]; whom it does not let in: [`verdict`].
+//! [`access`], [`settings`], [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself:
+//! [`backlog`], [`browse`], [`groups_told`], [`counters`], [`events`], [`system_topics`]; what it does not take:
+//! [`limits`], [`throttle`]; whom it does not let in: [`verdict`].
 
+mod access;
 mod attach;
 mod backlog;
 mod browse;
@@ -53,6 +54,7 @@ mod verdict;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use access::Expelled;
 pub use attach::ConnectRequest;
 pub use backlog::{Behind, Traffic};
 pub use browse::{Answer, Browse, DiskQuestion};
@@ -75,6 +77,7 @@ use throttle::Throttle;
 use trim::Trimming;
 
 use super::broker::Slot;
+use super::broker::authorization::Decisions;
 use super::broker::flapping::FlappingGuard;
 use super::broker::registry::Registry;
 use super::broker::retained::Retained;
@@ -123,6 +126,10 @@ pub struct Cluster {
     pending: Pending,
     effects: Effects,
     fan_out: FanOut,
+    /// What clients may publish, as far as it was asked.
+    decisions: Decisions,
+    /// Connections that block rules ended.
+    expelled: Expelled,
     trimming: Trimming,
     throttle: Throttle,
     flapping: FlappingGuard,
@@ -162,6 +169,8 @@ impl Cluster {
             pending: Pending::default(),
             effects: Effects::default(),
             fan_out: FanOut::default(),
+            decisions: Decisions::default(),
+            expelled: Expelled::default(),
             trimming: Trimming::default(),
             throttle: Throttle::default(),
             flapping: FlappingGuard::default(),

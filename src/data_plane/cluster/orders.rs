@@ -97,11 +97,13 @@ impl Cluster {
         let strategy_changes = rules.shared_strategy != self.rules.shared_strategy
             || rules.group_strategies != self.rules.group_strategies;
         let void = rules.users.lineage != self.rules.users.lineage;
+        let access_changes = self.access_changes(&rules);
         self.rules = rules;
         self.rates_may_have_changed();
         if void {
             self.end_voided_connections(now);
         }
+        self.enforce_access(now, access_changes);
         if keep_alive_changes {
             self.impose_keep_alive(now);
         }
@@ -144,6 +146,7 @@ impl Cluster {
             Some(Awaiting::UnsubAck { attachment, packet_id, reasons }) => {
                 self.removals_recorded(attachment, packet_id, reasons);
             }
+            Some(Awaiting::Expelled) => self.expelled.recorded(),
             Some(Awaiting::Order(id)) => {
                 let failure = (outcome != RecordOutcome::Committed).then_some(CommandError::StoreAway);
                 self.order_proven(id, failure);

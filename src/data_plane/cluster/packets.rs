@@ -10,7 +10,7 @@ use crate::data_plane::broker::admission::grant_expiry;
 use crate::data_plane::protocol::{Packet, ReasonCode, Violation};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::{PublishAck, Request};
-use crate::model::{Message, Now};
+use crate::model::{Message, Now, RefusalKind, RefusalReason};
 
 impl Cluster {
     /// Takes what a connection has sent, in order. Packets from a connection that is no longer the
@@ -109,11 +109,16 @@ impl Cluster {
 
     /// A message from a client: passed on and answered, or refused.
     fn take_publish(&mut self, now: Now, slot: Slot, message: Message, ack: PublishAck) {
-        if let Err(not_taken) = may_take(&message) {
+        if let Err(not_taken) = may_take(&message).and_then(|()| self.may_publish(slot, &message)) {
+            if not_taken.reason == ReasonCode::NotAuthorized {
+                let (code, why) = (not_taken.reason, not_taken.why.clone());
+                let (kind, reason) = (RefusalKind::Publish, RefusalReason::NotAuthorized);
+                self.effects.refusals.push(self.refusal_of(slot, kind, code, reason, why, now.wall));
+            }
             self.refuse_publish(now, slot, ack, not_taken);
             return;
         }
-        let Some(bytes) = self.may_publish(now, slot, &message, ack) else { return };
+        let Some(bytes) = self.affords_publish(now, slot, &message, ack) else { return };
         let v5 = self.session(slot).link.as_ref().is_some_and(|link| link.version.is_v5());
         // Who cannot be told of it has its message passed on, but not retained (PRODUCT Q-10).
         if v5

@@ -28,6 +28,8 @@ pub(super) enum Awaiting {
     },
     /// UNSUBACK.
     UnsubAck { attachment: Attachment, packet_id: PacketId, reasons: Vec<ReasonCode> },
+    /// The records of connections that a block rule ended.
+    Expelled,
     /// A part of an order.
     Order(CommandId),
 }

@@ -79,6 +79,13 @@ impl Groups {
         listed
     }
 
+    /// Whether a member gets nothing for now, because it may not subscribe.
+    pub(super) fn set_muted(&mut self, id: GroupId, slot: Slot, muted: bool) {
+        if let Some(group) = self.by_id.get_mut(&id) {
+            group.set_muted(slot, muted);
+        }
+    }
+
     /// The groups whose progress has changed since the last call.
     pub(super) fn take_unsaved(&mut self) -> HashSet<GroupId, foldhash::fast::RandomState> {
         std::mem::take(&mut self.unsaved)

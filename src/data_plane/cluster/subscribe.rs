@@ -17,7 +17,7 @@ use crate::seam::ports::SessionWrite;
 const FILTERS_MAX: u32 = 10_000;
 
 /// Why a filter is refused: what its client is told, the stable word, and for people.
-type NotGranted = (ReasonCode, RefusalReason, String);
+pub(super) type NotGranted = (ReasonCode, RefusalReason, String);
 
 /// What became of one filter.
 pub(super) struct Granted {
@@ -180,7 +180,7 @@ impl Cluster {
     }
 
     /// Writes are committed in order: the last one's fate is the fate of all before it.
-    fn ticket_last_write(&mut self, awaiting: Awaiting) {
+    pub(super) fn ticket_last_write(&mut self, awaiting: Awaiting) {
         let ticket = self.pending.ticket(awaiting);
         if let Some((_, slot)) = self.effects.writes.last_mut() {
             *slot = Some(ticket);
@@ -209,6 +209,7 @@ impl Cluster {
         subscription: Subscription,
     ) -> Result<Granted, NotGranted> {
         check_filter(&subscription.filter)?;
+        self.may_subscribe(slot, &subscription)?;
         let (session_id, held, is_held) = {
             let session = self.session(slot);
             let held = session.subscription(subscription.filter.as_str()).cloned();
@@ -246,6 +247,7 @@ impl Cluster {
         self.effects.writes.push((SessionWrite::Subscribe(id, Box::new(before.clone())), None));
         let held = self.enlist(slot, before, Some(&held));
         self.session(slot).subscriptions[at] = held;
+        self.judge_subscriptions(slot);
     }
 
     /// Puts a subscription where publishing finds it, in place of `replaced`. Of one that is replaced
@@ -269,8 +271,10 @@ impl Cluster {
             self.index.set_online(filter, slot, is_online);
             (filter, None)
         };
-        let start = replaced.filter(|_| was_assured).map_or_else(|| self.log.tail(), |held| held.start);
-        HeldSubscription { subscription, filter, group, start, assured }
+        let start = replaced
+            .filter(|held| was_assured && !held.muted)
+            .map_or_else(|| self.log.tail(), |held| held.start);
+        HeldSubscription { subscription, filter, group, start, assured, muted: false }
     }
 
     fn check_room(&self, held: usize) -> Result<(), NotGranted> {
@@ -320,10 +324,13 @@ impl Cluster {
 
     /// Tells the index that a session got its connection, or lost it.
     pub(super) fn show_online(&mut self, slot: Slot, online: bool) {
+        if online {
+            self.judge_subscriptions(slot);
+        }
         let Self { sessions, index, .. } = self;
         let held = &sessions[slot.0 as usize].subscriptions;
-        for HeldSubscription { filter, .. } in held.iter().filter(|held| held.group.is_none()) {
-            index.set_online(*filter, slot, online);
+        for HeldSubscription { filter, muted, .. } in held.iter().filter(|held| held.group.is_none()) {
+            index.set_online(*filter, slot, online && !muted);
         }
     }
 

@@ -121,7 +121,7 @@ impl Cluster {
 
     /// A client may publish this, or is told as far as it can be that it may not. Gives the bytes to be
     /// counted when it is done.
-    pub(super) fn may_publish(
+    pub(super) fn affords_publish(
         &mut self,
         now: Now,
         slot: Slot,

@@ -1,7 +1,7 @@
 //! Whether a CONNECT gets in: one judgement, for those that come and for those that are only asked about.
 //!
-//! It changes nothing. Its rules in order: the packet and its client id, the cluster's status, the proof
-//! and the connection quota (all in [`admit`]), an operator's hold, the store, the guard against flapping, the rates. What can only
+//! It changes nothing. Its rules in order: the packet and its client id, block rules, the cluster's status, the
+//! proof and the connection quota (all in [`admit`]), an operator's hold, the policies, the store, the guard against flapping, the rates. What can only
 //! be used up (a token, a place in the guard's window) is asked last and taken by who is let in: nobody uses up
 //! what is refused for another reason.
 
@@ -16,7 +16,8 @@ use crate::data_plane::broker::rates::TooFast;
 use crate::data_plane::protocol::{Connect, Credentials, PublishProperties, ReasonCode, Will};
 use crate::data_plane::session::handshake::{ClientIdAsked, client_id_asked, expiry_asked_secs};
 use crate::model::{
-    ClientId, Flapping, Now, ProtocolVersion, QoS, Refusal, RefusalKind, RefusalReason, Timestamp, TopicName,
+    AccessClient, ClientId, Flapping, Now, ProtocolVersion, QoS, Refusal, RefusalKind, RefusalReason,
+    Timestamp, TopicName, Variables,
 };
 use crate::seam::admission::{
     AdmissionQuestion, AdmissionVerdict, Admitted, KnownSession, Measure, NotAdmitted,
@@ -94,6 +95,15 @@ impl From<TooFast> for Refused {
     }
 }
 
+/// Who says CONNECT, beside what the packet says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    pub(super) claim: Claim<'a>,
+    /// The user name that it has proven, or else only says.
+    pub(super) username: Option<&'a str>,
+    pub(super) address: Option<IpAddr>,
+}
+
 /// A CONNECT that is let in, and how.
 #[derive(Debug)]
 pub(super) struct Welcome {
@@ -109,7 +119,8 @@ pub(super) struct Welcome {
 
 impl Cluster {
     /// Judges a CONNECT at this moment. Changes nothing.
-    pub(super) fn judge(&self, now: Now, connect: &Connect, claim: Claim<'_>) -> Result<Welcome, Refused> {
+    pub(super) fn judge(&self, now: Now, connect: &Connect, asker: Asker<'_>) -> Result<Welcome, Refused> {
+        let Asker { claim, username, address } = asker;
         connect_within_limits(connect)
             .map_err(|why| Refused::new(ReasonCode::QuotaExceeded, RefusalReason::PacketLimit, why))?;
         let client_id = match client_id_asked(connect) {
@@ -118,8 +129,12 @@ impl Cluster {
             Err((code, why)) => return Err(Refused::new(code, RefusalReason::ClientIdInvalid, why)),
         };
         let known = client_id.as_ref().and_then(|id| self.registry.get(id.as_str()));
+        let client = AccessClient { names: Variables { client_id: &connect.client_id, username }, address };
+        self.not_blocked(now, &client)?;
         admit(&self.rules, self.counts(), Applicant { claim, is_known: known.is_some() })?;
         client_id.as_ref().map_or(Ok(()), |id| self.check_hold(now, id))?;
+        let is_superuser = matches!(claim, Claim::Proven(name, _) if self.rules.users.is_superuser(name));
+        self.may_connect(&client, is_superuser, connect)?;
 
         let asked_secs = expiry_asked_secs(connect);
         // A session that would end with its connection is not there for the next one.
@@ -152,8 +167,9 @@ impl Cluster {
     /// [`Cluster::time_passes`].
     pub fn check_admission(&self, now: Now, question: &AdmissionQuestion) -> AdmissionVerdict {
         let connect = connect_of(question);
-        let claim = self.claim_of(question.username.as_deref());
-        let outcome = match self.judge(now, &connect, claim) {
+        let username = question.username.as_deref();
+        let asker = Asker { claim: self.claim_of(username), username, address: question.ip };
+        let outcome = match self.judge(now, &connect, asker) {
             Ok(Welcome { resumed, asked_secs, .. }) => Ok(Admitted {
                 session_present: resumed.is_some(),
                 session_expiry_secs: grant_expiry(&self.rules.quota, asked_secs),

@@ -15,12 +15,16 @@ use super::connection::Reader;
 use super::outbox::FAREWELL_WITHIN;
 use super::{Context, goodbye, selection};
 use crate::data_plane::broker::admission::{ProofAsked, proof_asked};
+use crate::data_plane::broker::authorization::{BLOCKED, blocked_by};
 use crate::data_plane::protocol::{
     Auth, ConnAck, Connect, Packet, ReasonCode, Violation, encode, encode_within,
 };
 use crate::data_plane::session::authentication::{AuthError, Exchange, Nonces, Proven};
 use crate::data_plane::session::link::Origin;
-use crate::model::{ClusterId, DesiredCluster, KEY_BYTES, Refusal, RefusalKind, RefusalReason, Timestamp};
+use crate::model::{
+    AccessClient, ClusterId, DesiredCluster, KEY_BYTES, Refusal, RefusalKind, RefusalReason, Timestamp,
+    Variables,
+};
 use crate::seam::desired::DesiredState;
 
 /// A connection whose client is known.
@@ -66,6 +70,7 @@ impl Stranger {
         let Self::Refused(connack) = self else { return None };
         let reason = match connack.reason {
             ReasonCode::ServerBusy => RefusalReason::VerifierBusy,
+            ReasonCode::Banned => RefusalReason::Blocked,
             ReasonCode::BadUserNameOrPassword
             | ReasonCode::NotAuthorized
             | ReasonCode::BadAuthenticationMethod => RefusalReason::BadCredentials,
@@ -152,7 +157,11 @@ async fn judge<S: Carrier>(
     let find = |id: &str| by.clusters.get(id).cloned();
     let cluster = selection::choose(&opened.asked, &mut connect.credentials.username, find)
         .map_err(|none| Stranger::Refused(Box::new(none.connack())))?;
-    match prove(context, &cluster, &mut opened.stream, reader, connect).await {
+    let proof = match refuse_blocked(context, &cluster, &opened.origin, connect) {
+        Ok(()) => prove(context, &cluster, &mut opened.stream, reader, connect).await,
+        Err(stranger) => Err(stranger),
+    };
+    match proof {
         Ok((proven, pass)) => {
             let cluster = cluster.id.clone();
             Ok((Judged { cluster, by, proven }, pass))
@@ -182,6 +191,23 @@ async fn prove(
         ProofAsked::Method(method) => {
             Ok((Some(exchange(cluster, method, connect, reader, stream).await?), None))
         }
+    }
+}
+
+/// Turns away whom a block rule keeps out before anybody checks a password for it. The cluster asks again:
+/// its rules may be newer.
+fn refuse_blocked(
+    context: &Context,
+    cluster: &DesiredCluster,
+    origin: &Origin,
+    connect: &Connect,
+) -> Result<(), Stranger> {
+    let names =
+        Variables { client_id: &connect.client_id, username: connect.credentials.username.as_deref() };
+    let client = AccessClient { names, address: origin.ip() };
+    match blocked_by(cluster, &client, context.clock.wall()) {
+        Some(_) => Err(Stranger::refused(ReasonCode::Banned, BLOCKED)),
+        None => Ok(()),
     }
 }
 
@@ -311,6 +337,7 @@ mod tests {
             server_keep_alive_secs: None,
             resend_after_secs: 120,
             users: users(&["ada"]).into(),
+            access: Arc::default(),
         };
         let (sender, receiver) = desired::channel();
         let clusters = [(id, Arc::new(cluster))].into();

@@ -101,6 +101,10 @@ pub struct HeldSubscription {
     /// Whether its QoS is 1 or 2 or ever was. Then its messages come from the log also at QoS 0: what
     /// waits there must not be lost when its options are replaced (`[MQTT-3.8.4-4]`).
     pub assured: bool,
+    /// Whether the client may not subscribe to it, by the rules that are in force: then nothing comes of
+    /// it, but it stays. Judged while there is a connection, since who the client is may be another with
+    /// the next.
+    pub muted: bool,
 }
 
 /// Retained messages owed to a new subscription: a place in the retained messages, not a copy of
@@ -280,6 +284,7 @@ impl Session {
         let own = message.publisher == Some(self.client_key);
         let wanted = self.subscriptions.iter().filter(|held| {
             held.group.is_none()
+                && !held.muted
                 && held.start < place.seq
                 && !(own && held.subscription.no_local)
                 && held.subscription.filter.matches(&message.topic)
@@ -305,7 +310,8 @@ impl Session {
 
     /// The filters to read the log by, each with the position after which to read.
     pub fn log_cursors(&self, out: &mut Vec<(FilterId, Seq)>) {
-        let reading = self.subscriptions.iter().filter(|held| held.group.is_none() && held.assured);
+        let reads = |held: &&HeldSubscription| held.group.is_none() && held.assured && !held.muted;
+        let reading = self.subscriptions.iter().filter(reads);
         out.extend(reading.map(|held| (held.filter, held.start.max(self.outbound.position))));
     }
 }

@@ -190,6 +190,7 @@ impl FakeDataPlane {
             Command::ClusterFigures { reply } => answer(reply, Ok(Vec::new())),
             Command::LogFigures { reply } => answer(reply, Ok(LogFigures::default())),
             Command::Quota(command) => self.carry_out_quota(command).await,
+            Command::AwaitExpulsions { reply, .. } => answer(reply, Ok(())),
             Command::AwaitRevision { revision, reply } => {
                 let seen = self.desired.wait_for(|state| state.revision >= revision).await.is_ok();
                 answer(reply, if seen { Ok(()) } else { Err(CommandError::Stopped) });
@@ -343,7 +344,9 @@ fn refuse(command: Command, error: CommandError) {
         Command::CheckAdmission { reply, .. } => answer(reply, Err(error)),
         Command::ClusterFigures { reply } => answer(reply, Err(error)),
         Command::LogFigures { reply } => answer(reply, Err(error)),
-        Command::AwaitRevision { reply, .. } | Command::Quota(QuotaCommand::Leave { reply, .. }) => {
+        Command::AwaitRevision { reply, .. }
+        | Command::AwaitExpulsions { reply, .. }
+        | Command::Quota(QuotaCommand::Leave { reply, .. }) => {
             answer(reply, Err(error));
         }
     }

@@ -3,6 +3,7 @@
 //! knows, a customer can know. Beside it, for what a real server cannot be made to do: the API over a
 //! stand-in for the data plane ([`api`]), and the store ([`database`], [`sessions`]).
 
+pub(crate) mod access;
 pub(crate) mod api;
 pub(crate) mod data_plane;
 pub(crate) mod database;

@@ -1,8 +1,11 @@
 //! Version 1 of the API: one file for each resource.
 
+mod access_paths;
 mod admission_checks;
 mod api_keys;
 mod audit_log;
+mod authorization_policies;
+mod block_rules;
 mod clusters;
 mod dead_letters;
 mod events;
@@ -66,6 +69,8 @@ pub(super) fn routes() -> Routes {
     let routes = shared_groups::routes(routes);
     let routes = shared_group_orders::routes(routes);
     let routes = users::routes(routes);
+    let routes = authorization_policies::routes(routes);
+    let routes = block_rules::routes(routes);
     let routes = events::routes(routes);
     let routes = webhooks::routes(routes);
     let routes = dead_letters::routes(routes);

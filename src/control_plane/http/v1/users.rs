@@ -50,7 +50,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 pub(super) struct UserView {
     /// Its name; never changes.
     username: Username,
-    /// Whether it stands above the cluster's authorisation policies. There are none yet.
+    /// Whether it stands above the cluster's authorisation policies.
     is_superuser: bool,
     /// When it was made.
     created_at: Timestamp,

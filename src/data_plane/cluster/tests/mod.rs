@@ -5,6 +5,7 @@
 //! Each thing a script does is a turn of its own, and everything that follows from it is carried out
 //! before the next ([`World::settle`]).
 
+mod access;
 mod admission;
 mod aliases;
 mod backlog;
@@ -139,6 +140,7 @@ impl World {
             server_keep_alive_secs: None,
             resend_after_secs: 120,
             users: Arc::default(),
+            access: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules.clone()), NO, RecentLog::new(Seq::ZERO, u64::MAX), 1),

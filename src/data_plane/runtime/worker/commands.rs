@@ -119,6 +119,10 @@ impl Worker {
                 let _ = reply.send(Ok(self.log.figures(clusters)));
             }
             Command::Quota(command) => self.take_quota_command(command),
+            Command::AwaitExpulsions { cluster, reply } => match self.by_id.get(&cluster) {
+                Some((home, _)) => self.awaiting_expulsions.push((*home, reply)),
+                None => drop(reply.send(Err(CommandError::NoSuchCluster))),
+            },
             Command::AwaitRevision { revision, reply } => {
                 self.awaiting_revision.push((revision, reply));
                 self.answer_awaited_revisions();

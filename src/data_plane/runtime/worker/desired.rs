@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{RECENT_BYTES_MAX, Worker};
 use crate::data_plane::cluster::Cluster;
-use crate::data_plane::message_log::RecentLog;
+use crate::data_plane::message_log::{ClusterNo, RecentLog};
 use crate::data_plane::runtime::journal::Inherited;
 use crate::model::ClusterId;
 use crate::seam::command::Reply;
@@ -55,6 +55,16 @@ impl Worker {
         }
         self.revision = desired.revision;
         self.answer_awaited_revisions();
+    }
+
+    /// The turn ends: tells those who wait for it that block rules have had their effect.
+    pub(super) fn answer_awaited_expulsions(&mut self) {
+        let Self { awaiting_expulsions, clusters, .. } = self;
+        // A cluster that is no more has no connections.
+        let proven = |home: &ClusterNo| clusters.get(home).is_none_or(Cluster::expulsions_are_proven);
+        for (_, reply) in awaiting_expulsions.extract_if(.., |(home, _)| proven(home)) {
+            let _ = reply.send(Ok(()));
+        }
     }
 
     pub(super) fn answer_awaited_revisions(&mut self) {

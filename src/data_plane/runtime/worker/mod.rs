@@ -122,6 +122,7 @@ pub struct Worker {
     /// The desired state in force.
     revision: i64,
     awaiting_revision: Vec<(i64, Reply<()>)>,
+    awaiting_expulsions: Vec<(ClusterNo, Reply<()>)>,
 }
 
 /// Everything the worker listens to.
@@ -164,6 +165,7 @@ impl Worker {
             questions: Questions::default(),
             revision: 0,
             awaiting_revision: Vec::new(),
+            awaiting_expulsions: Vec::new(),
         };
         worker.enforce(desired, inherited);
         // Clusters that went while nobody was told.
@@ -324,6 +326,7 @@ impl Worker {
             }
         }
         self.log.submit(self.clock.micros());
+        self.answer_awaited_expulsions();
     }
 
     fn carry_out(&mut self, home: ClusterNo, effects: Effects) {
