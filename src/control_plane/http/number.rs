@@ -20,6 +20,25 @@ impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Within<MIN, MAX> 
     }
 }
 
+/// Reads a noun of the model that is written as a small number.
+pub(super) fn numbered<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u8, Error: fmt::Display>,
+{
+    let number = AtMost::<{ u8::MAX as u32 }>::deserialize(deserializer)?.0;
+    T::try_from(u8::try_from(number).unwrap_or(u8::MAX)).map_err(Error::custom)
+}
+
+/// As [`numbered`] for a field that may be left out but not be null.
+pub(super) fn present_numbered<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u8, Error: fmt::Display>,
+{
+    numbered(deserializer).map(Some)
+}
+
 struct Whole<const MIN: u32, const MAX: u32>;
 
 impl<const MIN: u32, const MAX: u32> Visitor<'_> for Whole<MIN, MAX> {
@@ -49,6 +68,17 @@ impl<const MIN: u32, const MAX: u32> Visitor<'_> for Whole<MIN, MAX> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::QoS;
+
+    #[test]
+    fn nouns_that_are_numbers_are_read_as_such() {
+        let read = |text: &str| numbered::<_, QoS>(&mut serde_json::Deserializer::from_str(text)).ok();
+        assert_eq!(
+            (read("1"), read("2.0"), read("0e1")),
+            (Some(QoS::AtLeastOnce), Some(QoS::ExactlyOnce), Some(QoS::AtMostOnce))
+        );
+        assert!(["3", "-1", "0.5", "256", "\"1\"", "null"].into_iter().all(|text| read(text).is_none()));
+    }
 
     #[test]
     fn whole_numbers_within_the_bound_are_taken() {

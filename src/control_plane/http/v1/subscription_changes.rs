@@ -13,7 +13,7 @@ use super::super::auth::Scope;
 use super::super::change::Change;
 use super::super::code::Code;
 use super::super::extract::{self, NO_BODY, NoBody, Query, SubscriptionPath, Wait, present};
-use super::super::number::Within;
+use super::super::number::{Within, numbered, present_numbered};
 use super::super::problem::{Problem, Result, command_failed};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
@@ -46,6 +46,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
 #[schema(example = json!({"qos": 1, "retain_handling": 2}))]
 pub(super) struct SubscriptionOptions {
     /// The greatest quality of service at which messages are sent.
+    #[serde(deserialize_with = "numbered")]
     qos: QoS,
     /// Whether the client is not sent what it published itself; not for a shared subscription.
     #[serde(default)]
@@ -56,7 +57,7 @@ pub(super) struct SubscriptionOptions {
     #[schema(nullable = false)]
     retain_as_published: bool,
     /// When retained messages are sent: 0 now, 1 now if the filter is new to the session, 2 never; 0 when not sent.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present_numbered")]
     #[schema(nullable = false)]
     retain_handling: Option<RetainHandling>,
     /// The identifier that a v5 client is told with each message; none when not sent.
