@@ -147,6 +147,8 @@ async fn what_contradicts(api: &Api, met: &mut Met) {
     met.code(Code::ClusterNotFound, &admin.get("/v1/clusters/x").await);
     met.code(Code::OperationNotFound, &admin.get("/v1/operations/x").await);
     purges(api, met).await;
+    shared_groups(api, met).await;
+    met.code(Code::WillNotFound, &admin.get(&format!("{METER}/will")).await);
     met.code(Code::EventsGone, &admin.get("/v1/clusters/c/events?since=1000").await);
     met.code(Code::ApiKeyNotFound, &admin.get("/v1/api-keys/x").await);
     met.code(Code::SessionNotFound, &admin.get("/v1/clusters/c/sessions/x").await);
@@ -205,6 +207,23 @@ async fn access_rules(api: &Api, met: &mut Met) {
         .expect("count");
     assert_eq!(left, 1);
     connection.execute("DELETE FROM block_rules").await.expect("delete it");
+    connection.close().await.expect("close");
+}
+
+async fn shared_groups(api: &Api, met: &mut Met) {
+    const MANY: &str = "INSERT INTO shared_group_settings SELECT 'c', '$share/g/' || n, 'random', now(), 1 \
+         FROM generate_series(1, 1000) n";
+    let admin = api.admin();
+    let group = |share: &str| format!("/v1/clusters/c/shared-groups/$share%2F{share}%2Ft");
+    met.code(Code::SharedGroupNotFound, &admin.get(&group("none")).await);
+    met.code(Code::SharedGroupInUse, &admin.delete(&group("a")).await);
+    let progress = format!("{}/progress", group("kept-by-nobody"));
+    met.code(Code::SharedGroupNotKept, &admin.post(&progress, &json!({"to": "now"})).await);
+    let mut connection = PgConnection::connect_with(&api.database.options()).await.expect("connect");
+    connection.execute(MANY).await.expect("make settings");
+    let one_more = admin.put(&group("a"), &json!({"strategy": "hash_topic"})).await;
+    met.code(Code::TooManySharedGroups, &one_more);
+    connection.execute("DELETE FROM shared_group_settings").await.expect("delete them");
     connection.close().await.expect("close");
 }
 
