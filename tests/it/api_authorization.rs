@@ -80,7 +80,6 @@ fn row_of(operation_id: &str) -> Row {
             headers: &[("if-match", "\"1\"")],
             ..read()
         },
-        "list_webhooks" | "get_webhook" | "list_dead_letters" => Row { least: Role::Operator, ..read() },
         "create_webhook" => {
             let body = json!({"name": "n", "url": "https://hooks.example/"});
             Row { least: Role::Admin, body: Some(body), ..read() }
@@ -94,6 +93,9 @@ fn row_of(operation_id: &str) -> Row {
         | "disconnect_session"
         | "delete_shared_group"
         | "list_session_messages"
+        | "list_webhooks"
+        | "get_webhook"
+        | "list_dead_letters"
         | "get_will"
         | "list_audit_log"
         | "cancel_operation"

@@ -153,6 +153,20 @@ impl FakeDataPlane {
                 let rows = self.sessions(&cluster).await;
                 answer(reply, Ok(counts(&rows)));
             }
+            Command::LogFigures { reply } => answer(reply, Ok(LogFigures::default())),
+            Command::Quota(command) => self.carry_out_quota(command).await,
+            Command::AwaitExpulsions { reply, .. } => answer(reply, Ok(())),
+            Command::AwaitRevision { revision, reply } => {
+                let seen = self.desired.wait_for(|state| state.revision >= revision).await.is_ok();
+                answer(reply, if seen { Ok(()) } else { Err(CommandError::Stopped) });
+            }
+            other => self.tell(other).await,
+        }
+    }
+
+    /// Answers what is only asked.
+    async fn tell(&self, command: Command) {
+        match command {
             Command::Traffic { cluster, client_id, reply } => {
                 let target = Target { cluster, client_id, if_session_id: None, if_epoch: None };
                 let met = self.meet(&target).await;
@@ -188,13 +202,7 @@ impl FakeDataPlane {
             Command::EndGroup { share, force, reply, .. } => answer(reply, looked_at::end(&share, force)),
             Command::CheckAdmission { question, reply, .. } => answer(reply, Ok(verdict(&question))),
             Command::ClusterFigures { reply } => answer(reply, Ok(Vec::new())),
-            Command::LogFigures { reply } => answer(reply, Ok(LogFigures::default())),
-            Command::Quota(command) => self.carry_out_quota(command).await,
-            Command::AwaitExpulsions { reply, .. } => answer(reply, Ok(())),
-            Command::AwaitRevision { revision, reply } => {
-                let seen = self.desired.wait_for(|state| state.revision >= revision).await.is_ok();
-                answer(reply, if seen { Ok(()) } else { Err(CommandError::Stopped) });
-            }
+            other => unreachable!("{other:?} is an order"),
         }
     }
 
