@@ -8,6 +8,11 @@ use prometheus_client::registry::Registry;
 use crate::seam::figures::ClusterFigures;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    cluster: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RefusalLabels {
     cluster: String,
     kind: &'static str,
@@ -24,7 +29,12 @@ struct DropLabels {
 pub(super) fn register(registry: &mut Registry, figures: &[ClusterFigures]) {
     let refusals = Family::<RefusalLabels, Counter>::default();
     let dropped = Family::<DropLabels, Counter>::default();
-    for ClusterFigures { cluster, messages, refusals: refused } in figures {
+    let [connects, received, sent] = std::array::from_fn(|_| Family::<Labels, Counter>::default());
+    for ClusterFigures { cluster, connects: let_in, messages, refusals: refused } in figures {
+        for (family, count) in [(&connects, *let_in), (&received, messages.received), (&sent, messages.sent)]
+        {
+            family.get_or_create(&Labels { cluster: cluster.to_string() }).inc_by(count);
+        }
         for (kind, reason, count) in refused {
             let (kind, reason) = (kind.as_str(), reason.as_str());
             let labels = RefusalLabels { cluster: cluster.to_string(), kind, reason };
@@ -38,6 +48,9 @@ pub(super) fn register(registry: &mut Registry, figures: &[ClusterFigures]) {
             dropped.get_or_create(&DropLabels { cluster: cluster.to_string(), reason }).inc_by(count);
         }
     }
+    registry.register("connects", "CONNECTs that were let in", connects);
+    registry.register("messages_received", "PUBLISH packets taken from clients", received);
+    registry.register("messages_sent", "PUBLISH packets sent to clients", sent);
     let about = "CONNECTs, subscriptions and publishes that were refused, or slowed, by reason";
     registry.register("refusals", about, refusals);
     registry.register("messages_dropped", "Messages that were lost, by reason", dropped);
@@ -54,7 +67,14 @@ mod tests {
     fn what_was_refused_and_lost_is_told() {
         let figures = ClusterFigures {
             cluster: ClusterId::default_cluster(),
-            messages: MessageCounters { dropped_slow: 1, dropped_over_rate: 3, ..MessageCounters::default() },
+            connects: 5,
+            messages: MessageCounters {
+                received: 6,
+                sent: 7,
+                dropped_slow: 1,
+                dropped_over_rate: 3,
+                ..MessageCounters::default()
+            },
             refusals: vec![(RefusalKind::Connect, RefusalReason::Connections, 4)],
         };
         let mut registry = Registry::with_prefix("holdfast");
@@ -62,6 +82,9 @@ mod tests {
         let mut text = String::new();
         encode(&mut text, &registry).expect("text");
         for line in [
+            "holdfast_connects_total{cluster=\"default\"} 5",
+            "holdfast_messages_received_total{cluster=\"default\"} 6",
+            "holdfast_messages_sent_total{cluster=\"default\"} 7",
             "holdfast_refusals_total{cluster=\"default\",kind=\"connect\",reason=\"connections\"} 4",
             "holdfast_messages_dropped_total{cluster=\"default\",reason=\"slow\"} 1",
             "holdfast_messages_dropped_total{cluster=\"default\",reason=\"queue_full\"} 0",

@@ -42,6 +42,8 @@ pub struct ClusterLog {
 pub struct ClusterFigures {
     /// Which cluster.
     pub cluster: ClusterId,
+    /// CONNECTs that were let in.
+    pub connects: u64,
     /// Messages of all its clients.
     pub messages: MessageCounters,
     /// What was refused, and how often.

@@ -331,6 +331,7 @@ impl Cluster {
         link.ready = true;
         link.last_seen = now.mono;
         self.effects.attached.push(conn);
+        self.connects += 1;
         self.tell_connected(now, slot, session_present);
         self.catch_up(now, slot);
         self.touch(slot);

@@ -18,6 +18,11 @@ impl Cluster {
         counters
     }
 
+    /// How many CONNECTs were let in since the process started.
+    pub fn connects(&self) -> u64 {
+        self.connects
+    }
+
     /// How many messages are retained, and their bytes.
     pub fn retained_usage(&self) -> (usize, u64) {
         (self.retained.len(), self.retained.bytes())

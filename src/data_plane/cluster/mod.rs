@@ -139,6 +139,8 @@ pub struct Cluster {
     ended_counters: MessageCounters,
     /// How many messages the log let go of that somebody still had to read.
     lost_messages: u64,
+    /// How many CONNECTs were let in since the process started.
+    connects: u64,
     /// What was last told of the cluster itself.
     told: Told,
     /// Whether the last record could not be committed: new persistent sessions are then refused
@@ -177,6 +179,7 @@ impl Cluster {
             sent_uncharged: 0,
             ended_counters: MessageCounters::default(),
             lost_messages: 0,
+            connects: 0,
             told: Told::default(),
             store_away: false,
             swept_at: Monotonic::default(),

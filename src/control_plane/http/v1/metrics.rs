@@ -26,7 +26,8 @@ pub(super) fn routes(routes: Routes) -> Routes {
 /// In the text format of `OpenMetrics`, which Prometheus reads. `holdfast_api_request_seconds`: how long API
 /// requests took, by route, method and status. `holdfast_sessions`: sessions by cluster and state, counted by the
 /// data plane at this moment. `holdfast_sessions_limit`: the quota. `holdfast_refusals_total`: what was refused,
-/// by cluster, kind and reason, as in the list of refusals. `holdfast_messages_dropped_total`: messages that were lost, by
+/// by cluster, kind and reason, as in the list of refusals. `holdfast_connects_total`, `holdfast_messages_received_total`,
+/// `holdfast_messages_sent_total`: CONNECTs that were let in, PUBLISH packets taken and sent, by cluster. `holdfast_messages_dropped_total`: messages that were lost, by
 /// cluster and reason (`slow`, `queue_full`, `over_rate`). `holdfast_record_commit_seconds` and
 /// `holdfast_log_commit_seconds`: how long session records and messages took to be durable. Of the message log: `holdfast_log_bytes`,
 /// `holdfast_log_oldest_message_age_seconds` and `holdfast_log_trimmed_messages_total` (lost unconsumed) by cluster;

@@ -106,6 +106,7 @@ impl Worker {
                 let figures = self.by_id.iter().filter_map(|(id, (home, _))| {
                     Some(ClusterFigures {
                         cluster: id.clone(),
+                        connects: self.clusters.get(home)?.connects(),
                         messages: self.clusters.get(home)?.message_counters(),
                         refusals: self.refusals.totals(id),
                     })
