@@ -153,6 +153,10 @@ impl Cluster {
                 Some(group) => self.groups.set_muted(group, slot, held.muted),
                 None => self.index.set_online(held.filter, slot, !held.muted),
             }
+            if held.muted {
+                let filter = held.subscription.filter.clone();
+                self.owe_nothing(slot, &filter);
+            }
         }
         changed
     }
@@ -164,10 +168,7 @@ impl Cluster {
         let mut goes_on = false;
         for at in changed {
             let held = &mut session.subscriptions[at];
-            if held.muted {
-                let filter = held.subscription.filter.clone();
-                session.replays.retain(|replay| replay.filter != filter);
-            } else {
+            if !held.muted {
                 // What was published meanwhile was not for it.
                 held.start = tail;
                 goes_on = true;

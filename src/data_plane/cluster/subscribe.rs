@@ -300,14 +300,21 @@ impl Cluster {
         let Some(at) = session.subscriptions.iter().position(same) else { return false };
         let held = session.subscriptions.swap_remove(at);
         let session_id = session.id;
-        let owed = session.replays.iter().any(|replay| replay.filter == *filter && replay.is_written_down);
-        session.replays.retain(|replay| replay.filter != *filter);
-        if owed {
-            self.journal.change(vec![facts::not_owed(session_id, FilterKey::of(filter.as_str()))]);
-        }
+        self.owe_nothing(slot, filter);
         self.release(slot, &held);
         self.effects.writes.push((SessionWrite::Unsubscribe(session_id, filter.clone()), None));
         true
+    }
+
+    /// Retained messages of this filter are not owed to the session any longer.
+    pub(super) fn owe_nothing(&mut self, slot: Slot, filter: &TopicFilter) {
+        let session = self.session(slot);
+        let owed = session.replays.iter().any(|replay| replay.filter == *filter && replay.is_written_down);
+        session.replays.retain(|replay| replay.filter != *filter);
+        if owed {
+            let change = facts::not_owed(session.id, FilterKey::of(filter.as_str()));
+            self.journal.change(vec![change]);
+        }
     }
 
     /// Takes a session off what it subscribed to; a filter's postings go with its last subscriber.

@@ -103,6 +103,29 @@ fn a_session_that_was_away_is_judged_when_it_returns() {
     }
 }
 
+/// A client that takes one at a time goes away while retained messages are owed to it.
+#[test]
+fn retained_messages_of_a_denied_filter_are_owed_no_longer() {
+    for (denied, more) in [(false, &["2", "3"][..]), (true, &[])] {
+        let mut world = World::new();
+        let writer = world.connect(&v5("w"));
+        for n in ["1", "2", "3"] {
+            world.publish(writer, retained(&format!("a/{n}"), n));
+        }
+        let hello = v5("c").expiry(PERSISTENT).receive_maximum(1);
+        let reader = world.connect(&hello);
+        world.subscribe(reader, "a/#", Q1);
+        assert_eq!(texts(&world.take_publishes(reader)), ["1"]);
+        world.cut(reader);
+        if denied {
+            set_policies(&mut world, &[deny(&["subscribe"], "a/*"), allow_all()]);
+        }
+        let reader = world.connect(&hello);
+        // What was begun is finished ([MQTT-3.10.4-3]).
+        assert_eq!(texts(&world.drain(reader)), [&["1"], more].concat());
+    }
+}
+
 #[test]
 fn a_muted_member_of_a_group_leaves_its_share_to_the_others() {
     let mut world = World::new();
