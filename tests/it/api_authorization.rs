@@ -111,13 +111,8 @@ fn row_of(operation_id: &str) -> Row {
         | "get_block_rule"
         | "delete_block_rule"
         | "delete_subscription" => Row { least: Role::Operator, ..read() },
-        "create_authenticator" => {
-            let body = json!({"position": 2, "password": {}});
-            Row { least: Role::Admin, body: Some(body), ..read() }
-        }
-        "put_authenticator" => {
-            let body = json!({"position": 1, "password": {}});
-            Row { least: Role::Admin, body: Some(body), ..read() }
+        "create_authenticator" | "put_authenticator" => {
+            Row { least: Role::Admin, body: Some(json!({"position": 2, "password": {}})), ..read() }
         }
         "create_authorization_policy" => {
             let body = json!({"priority": 2, "effect": "allow", "actions": ["connect"]});
