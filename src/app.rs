@@ -21,11 +21,14 @@ use listeners::MqttListeners;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{AuthenticatorTargets, Config};
 use crate::control_plane::background::desired::DesiredPublisher;
 use crate::control_plane::http::Node;
+use crate::data_plane::runtime::authenticators::Links;
 use crate::data_plane::runtime::tls::Tls;
 use crate::lifecycle::{Shutdown, Tasks, announce_ready};
+use crate::outbound::{HttpClient, Reach};
+use crate::seam::verdicts::Verdicts;
 use crate::seam::{command, desired};
 use crate::store::{ServiceLock, ServiceLockError};
 
@@ -82,14 +85,26 @@ async fn serve_with(
 
     let tasks = Tasks::new(shutdown.clone());
     let log = data_plane::open_log(config).await?;
-    data_plane::start(&tasks, clock, &store, log, desired_state, orders, (mqtt, config.hygiene)).await?;
+    let verdicts = Arc::new(Verdicts::default());
+    let links = Links::new(clock.clone(), Some(http_client(config)?), Arc::clone(&verdicts));
+    let arrivals = data_plane::Arriving { mqtt, hygiene: config.hygiene, links };
+    data_plane::start(&tasks, clock, &store, log, desired_state, orders, arrivals).await?;
     let node = Node { id: node, started_at: clock.wall(), listeners: ready.clone() };
-    let parts = control_plane::Parts { secret, store, commands, publisher, node, listener: http };
+    let parts = control_plane::Parts { secret, store, commands, publisher, node, verdicts, listener: http };
     control_plane::start(&tasks, config, clock, parts)?;
     tasks.spawn_essential("heartbeat", heartbeat(right, clock.clone(), shutdown.clone()));
 
     announce_ready(&ready).context("cannot write to standard output")?;
     tasks.finish().await.map_err(Into::into)
+}
+
+/// How authenticators ask.
+fn http_client(config: &Config) -> anyhow::Result<HttpClient> {
+    let reach = match config.authenticator_targets {
+        AuthenticatorTargets::Public => Reach::Public,
+        AuthenticatorTargets::Any => Reach::Anywhere,
+    };
+    HttpClient::new(config.tokens.outbound_ca.as_deref(), reach).context("cannot use --outbound-ca")
 }
 
 fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

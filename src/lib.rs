@@ -8,6 +8,7 @@
 //! out), [`store`] (the only SQL), [`control_plane`] (the API), then [`app`], which puts them together.
 //! `ARCHITECTURE.md` walks one request and one message through.
 
+pub mod credentials;
 pub mod model;
 pub mod seam;
 pub mod secrets;

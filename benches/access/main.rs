@@ -29,8 +29,11 @@ fn main() -> anyhow::Result<()> {
     for (name, cluster) in
         [("no policy", &none), ("100 policies, by topic", &by_topic), ("100 policies, by client", &by_client)]
     {
-        anyhow::ensure!(permits(cluster, &client, &publish) && permits(cluster, &client, &subscribe));
-        let ask = |request| nanos(|| permits(black_box(cluster), black_box(&client), black_box(request)));
+        anyhow::ensure!(
+            permits(cluster, &[], &client, &publish) && permits(cluster, &[], &client, &subscribe)
+        );
+        let ask =
+            |request| nanos(|| permits(black_box(cluster), &[], black_box(&client), black_box(request)));
         println!("{name:<26} publish {:>8.1} ns   subscribe {:>8.1} ns", ask(&publish), ask(&subscribe));
     }
     let mut decisions = Decisions::default();
@@ -104,5 +107,6 @@ fn cluster(policies: Vec<Policy>) -> DesiredCluster {
         resend_after_secs: 120,
         users: Arc::default(),
         access: AccessRules { policies, ..AccessRules::default() }.into(),
+        authenticators: Arc::default(),
     }
 }

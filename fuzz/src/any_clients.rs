@@ -122,6 +122,7 @@ impl Run {
             resend_after_secs: 120,
             users: Arc::default(),
             access: Arc::default(),
+            authenticators: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules), ClusterNo(1), RecentLog::new(Seq::ZERO, u64::MAX), 1),

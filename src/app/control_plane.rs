@@ -17,6 +17,7 @@ use crate::control_plane::tokens::{TokenSecret, TokenVerifier};
 use crate::lifecycle::{TaskFailure, Tasks};
 use crate::outbound::{HttpClient, Reach};
 use crate::seam::command::DataPlane;
+use crate::seam::verdicts::Verdicts;
 use crate::store::Store;
 
 /// What it is made of.
@@ -28,6 +29,8 @@ pub(super) struct Parts {
     pub(super) publisher: Arc<DesiredPublisher>,
     /// This process, as `/v1/nodes` tells of it.
     pub(super) node: Node,
+    /// What comes of asking authenticators.
+    pub(super) verdicts: Arc<Verdicts>,
     pub(super) listener: TcpListener,
 }
 
@@ -36,7 +39,7 @@ pub(super) struct Parts {
 /// # Errors
 /// `--outbound-ca` cannot be used.
 pub(super) fn start(tasks: &Tasks, config: &Config, clock: &Clock, parts: Parts) -> anyhow::Result<()> {
-    let Parts { secret, store, commands, publisher, node, listener } = parts;
+    let Parts { secret, store, commands, publisher, node, verdicts, listener } = parts;
     let stop = tasks.shutdown().soft_token();
     let client = HttpClient::new(config.tokens.outbound_ca.as_deref(), Reach::Public)
         .context("cannot use --outbound-ca")?;
@@ -45,6 +48,7 @@ pub(super) fn start(tasks: &Tasks, config: &Config, clock: &Clock, parts: Parts)
     let desired = Arc::clone(&publisher);
     let state = ApiState::new(store, commands, desired, clock.clone(), verifier, tasks.tracker())
         .at_node(node)
+        .telling(verdicts)
         .stopped_by(stop.clone())
         .judged_by(bearers)
         .limited_to(config.api.rate_limit)

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Hygiene};
 use crate::data_plane::message_log::journal::{Events, Fatal, Journal, Options, OsDisk, Recovered};
 use crate::data_plane::runtime::authentication::Authenticator;
+use crate::data_plane::runtime::authenticators::Links;
 use crate::data_plane::runtime::journal::{Inherited, LogEvents, LogWriter};
 use crate::data_plane::runtime::records::{self, RecordQueue};
 use crate::data_plane::runtime::refusals::{self, RefusalBook};
@@ -27,7 +28,16 @@ use crate::store::Store;
 /// How many stored sessions are read at a time.
 const LOAD_AT_ONCE: u32 = 10_000;
 
+/// What clients come in by.
+pub(super) struct Arriving {
+    pub(super) mqtt: MqttListeners,
+    pub(super) hygiene: Hygiene,
+    /// How authenticators are asked.
+    pub(super) links: Links,
+}
+
 /// Brings stored sessions back and starts serving.
+#[allow(clippy::too_many_arguments)] // each is a part of its own
 pub(super) async fn start(
     tasks: &Tasks,
     clock: &Clock,
@@ -35,7 +45,7 @@ pub(super) async fn start(
     log: Log,
     desired: DesiredReceiver,
     commands: mpsc::Receiver<Command>,
-    (mqtt, hygiene): (MqttListeners, Hygiene),
+    arriving: Arriving,
 ) -> anyhow::Result<()> {
     let Log { journal, events, mut inherited, failure } = log;
     let log = LogWriter::new(Arc::clone(&journal), events, &inherited);
@@ -82,7 +92,8 @@ pub(super) async fn start(
 
     let mut key = [0; KEY_BYTES];
     getrandom::fill(&mut key).context("the system has no random numbers")?;
-    let authenticator = Arc::new(Authenticator::new(clock.clone(), key));
+    let Arriving { mqtt, hygiene, links } = arriving;
+    let authenticator = Arc::new(Authenticator::new(clock.clone(), key, links));
     mqtt.start(tasks, &Context::new(mailbox, desired, authenticator, refusals, hygiene, clock.clone()))
 }
 

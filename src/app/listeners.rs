@@ -106,6 +106,7 @@ impl MqttListeners {
             });
         }
         if let Some(tls) = self.tls {
+            tls.ask_as(context.desired.clone());
             reload_on_hangup(tasks, tls)?;
         }
         Ok(())

@@ -9,6 +9,7 @@
 
 mod api;
 mod arrivals;
+mod authenticators;
 mod data_dir;
 mod database;
 mod environment;
@@ -23,6 +24,7 @@ mod tokens;
 
 pub use api::{Api, ApiFlags, WebhookTargets};
 pub use arrivals::{ArrivalFlags, Arrivals, Domain, ListenerClusters, ListenerSet};
+pub use authenticators::{AuthenticatorFlags, AuthenticatorTargets};
 pub use data_dir::{DataDir, DataDirFlags, DataDirLock, SigningSecret};
 pub use database::{Database, DatabaseFlags, DatabaseUrl};
 pub use environment::{log_filter, search_path};
@@ -48,6 +50,8 @@ pub struct Config {
     pub hygiene: Hygiene,
     /// What the encrypted listeners show their clients; present when one of them is set.
     pub tls: Option<Tls>,
+    /// Whom authenticators may ask.
+    pub authenticator_targets: AuthenticatorTargets,
     /// How messages are kept.
     pub message_log: MessageLog,
     /// Which Postgres it uses.
@@ -81,6 +85,9 @@ pub struct Flags {
     /// The certificates.
     #[command(flatten)]
     pub tls: TlsFlags,
+    /// The authenticators.
+    #[command(flatten)]
+    pub authenticators: AuthenticatorFlags,
     /// The database.
     #[command(flatten)]
     pub database: DatabaseFlags,
@@ -114,13 +121,26 @@ impl Config {
         let arrivals = flags.arrivals.resolve(&mut file, &listeners)?;
         let hygiene = flags.hygiene.resolve(&mut file)?;
         let tls = flags.tls.resolve(&mut file, &listeners)?;
+        let authenticator_targets = flags.authenticators.resolve(&mut file)?;
         let database = flags.database.resolve(&mut file)?;
         let tokens = flags.tokens.resolve(&mut file)?;
         let api = flags.api.resolve(&mut file)?;
         let message_log = flags.message_log.resolve(&mut file)?;
         let dev = flags.mode.resolve(&mut file)?;
         file.finish()?;
-        Ok(Self { data_dir, listeners, arrivals, hygiene, tls, message_log, database, tokens, api, dev })
+        Ok(Self {
+            data_dir,
+            listeners,
+            arrivals,
+            hygiene,
+            tls,
+            authenticator_targets,
+            message_log,
+            database,
+            tokens,
+            api,
+            dev,
+        })
     }
 }
 

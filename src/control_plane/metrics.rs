@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -18,6 +19,7 @@ use super::latency_metrics::Seconds;
 use super::{cluster_metrics, log_metrics};
 use crate::model::{ClusterId, Latencies, SessionCounts, Timestamp};
 use crate::seam::figures::{ClusterFigures, LogFigures};
+use crate::seam::verdicts::{LinkTally, Verdicts};
 
 /// The media type of what [`Metrics::encode`] gives.
 pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,6 +33,8 @@ pub struct Metrics {
     requests: Requests,
     /// How long commits of session records take, as the store counts them.
     record_commits: Arc<Latencies>,
+    /// What comes of asking authenticators.
+    verdicts: Arc<Verdicts>,
 }
 
 type Requests = Family<RequestLabels, Histogram>;
@@ -60,6 +64,13 @@ struct ClusterLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VerdictLabels {
+    cluster: String,
+    kind: &'static str,
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
     cluster: String,
 }
@@ -67,7 +78,11 @@ struct LimitLabels {
 impl Metrics {
     /// Nothing counted yet, and what the store counts.
     pub fn new(record_commits: Arc<Latencies>) -> Self {
-        Self { requests: Family::new_with_constructor(|| Histogram::new(LATENCIES)), record_commits }
+        Self {
+            requests: Family::new_with_constructor(|| Histogram::new(LATENCIES)),
+            record_commits,
+            verdicts: Arc::default(),
+        }
     }
 
     /// Counts one request: its route as a template, never as it was written.
@@ -75,6 +90,11 @@ impl Metrics {
         let labels =
             RequestLabels { route: route.to_owned(), method: method.to_owned(), status: status.to_string() };
         self.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// From now on tells what comes of asking authenticators.
+    pub fn tell(&mut self, verdicts: Arc<Verdicts>) {
+        self.verdicts = verdicts;
     }
 
     /// Everything as text.
@@ -98,6 +118,7 @@ impl Metrics {
         registry.register("sessions_limit", "The quota of sessions, where there is one", limits);
         cluster_metrics::register(&mut registry, figures);
         log_metrics::register(&mut registry, log, now);
+        register_verdicts(&mut registry, &self.verdicts);
         let mut text = String::new();
         encode(&mut text, &registry)?;
         Ok(text)
@@ -118,6 +139,25 @@ fn of_clusters(clusters: &[ClusterCounts]) -> (Family<ClusterLabels, Gauge>, Fam
         }
     }
     (sessions, limits)
+}
+
+/// What came of asking the links of chains: by cluster and kind, so that a chain of several links of a kind is
+/// one line.
+fn register_verdicts(registry: &mut Registry, verdicts: &Verdicts) {
+    let asked = Family::<VerdictLabels, Counter>::default();
+    for LinkTally { cluster, kind, allowed, denied, ignored, failures, .. } in verdicts.all() {
+        for (verdict, count) in
+            [("allowed", allowed), ("denied", denied), ("ignored", ignored), ("failed", failures)]
+        {
+            let labels = VerdictLabels { cluster: cluster.to_string(), kind, verdict };
+            asked.get_or_create(&labels).inc_by(count);
+        }
+    }
+    let about = "What authenticators said of clients; those that failed are among the ignored";
+    registry.register("authentications", about, asked);
+    let checks = Counter::<u64>::default();
+    checks.inc_by(verdicts.password_checks());
+    registry.register("password_checks", "Passwords that were held against their hash", checks);
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccessRules, ClientHolds, ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp, TopicFilter, Users,
+    AccessRules, Authenticators, ClientHolds, ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp,
+    TopicFilter, Users,
 };
 
 /// Whether a cluster serves clients.
@@ -99,6 +100,8 @@ pub struct DesiredCluster {
     pub access: Arc<AccessRules>,
     /// Which client ids are refused for a while.
     pub holds: Arc<ClientHolds>,
+    /// How its clients are known.
+    pub authenticators: Arc<Authenticators>,
 }
 
 impl DesiredCluster {

@@ -4,6 +4,7 @@
 //! (a topic filter, a client id, a cluster id) can only be made by a constructor that checks them.
 
 mod access;
+mod authenticator;
 mod cluster;
 mod counters;
 mod ending;
@@ -28,6 +29,11 @@ pub use access::{
     AccessAction, AccessClient, AccessError, AccessRequest, AccessRules, BlockPattern, BlockRule,
     BlockRuleSpec, BlockSubject, FilterShape, Glob, Network, Policy, PolicyEffect, PolicyFault, PolicySpec,
     Resource, Variables,
+};
+pub use authenticator::{
+    Acl, AclError, Authenticator, AuthenticatorSettings, Authenticators, BodyEncoding, Fingerprint, Hidden,
+    HttpMethod, HttpSettings, JwtAlgorithm, JwtKey, JwtSettings, NotFingerprint, Template, TemplateError,
+    TlsSettings, TokenIn, UrlTemplate, Values, Vouched,
 };
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, RESEND_AFTER_SECS, SessionCounts};
 pub use counters::MessageCounters;

@@ -9,6 +9,7 @@
 //! - [`figures`]: what it tells of its message log and of what it counts, for metrics.
 //! - [`groups`]: shared groups as they are told.
 //! - [`messages`]: a session's messages as they are looked at.
+//! - [`verdicts`]: what comes of asking the links of authentication chains; written by one plane, read by the other.
 //! - [`ports`]: what the data plane needs kept. A trait that the store implements, in batches.
 
 pub mod admission;
@@ -20,3 +21,4 @@ pub mod groups;
 pub mod messages;
 pub mod ports;
 pub mod quota;
+pub mod verdicts;

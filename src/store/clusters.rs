@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
-use sqlx::types::Json;
+use sqlx::types::{Json, Uuid};
 use time::OffsetDateTime;
 
-use super::{Error, Result, Store, Tx};
+use super::{Error, NewAuthenticator, Result, Store, Tx};
 use crate::model::{
     Cluster, ClusterId, ClusterStatus, QuotaOverrides, RateOverrides, SharedStrategy, Timestamp,
 };
@@ -134,7 +134,8 @@ impl Tx {
             .bind(Json(&quota.rates))
             .fetch_one(&mut *self.transaction)
             .await?;
-        self.bump_desired_revision().await?;
+        let (id, first) = (Uuid::now_v7(), NewAuthenticator::first());
+        self.insert_authenticator(&new.id, id, &first, now).await?;
         row.try_into()
     }
 

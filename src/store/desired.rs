@@ -7,11 +7,14 @@ use sqlx::types::Json;
 use sqlx::{FromRow, Row};
 
 use super::access::access_rules;
+use super::authenticators::authenticators;
 use super::clusters::{ClusterColumns, cluster_columns};
 use super::holds::holds;
 use super::users::{UsersColumns, users_columns};
 use super::{Error, Result, Store, Tx};
-use crate::model::{AccessRules, ClientHolds, Cluster, Plan, Quota, SharedStrategy, TopicFilter, Users};
+use crate::model::{
+    AccessRules, Authenticators, ClientHolds, Cluster, Plan, Quota, SharedStrategy, TopicFilter, Users,
+};
 use crate::seam::desired::{DesiredCluster, DesiredState};
 
 // One transaction that sees one moment: revision, clusters and users belong together.
@@ -22,7 +25,7 @@ const READ: &str = concat!(
     cluster_columns!(),
     ", ",
     users_columns!(),
-    ", holds_version, access_revision,
+    ", holds_version, access_revision, authenticators_revision,
         (SELECT jsonb_object_agg(g.filter, g.strategy) FROM shared_group_settings g
         WHERE g.cluster_id = clusters.id) AS group_strategies
     FROM desired_revision LEFT JOIN clusters ON true"
@@ -31,7 +34,8 @@ const REVISION: &str = "SELECT revision FROM desired_revision";
 const BUMP: &str = "UPDATE desired_revision SET revision = revision + 1 RETURNING revision";
 
 impl Store {
-    /// Every cluster with its limits in force, its users, holds and rules of access, as of one revision. What
+    /// Every cluster with its limits in force, its users, holds, rules of access and authenticators, as of one
+    /// revision. What
     /// is as in `known` is not read again, and shared with it.
     pub async fn desired_state(&self, known: &DesiredState) -> Result<DesiredState> {
         let mut tx = self.pool.begin_with(BEGIN).await?;
@@ -49,10 +53,13 @@ impl Store {
                 let revision = row.try_get("access_revision")?;
                 let access = known.map(|known| &known.access);
                 let access = access_rules(&mut tx, &cluster.id, revision, access).await?;
+                let revision = row.try_get("authenticators_revision")?;
+                let chain = known.map(|known| &known.authenticators);
+                let chain = authenticators(&mut tx, &cluster.id, revision, chain).await?;
                 let strategies =
                     row.try_get::<Option<Json<HashMap<String, SharedStrategy>>>, _>("group_strategies")?;
                 let strategies = group_strategies(strategies)?;
-                let desired = desired_cluster(&cluster, users, holds, access, strategies)?;
+                let desired = desired_cluster(&cluster, users, holds, access, strategies, chain)?;
                 state.clusters.insert(cluster.id, Arc::new(desired));
             }
         }
@@ -99,6 +106,7 @@ fn desired_cluster(
     holds: Arc<ClientHolds>,
     access: Arc<AccessRules>,
     group_strategies: GroupStrategies,
+    authenticators: Arc<Authenticators>,
 ) -> Result<DesiredCluster> {
     let plan = Plan::by_name(&cluster.plan).ok_or_else(|| {
         Error::unreadable(format!("cluster {} has the unknown plan {:?}", cluster.id, cluster.plan))
@@ -115,5 +123,6 @@ fn desired_cluster(
         users,
         holds,
         access,
+        authenticators,
     })
 }

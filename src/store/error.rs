@@ -45,6 +45,8 @@ pub enum Constraint {
     ApiKeyCluster,
     /// Another policy of the cluster has the priority.
     PolicyPriority,
+    /// Another authenticator of the cluster has the position.
+    AuthenticatorPosition,
 }
 
 impl Constraint {
@@ -53,6 +55,7 @@ impl Constraint {
             "clusters_pkey" => Some(Self::ClusterExists),
             "api_keys_cluster_id_fkey" => Some(Self::ApiKeyCluster),
             "authorization_policies_priority" => Some(Self::PolicyPriority),
+            "authenticators_position" => Some(Self::AuthenticatorPosition),
             _ => None,
         }
     }

@@ -18,6 +18,7 @@
 mod access;
 mod api_keys;
 mod audit;
+mod authenticators;
 mod clusters;
 mod desired;
 pub mod embedded;
@@ -49,6 +50,7 @@ use crate::model::Latencies;
 pub use access::{BlockRuleRecord, NewBlockRule, NewPolicy, PolicyRecord};
 pub use api_keys::{ApiKeyRecord, NewApiKey};
 pub use audit::{AuditEnd, AuditFilter, AuditOutcome, AuditRecord, AuditStart};
+pub use authenticators::{AuthenticatorRecord, NewAuthenticator};
 pub use clusters::NewCluster;
 pub use error::{Constraint, Error};
 pub use events::{EVENTS_MAX, EventKind, EventSpan, NewEvent, SessionEvent};

@@ -4,8 +4,10 @@
 //! row fails, and so does one whose row says otherwise than what is enforced.
 
 use holdfast::control_plane::tokens::Role;
-use holdfast::model::{ClientHold, PolicySpec, WebhookSecret};
-use holdfast::store::{HoldOrder, NewApiKey, NewBlockRule, NewOperation, NewPolicy, PurgeAction, Webhook};
+use holdfast::model::{AuthenticatorSettings, ClientHold, PolicySpec, WebhookSecret};
+use holdfast::store::{
+    HoldOrder, NewApiKey, NewAuthenticator, NewBlockRule, NewOperation, NewPolicy, PurgeAction, Webhook,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -59,6 +61,9 @@ fn row_of(operation_id: &str) -> Row {
         | "list_users"
         | "get_user"
         | "delete_user"
+        | "list_authenticators"
+        | "get_authenticator"
+        | "delete_authenticator"
         | "delete_authorization_policy"
         | "delete_webhook"
         | "retry_dead_letters" => Row { least: Role::Admin, ..read() },
@@ -106,6 +111,9 @@ fn row_of(operation_id: &str) -> Row {
         | "get_block_rule"
         | "delete_block_rule"
         | "delete_subscription" => Row { least: Role::Operator, ..read() },
+        "create_authenticator" | "put_authenticator" => {
+            Row { least: Role::Admin, body: Some(json!({"position": 2, "password": {}})), ..read() }
+        }
         "create_authorization_policy" => {
             let body = json!({"priority": 2, "effect": "allow", "actions": ["connect"]});
             Row { least: Role::Admin, body: Some(body), ..read() }
@@ -177,12 +185,19 @@ async fn fleet() -> Api {
     let (c, now) = (super::support::sessions::cluster_id("c"), api.clock.wall());
     tx.insert_policy(&c, RULE, &a_policy(), now).await.expect("a policy");
     tx.insert_block_rule(&c, RULE, &a_block_rule(), now).await.expect("a block rule");
+    let link = NewAuthenticator {
+        position: 1,
+        description: None,
+        is_enabled: true,
+        settings: AuthenticatorSettings::Password,
+    };
+    tx.insert_authenticator(&c, RULE, &link, now).await.expect("an authenticator");
     tx.commit().await.expect("commit");
     api.admin().put("/v1/clusters/c/users/ada", &json!({"password": "pencil"})).await.expect(201);
     api
 }
 
-/// The policy and the block rule of cluster `c`.
+/// The policy, the block rule and the second authenticator of cluster `c`.
 const RULE: Uuid = Uuid::from_u128(7);
 
 fn a_policy() -> NewPolicy {
@@ -223,6 +238,7 @@ fn operations(own: &str) -> Vec<(Method, String, String)> {
             let path = path.replace("{filter}", "b%2F%23").replace("{webhook_id}", "hook");
             let path = path.replace("{policy_id}", &RULE.to_string());
             let path = path.replace("{block_rule_id}", &RULE.to_string());
+            let path = path.replace("{authenticator_id}", &RULE.to_string());
             let path = path.replace("{operation_id}", &operation_id(own).to_string());
             let path = path.replace("{group}", "$share%2Fa%2Ft");
             let query = match id.as_str() {

@@ -155,6 +155,7 @@ async fn what_contradicts(api: &Api, met: &mut Met) {
     met.code(Code::UserNotFound, &admin.get("/v1/clusters/c/users/x").await);
     met.code(Code::TooManyUsers, &one_user_more(api).await);
     access_rules(api, met).await;
+    authenticators(api, met).await;
     met.code(Code::ClusterExists, &admin.post("/v1/clusters", &json!({"id": "c"})).await);
     met.code(Code::PreconditionRequired, &admin.put(quota, &json!({})).await);
     met.code(Code::PreconditionFailed, &admin.header("if-match", "\"9\"").put(quota, &json!({})).await);
@@ -225,6 +226,17 @@ async fn shared_groups(api: &Api, met: &mut Met) {
     met.code(Code::TooManySharedGroups, &one_more);
     connection.execute("DELETE FROM shared_group_settings").await.expect("delete them");
     connection.close().await.expect("close");
+}
+
+async fn authenticators(api: &Api, met: &mut Met) {
+    let (chain, admin) = ("/v1/clusters/c/authenticators", api.admin());
+    met.code(Code::AuthenticatorNotFound, &admin.get(&format!("{chain}/x")).await);
+    let link = |position: u32| json!({"position": position, "password": {}});
+    met.code(Code::AuthenticatorPositionTaken, &admin.post(chain, &link(100)).await);
+    for position in 1..8 {
+        admin.post(chain, &link(position)).await.expect(201);
+    }
+    met.code(Code::TooManyAuthenticators, &admin.post(chain, &link(8)).await);
 }
 
 /// Makes one user more than a cluster may have; the others were made behind the service's back.

@@ -51,6 +51,7 @@ const PURE: &[&str] = &[
 const ROOMS: &[Room] = &[
     Room { path: "model", may_import: &[], never: PURE },
     Room { path: "secrets", may_import: &["model"], never: PURE },
+    Room { path: "credentials", may_import: &["model"], never: PURE },
     Room { path: "clock", may_import: &["model"], never: &["tokio", "sqlx", "axum"] },
     Room { path: "seam", may_import: &["model"], never: &["sqlx", "axum"] },
     Room { path: "config", may_import: &["model"], never: &["async", "tokio", "sqlx", "axum"] },
@@ -60,7 +61,17 @@ const ROOMS: &[Room] = &[
     Room { path: "store", may_import: &["model", "seam", "clock"], never: &["axum"] },
     Room {
         path: "control_plane",
-        may_import: &["model", "secrets", "store", "seam", "config", "clock", "lifecycle", "outbound"],
+        may_import: &[
+            "model",
+            "secrets",
+            "credentials",
+            "store",
+            "seam",
+            "config",
+            "clock",
+            "lifecycle",
+            "outbound",
+        ],
         never: &["sqlx"],
     },
     // A hall: names its rooms and the bounds they share. A module in it is a room of its own.
@@ -88,7 +99,17 @@ const ROOMS: &[Room] = &[
     },
     Room {
         path: "data_plane/runtime",
-        may_import: &["data_plane/*", "model", "secrets", "seam", "config", "clock", "lifecycle"],
+        may_import: &[
+            "data_plane/*",
+            "model",
+            "secrets",
+            "credentials",
+            "seam",
+            "config",
+            "clock",
+            "lifecycle",
+            "outbound",
+        ],
         never: &["sqlx", "axum"],
     },
     Room { path: "app", may_import: EVERYTHING, never: &[] },

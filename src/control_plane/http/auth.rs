@@ -91,6 +91,10 @@ scopes! {
     BlockRulesRead, "block-rules:read", Operator;
     /// Make, change or delete block rules.
     BlockRulesWrite, "block-rules:write", Operator;
+    /// Read authenticators, without their secrets.
+    AuthenticatorsRead, "authenticators:read", Admin;
+    /// Make, change or delete authenticators.
+    AuthenticatorsWrite, "authenticators:write", Admin;
     /// Read API keys, without their secrets.
     ApiKeysRead, "api-keys:read", Admin;
     /// Make and revoke API keys.

@@ -98,6 +98,8 @@ codes! {
         "The cluster has no authorisation policy of this id.";
     BlockRuleNotFound, "block_rule_not_found", NOT_FOUND, "No such block rule",
         "The cluster has no block rule of this id.";
+    AuthenticatorNotFound, "authenticator_not_found", NOT_FOUND, "No such authenticator",
+        "The cluster has no authenticator of this id.";
     ApiKeyNotFound, "api_key_not_found", NOT_FOUND, "No such API key",
         "No API key has this id, or it is not one that the token may see.";
 
@@ -134,6 +136,10 @@ codes! {
     TooManyAccessRules, "too_many_access_rules", CONFLICT, "The cluster has as many rules as it may",
         "A cluster has at most 500 authorisation policies and 1,000 block rules that have not expired. Delete \
          one first.";
+    AuthenticatorPositionTaken, "authenticator_position_taken", CONFLICT, "The position is another authenticator's",
+        "No two authenticators of a cluster have the same position. Nothing was done.";
+    TooManyAuthenticators, "too_many_authenticators", CONFLICT, "The cluster has as many authenticators as it may",
+        "A cluster has at most 8 authenticators, disabled ones included. Delete one first.";
     SessionSuperseded, "session_superseded", CONFLICT, "The session has moved on",
         "The session is not the one that `if_session_id` names, or not in the attachment that \
          `if_epoch` names. Nothing was done. `detail` says what it is now.";

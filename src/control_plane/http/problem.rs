@@ -243,6 +243,10 @@ impl From<store::Error> for Problem {
                 let detail = "another policy of the cluster has this priority";
                 Self::field(Code::PolicyPriorityTaken, "/priority", detail)
             }
+            store::Error::Conflict(store::Constraint::AuthenticatorPosition) => {
+                let detail = "another authenticator of the cluster has this position";
+                Self::field(Code::AuthenticatorPositionTaken, "/position", detail)
+            }
             store::Error::Conflict(store::Constraint::ApiKeyCluster) => {
                 Self::new(Code::ClusterNotFound, "the cluster was deleted just now")
             }

@@ -13,10 +13,11 @@ use super::code::Code;
 use super::page::PageSize;
 use crate::control_plane::tokens::Role;
 use crate::model::{
-    AccessAction, BlockSubject, ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpirySource, Glob,
-    HttpUrl, OperatorReason, PolicyEffect, ProtocolVersion, QoS, QuotaSource, RefusalKind, RefusalReason,
-    Resource, RetainHandling, SessionId, SessionState, SharedStrategy, SubscriptionOrigin, Timestamp,
-    Transport, Username, WillChoice,
+    AccessAction, BlockSubject, BodyEncoding, ClientId, ClusterId, ClusterStatus, EndedBy, Epoch,
+    ExpirySource, Fingerprint, Glob, HttpMethod, HttpUrl, JwtAlgorithm, OperatorReason, PolicyEffect,
+    ProtocolVersion, QoS, QuotaSource, RefusalKind, RefusalReason, Resource, RetainHandling, SessionId,
+    SessionState, SharedStrategy, SubscriptionOrigin, Template, Timestamp, TokenIn, Transport, UrlTemplate,
+    Username, WillChoice,
 };
 use crate::store::{AuditOutcome, EventKind, PurgeAction};
 
@@ -119,6 +120,21 @@ schemas! {
         .min_length(Some(1))
         .max_length(Some(Resource::BYTES_MAX))
         .examples(["meters/${clientid}/#"]);
+    TokenIn: words("Where in CONNECT the token is.", [TokenIn::Username, TokenIn::Password].map(TokenIn::as_str));
+    JwtAlgorithm: words("How tokens are signed.", JwtAlgorithm::ALL.map(JwtAlgorithm::as_str));
+    HttpMethod: words("How the service is asked.", [HttpMethod::Get, HttpMethod::Post].map(HttpMethod::as_str));
+    BodyEncoding: words("How the body of a POST is written: a JSON object of texts, or a form.",
+        [BodyEncoding::Json, BodyEncoding::Form].map(BodyEncoding::as_str));
+    Template: text("A text in which `${clientid}`, `${username}`, `${password}`, `${peer}` and `${cluster}` are the client's own. Up to 1,024 bytes without control characters.")
+        .max_length(Some(Template::BYTES_MAX))
+        .examples(["${clientid}"]);
+    UrlTemplate: text("An `http` or `https` URL with variables in its path or query; what stands for them is percent-encoded.")
+        .max_length(Some(Template::BYTES_MAX))
+        .examples(["https://auth.example.com/mqtt?user=${username}"]);
+    Fingerprint: text("The SHA-256 of a certificate in DER: 64 hexadecimal digits, colons between them or not.")
+        .min_length(Some(64))
+        .max_length(Some(95))
+        .examples(["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]);
     EndedBy: words("Who ended the connection.",
         [EndedBy::Client, EndedBy::Network, EndedBy::Server, EndedBy::Operator].map(EndedBy::as_str));
     QuotaSource: words("Whether the limit is the plan's or the cluster's own.", ["plan", "override"]);

@@ -23,6 +23,7 @@ use crate::control_plane::passwords::Passwords;
 use crate::control_plane::tokens::TokenVerifier;
 use crate::model::{ClusterId, Timestamp};
 use crate::seam::command::{CommandError, DataPlane};
+use crate::seam::verdicts::Verdicts;
 use crate::store::Store;
 
 /// How many API requests are worked on at once. More are refused, not queued: a queue here would
@@ -79,6 +80,8 @@ pub struct ApiState {
     pub(super) webhook_targets: WebhookTargets,
     /// What is counted of requests.
     pub(super) metrics: Metrics,
+    /// What comes of asking authenticators.
+    pub verdicts: Arc<Verdicts>,
     /// Permits for streams; see [`STREAMS_MAX`].
     pub(super) streams: Arc<Semaphore>,
     /// Ends the streams, which would otherwise keep the service from stopping.
@@ -117,6 +120,7 @@ impl ApiState {
             rates: None,
             webhook_targets: WebhookTargets::default(),
             metrics,
+            verdicts: Arc::default(),
             streams,
             stopping,
         }
@@ -150,6 +154,13 @@ impl ApiState {
     #[must_use]
     pub fn stopped_by(self, stopping: CancellationToken) -> Self {
         Self { stopping, ..self }
+    }
+
+    /// The same, which tells what comes of asking authenticators.
+    #[must_use]
+    pub fn telling(mut self, verdicts: Arc<Verdicts>) -> Self {
+        self.metrics.tell(Arc::clone(&verdicts));
+        Self { verdicts, ..self }
     }
 
     /// Waits until the data plane enforces what this request has committed, so that the answer

@@ -7,20 +7,15 @@
 use uuid::Uuid;
 
 use crate::data_plane::protocol::Connect;
-use crate::model::{ClusterStatus, DesiredCluster, Quota, SessionCounts};
+use crate::model::{ClusterStatus, DesiredCluster, Quota, SessionCounts, Vouched};
 
 /// What a client has to prove before its admission is decided.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum ProofAsked<'a> {
     /// Nothing.
     Nothing,
-    /// That this is the password of this user.
-    Password {
-        /// The user name; empty for none.
-        username: &'a str,
-        /// The password; empty for none.
-        password: &'a [u8],
-    },
+    /// Who it is, to the links of the cluster's chain.
+    Chain,
     /// What this authentication method asks (MQTT 5.0, 4.12).
     Method(&'a str),
 }
@@ -28,7 +23,8 @@ pub enum ProofAsked<'a> {
 /// Says what `connect` has to prove in this cluster.
 ///
 /// Credentials are checked in a cluster that has users, also where anonymous clients may come: who gives
-/// a name is held to it. A cluster without users has nothing to check them against.
+/// a name is held to it. A cluster without users has nothing to check them against, unless its chain looks
+/// further than to its users; then also who gave nothing may be known, by a certificate.
 pub fn proof_asked<'a>(cluster: &DesiredCluster, connect: &'a Connect) -> ProofAsked<'a> {
     if cluster.status == ClusterStatus::Suspended {
         return ProofAsked::Nothing;
@@ -37,13 +33,9 @@ pub fn proof_asked<'a>(cluster: &DesiredCluster, connect: &'a Connect) -> ProofA
         return ProofAsked::Method(method);
     }
     let given = &connect.credentials;
-    if cluster.users.is_empty() || (given.username.is_none() && given.password.is_none()) {
-        return ProofAsked::Nothing;
-    }
-    ProofAsked::Password {
-        username: given.username.as_deref().unwrap_or_default(),
-        password: given.password.as_deref().unwrap_or_default(),
-    }
+    let gave_nothing = given.username.is_none() && given.password.is_none();
+    let asks_users = !cluster.users.is_empty() && !gave_nothing;
+    if asks_users || cluster.authenticators.looks_further() { ProofAsked::Chain } else { ProofAsked::Nothing }
 }
 
 /// Who a client says it is.
@@ -57,6 +49,8 @@ pub enum Claim<'a> {
     Withheld,
     /// This user, proven by these secrets.
     Proven(&'a str, Uuid),
+    /// Whom an authenticator vouches for.
+    Vouched(&'a Vouched),
 }
 
 /// What is known of a CONNECT when its admission is decided.
@@ -96,12 +90,19 @@ pub fn admit(
         return Err(Refusal::Suspended);
     }
     match applicant.claim {
-        // Users may have changed since the proof.
-        Claim::Proven(username, secrets_id) if cluster.users.holds(username, secrets_id) => {}
-        Claim::Unproven if cluster.allow_anonymous && cluster.users.is_empty() => {}
+        // Users and the chain may have changed since the proof.
+        Claim::Proven(username, secrets_id)
+            if cluster.authenticators.takes_passwords() && cluster.users.holds(username, secrets_id) => {}
+        Claim::Vouched(vouched) if cluster.authenticators.upholds(vouched) => {}
+        Claim::Unproven
+            if cluster.allow_anonymous
+                && cluster.users.is_empty()
+                && !cluster.authenticators.looks_further() => {}
         Claim::Nobody if cluster.allow_anonymous => {}
         Claim::Nobody => return Err(Refusal::AnonymousNotAllowed),
-        Claim::Proven(..) | Claim::Unproven | Claim::Withheld => return Err(Refusal::BadCredentials),
+        Claim::Proven(..) | Claim::Vouched(_) | Claim::Unproven | Claim::Withheld => {
+            return Err(Refusal::BadCredentials);
+        }
     }
     if applicant.is_known {
         return Ok(());
@@ -139,7 +140,7 @@ pub fn grant_expiry(quota: &Quota, asked_secs: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::model::{
-        ClusterId, Plan, QuotaOverrides, ScramKeys, Secrets, SharedStrategy, Username, Users,
+        Authenticators, ClusterId, Plan, QuotaOverrides, ScramKeys, Secrets, SharedStrategy, Username, Users,
     };
 
     fn cluster(connections: u32) -> DesiredCluster {
@@ -157,6 +158,7 @@ mod tests {
             resend_after_secs: 120,
             users: std::sync::Arc::default(),
             access: std::sync::Arc::default(),
+            authenticators: std::sync::Arc::default(),
         }
     }
 
@@ -215,6 +217,24 @@ mod tests {
         let claim = |claim| admit(&cluster(3), none, Applicant { claim, ..NEW });
         assert_eq!(claim(Claim::Unproven), Ok(()));
         assert_eq!(claim(Claim::Withheld), Err(Refusal::BadCredentials));
+    }
+
+    #[test]
+    fn a_link_that_is_no_more_vouches_for_nobody() {
+        let none = SessionCounts::default();
+        let of = |is_enabled| {
+            let mut chain = Authenticators::default();
+            chain.chain[0].is_enabled = is_enabled;
+            DesiredCluster { users: user_ada().into(), authenticators: chain.into(), ..cluster(3) }
+        };
+        let (ours, other) = (Vouched::by(Uuid::nil()), Vouched::by(Uuid::from_u128(9)));
+        let ada = Claim::Proven("ada", Uuid::from_u128(1));
+        let claim = |is_enabled, claim| admit(&of(is_enabled), none, Applicant { claim, ..NEW });
+        assert_eq!(claim(true, Claim::Vouched(&ours)), Ok(()));
+        assert_eq!(claim(true, ada), Ok(()));
+        assert_eq!(claim(true, Claim::Vouched(&other)), Err(Refusal::BadCredentials));
+        assert_eq!(claim(false, Claim::Vouched(&ours)), Err(Refusal::BadCredentials));
+        assert_eq!(claim(false, ada), Err(Refusal::BadCredentials), "no link takes passwords");
     }
 
     #[test]

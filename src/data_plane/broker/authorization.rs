@@ -4,6 +4,7 @@
 //!   a policy, what none holds for is denied.
 //! - A cluster without policies lets every client do everything but use topics that begin with `$`. Those
 //!   are open only where anonymous clients are let in as well: such a cluster is for trying out.
+//! - Rules that an authenticator gave a client alone come before the policies, and count as such.
 //! - Block rules come before all that.
 //!
 //! [`Decisions`] remembers what was decided of publishing.
@@ -12,15 +13,25 @@ use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
-use crate::model::{AccessClient, AccessRequest, BlockRule, DesiredCluster, PolicyEffect, QoS, Timestamp};
+use crate::model::{
+    AccessClient, AccessRequest, BlockRule, DesiredCluster, Policy, PolicyEffect, QoS, Timestamp,
+};
 
 /// Whether `client` may do what it asks in this cluster.
-pub fn permits(cluster: &DesiredCluster, client: &AccessClient<'_>, request: &AccessRequest<'_>) -> bool {
+///
+/// `own`: rules that hold for this client alone, asked first. Of connecting they say nothing.
+pub fn permits(
+    cluster: &DesiredCluster,
+    own: &[Policy],
+    client: &AccessClient<'_>,
+    request: &AccessRequest<'_>,
+) -> bool {
+    let own = if matches!(request, AccessRequest::Connect) { &[] } else { own };
     let policies = &cluster.access.policies;
-    if policies.is_empty() {
+    if own.is_empty() && policies.is_empty() {
         return cluster.allow_anonymous || !uses_dollar(request);
     }
-    let first = policies.iter().find(|policy| policy.holds_for(client, request));
+    let first = own.iter().chain(policies).find(|policy| policy.holds_for(client, request));
     first.is_some_and(|policy| policy.spec.effect == PolicyEffect::Allow)
 }
 

@@ -32,7 +32,7 @@ use crate::data_plane::protocol::{Connect, ReasonCode};
 use crate::data_plane::session::link::{ConnId, Link};
 use crate::data_plane::session::{HeldSubscription, Session};
 use crate::model::{
-    AccessClient, AccessRequest, ClientId, DesiredCluster, FilterShape, Message, Now, RefusalReason,
+    AccessClient, AccessRequest, ClientId, DesiredCluster, FilterShape, Message, Now, Policy, RefusalReason,
     Subscription, Variables,
 };
 
@@ -71,14 +71,14 @@ impl Cluster {
         }
     }
 
-    /// Refuses a CONNECT that the policies do not let in, or not with its will.
+    /// Refuses a CONNECT that the policies do not let in, or not with its will. `own`: the client's own rules.
     pub(super) fn may_connect(
         &self,
         client: &AccessClient<'_>,
-        is_superuser: bool,
+        (is_superuser, own): (bool, &[Policy]),
         connect: &Connect,
     ) -> Result<(), Refused> {
-        let may = |request| is_superuser || permits(&self.rules, client, &request);
+        let may = |request| is_superuser || permits(&self.rules, own, client, &request);
         let refused = |why| Refused::new(ReasonCode::NotAuthorized, RefusalReason::NotAuthorized, why);
         if !may(AccessRequest::Connect) {
             return Err(refused("the cluster's policies do not let this client connect"));
@@ -98,11 +98,12 @@ impl Cluster {
     /// without policies.
     pub(super) fn may_publish(&mut self, slot: Slot, message: &Message) -> Result<(), NotTaken> {
         let topic = message.topic.as_str();
-        if self.rules.access.policies.is_empty() && !message.topic.is_reserved() {
-            return Ok(());
-        }
         let session = &self.sessions[slot.0 as usize];
         let Some(link) = session.link.as_deref() else { return Ok(()) };
+        let no_rules = self.rules.access.policies.is_empty() && link.own_rules().is_empty();
+        if no_rules && !message.topic.is_reserved() {
+            return Ok(());
+        }
         let (conn, qos, retain) = (link.conn.0, message.qos, message.retain);
         let known = self.decisions.get(conn, topic, qos, retain);
         let may = known.unwrap_or_else(|| {
@@ -130,7 +131,8 @@ impl Cluster {
 
     fn link_may_subscribe(&self, session: &Session, link: &Link, subscription: &Subscription) -> bool {
         let Subscription { filter, qos, .. } = subscription;
-        if self.rules.access.policies.is_empty() && !filter.pattern().starts_with('$') {
+        let no_rules = self.rules.access.policies.is_empty() && link.own_rules().is_empty();
+        if no_rules && !filter.pattern().starts_with('$') {
             return true;
         }
         let request = AccessRequest::Subscribe { filter: &FilterShape::new(filter), qos: *qos };
@@ -261,5 +263,6 @@ fn client_of<'a>(client_id: &'a ClientId, link: &'a Link) -> AccessClient<'a> {
 fn link_may(rules: &DesiredCluster, client_id: &ClientId, link: &Link, request: &AccessRequest<'_>) -> bool {
     let proven = link.username.as_deref().filter(|_| link.secrets_id.is_some());
     proven.is_some_and(|username| rules.users.is_superuser(username))
-        || permits(rules, &client_of(client_id, link), request)
+        || link.vouched.as_ref().is_some_and(|vouched| vouched.is_superuser)
+        || permits(rules, link.own_rules(), &client_of(client_id, link), request)
 }

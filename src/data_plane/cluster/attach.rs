@@ -16,7 +16,7 @@ use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::admission::Claim;
 use crate::data_plane::protocol::{ConnAck, Connect, Packet, ReasonCode, Will, encode_within};
 use crate::data_plane::session::aliases::AliasesOut;
-use crate::data_plane::session::authentication::{Proven, SCRAM_SHA_256};
+use crate::data_plane::session::authentication::{Proof, Proven, SCRAM_SHA_256};
 use crate::data_plane::session::handshake::{keep_alive_secs, receive_maximum, response_information};
 use crate::data_plane::session::inbound::{AliasesIn, TOPIC_ALIAS_MAXIMUM};
 use crate::data_plane::session::link::{ConnId, Fetched, Link, Origin};
@@ -55,8 +55,12 @@ impl Cluster {
         let (conn, version) = (request.conn, request.connect.version);
         let packet_bytes_max = request.connect.packet_bytes_max;
         // Cheap: both share the packet's bytes.
-        let (client_id, username) =
-            (request.connect.client_id.clone(), request.connect.credentials.username.clone());
+        let client_id = request.connect.client_id.clone();
+        // What was sent in its place may be a token.
+        let username = match &request.proven {
+            Some(proven) => proven.username.clone(),
+            None => request.connect.credentials.username.clone(),
+        };
         let ip = request.origin.ip();
         match self.try_connect(now, request) {
             Ok(slot) => Some(slot),
@@ -71,7 +75,7 @@ impl Cluster {
     fn try_connect(&mut self, now: Now, request: ConnectRequest) -> Result<Slot, Refused> {
         let ConnectRequest { conn, origin, connect, proven, fresh_id } = request;
         let username = match &proven {
-            Some(proven) => Some(&*proven.username),
+            Some(proven) => proven.username.as_deref(),
             None => connect.credentials.username.as_deref(),
         };
         let asker = Asker { claim: claim(&connect, proven.as_ref()), username, address: origin.ip() };
@@ -166,9 +170,14 @@ impl Cluster {
     ) {
         let receive_maximum = receive_maximum(&connect);
         let will = connect.will.map(|will| Box::new(held_will(will, now)));
-        let (username, secrets_id, enhanced) = match proven {
-            Some(proven) => (Some(proven.username), Some(proven.secrets_id), proven.enhanced),
+        let (username, by, enhanced) = match proven {
+            Some(Proven { username, by, enhanced }) => (username, Some(by), enhanced),
             None => (connect.credentials.username, None, None),
+        };
+        let (secrets_id, vouched) = match by {
+            Some(Proof::Secrets(id)) => (Some(id), None),
+            Some(Proof::Vouched(vouched)) => (None, Some(vouched)),
+            None => (None, None),
         };
         let link = Link {
             conn,
@@ -176,6 +185,7 @@ impl Cluster {
             origin,
             username: username.map(String::from),
             secrets_id,
+            vouched,
             enhanced,
             clean_start: connect.clean_start,
             keep_alive_asked_secs: connect.keep_alive_secs,
@@ -364,7 +374,10 @@ impl Cluster {
 fn claim<'a>(connect: &Connect, proven: Option<&'a Proven>) -> Claim<'a> {
     let given = &connect.credentials;
     match proven {
-        Some(proven) => Claim::Proven(&proven.username, proven.secrets_id),
+        Some(Proven { username, by: Proof::Secrets(id), .. }) => {
+            Claim::Proven(username.as_deref().unwrap_or_default(), *id)
+        }
+        Some(Proven { by: Proof::Vouched(vouched), .. }) => Claim::Vouched(vouched),
         None if connect.auth_method.is_some() => Claim::Withheld,
         None if given.username.is_some() || given.password.is_some() => Claim::Unproven,
         None => Claim::Nobody,

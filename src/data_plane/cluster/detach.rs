@@ -88,6 +88,13 @@ impl Ending {
         Self { reason: "not_authorized", by: EndedBy::Operator, goodbye, with_will: true }
     }
 
+    /// Who vouched for the client is not asked any longer, or has taken it back.
+    pub(super) fn disowned() -> Self {
+        let why = Some("what the client was let in by is not accepted any longer".to_owned());
+        let goodbye = Some((ReasonCode::AdministrativeAction, why));
+        Self { reason: "credentials_revoked", by: EndedBy::Operator, goodbye, with_will: true }
+    }
+
     /// The record of the attachment could not be written; CONNACK says so.
     pub(super) fn not_recorded() -> Self {
         Self { reason: "not_recorded", by: EndedBy::Server, goodbye: None, with_will: true }

@@ -97,11 +97,15 @@ impl Cluster {
         let strategy_changes = rules.shared_strategy != self.rules.shared_strategy
             || rules.group_strategies != self.rules.group_strategies;
         let void = rules.users.lineage != self.rules.users.lineage;
+        let chain_changes = rules.authenticators != self.rules.authenticators;
         let access_changes = self.access_changes(&rules);
         self.rules = rules;
         self.rates_may_have_changed();
         if void {
             self.end_voided_connections(now);
+        }
+        if chain_changes {
+            self.end_disowned_connections(now);
         }
         self.enforce_access(now, access_changes);
         if keep_alive_changes {

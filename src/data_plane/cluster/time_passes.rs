@@ -23,6 +23,7 @@ impl Cluster {
             self.swept_at = now.mono;
             self.end_silent_connections(now);
             self.end_overdue_authentications(now);
+            self.end_expired_proofs(now);
             self.repeat_unanswered(now);
             self.rebalance_groups(now);
             self.trim_log();

@@ -1,4 +1,5 @@
-//! What changes for connections when the cluster's users change, or a client authenticates again.
+//! What changes for connections when the cluster's users or its chain of authenticators change, when a proof
+//! has had its time, or a client authenticates again.
 
 use super::Cluster;
 use super::detach::Ending;
@@ -21,6 +22,32 @@ impl Cluster {
         };
         for slot in self.online_where(is_void) {
             self.detach(now, slot, &Ending::user_changed());
+        }
+    }
+
+    /// Ends the connections that were let in by a link of the chain that is not asked any longer, or by a
+    /// certificate that was revoked. Other changes hold from the next CONNECT on.
+    pub(super) fn end_disowned_connections(&mut self, now: Now) {
+        let chain = &self.rules.authenticators;
+        let is_disowned = |link: &Link| match (&link.vouched, link.secrets_id) {
+            (Some(vouched), _) => !chain.upholds(vouched),
+            (None, Some(_)) => !chain.takes_passwords(),
+            // Nobody has vouched for it.
+            (None, None) => false,
+        };
+        for slot in self.online_where(is_disowned) {
+            self.detach(now, slot, &Ending::disowned());
+        }
+    }
+
+    /// Ends the connections whose proof has had its time.
+    pub(super) fn end_expired_proofs(&mut self, now: Now) {
+        let has_expired =
+            |link: &Link| link.vouched.as_ref().is_some_and(|vouched| vouched.has_expired(now.wall));
+        for slot in self.online_where(has_expired) {
+            let why = "what the client was let in by has expired".to_owned();
+            let ending = Ending::broken("credentials_expired", ReasonCode::NotAuthorized, why);
+            self.detach(now, slot, &ending);
         }
     }
 

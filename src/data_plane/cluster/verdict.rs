@@ -133,8 +133,12 @@ impl Cluster {
         self.not_blocked(now, &client)?;
         admit(&self.rules, self.counts(), Applicant { claim, is_known: known.is_some() })?;
         client_id.as_ref().map_or(Ok(()), |id| self.check_hold(now, id))?;
-        let is_superuser = matches!(claim, Claim::Proven(name, _) if self.rules.users.is_superuser(name));
-        self.may_connect(&client, is_superuser, connect)?;
+        let (is_superuser, own) = match claim {
+            Claim::Proven(name, _) => (self.rules.users.is_superuser(name), &[][..]),
+            Claim::Vouched(vouched) => (vouched.is_superuser, vouched.acl.rules()),
+            Claim::Nobody | Claim::Unproven | Claim::Withheld => (false, &[][..]),
+        };
+        self.may_connect(&client, (is_superuser, own), connect)?;
 
         let asked_secs = expiry_asked_secs(connect);
         // A session that would end with its connection is not there for the next one.

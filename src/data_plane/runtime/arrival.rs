@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -78,7 +79,8 @@ impl Entrance {
             transport: self.transport,
             tls_subject: None,
         };
-        Opened { stream, origin, asked: Asked { by_host: None, listener: self.cluster.clone() } }
+        let asked = Asked { by_host: None, listener: self.cluster.clone() };
+        Opened { stream, origin, asked, certificates: Vec::new() }
     }
 
     /// Notes the host name that a client asks for. The first one that names a cluster counts.
@@ -100,12 +102,16 @@ pub struct Opened<S> {
     pub origin: Origin,
     /// What decides on its cluster.
     pub asked: Asked,
+    /// The certificates that it showed, its own first. That it has the key is proven; whether they are worth
+    /// anything is for its cluster to say.
+    pub certificates: Vec<CertificateDer<'static>>,
 }
 
 impl<S> Opened<S> {
     /// The same with another stream, made of this one.
     pub fn over<T>(self, layer: impl FnOnce(S) -> T) -> Opened<T> {
-        Opened { stream: layer(self.stream), origin: self.origin, asked: self.asked }
+        let Self { stream, origin, asked, certificates } = self;
+        Opened { stream: layer(stream), origin, asked, certificates }
     }
 }
 

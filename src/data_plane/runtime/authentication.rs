@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::authenticators::Links;
 use crate::clock::Clock;
 use crate::model::{ClusterId, KEY_BYTES, Monotonic, Secrets, Users};
 use crate::secrets::hmac_sha256;
@@ -65,6 +66,8 @@ pub struct Authenticator {
     /// How many of them there are, by cluster.
     queued: Mutex<HashMap<ClusterId, usize>>,
     remembered: Mutex<Remembered>,
+    /// How the other links of chains are asked.
+    pub(super) links: Links,
 }
 
 /// Right credentials in use. Remembered anew when it is dropped, with the connection.
@@ -84,7 +87,7 @@ impl Drop for Pass {
 
 impl Authenticator {
     /// Leaves half of the processors to those who serve. `key` must be random.
-    pub fn new(clock: Clock, key: [u8; KEY_BYTES]) -> Self {
+    pub fn new(clock: Clock, key: [u8; KEY_BYTES], links: Links) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let running = (processors / 2).clamp(1, RUNNING_MAX);
         Self {
@@ -94,13 +97,15 @@ impl Authenticator {
             queued_max: running * WAITING_FOR_EACH_MAX,
             queued: Mutex::default(),
             remembered: Mutex::default(),
+            links,
         }
     }
 
     /// One that can check nothing.
     #[cfg(test)]
     pub(super) fn overrun(clock: Clock) -> Self {
-        Self { queued_max: 0, ..Self::new(clock, [0; KEY_BYTES]) }
+        let links = Links::new(clock.clone(), None, Arc::default());
+        Self { queued_max: 0, ..Self::new(clock, [0; KEY_BYTES], links) }
     }
 
     /// Whether this is the password of that user.
@@ -120,6 +125,7 @@ impl Authenticator {
         }
         let Some(_place) = self.queue(cluster) else { return Verdict::Busy };
         let Ok(_permit) = self.running.acquire().await else { return Verdict::Busy };
+        self.links.verdicts.password_checked();
         let given = password.to_vec();
         let known = secrets.clone();
         let checked = tokio::task::spawn_blocking(move || match known {
@@ -232,7 +238,8 @@ mod tests {
     }
 
     fn authenticator() -> Arc<Authenticator> {
-        Arc::new(Authenticator::new(Clock::new(), [7; KEY_BYTES]))
+        let links = Links::new(Clock::new(), None, Arc::default());
+        Arc::new(Authenticator::new(Clock::new(), [7; KEY_BYTES], links))
     }
 
     fn cluster(id: &str) -> ClusterId {

@@ -10,7 +10,8 @@ use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::arrival::{Carrier, OpenError, Opened, Opening};
-use super::authentication::{Pass, Verdict};
+use super::authentication::Pass;
+use super::authenticators::{Candidate, Known, NotKnown};
 use super::connection::Reader;
 use super::outbox::FAREWELL_WITHIN;
 use super::{Context, goodbye, selection};
@@ -158,7 +159,7 @@ async fn judge<S: Carrier>(
     let cluster = selection::choose(&opened.asked, &mut connect.credentials.username, find)
         .map_err(|none| Stranger::Refused(Box::new(none.connack())))?;
     let proof = match refuse_blocked(context, &cluster, &opened.origin, connect) {
-        Ok(()) => prove(context, &cluster, &mut opened.stream, reader, connect).await,
+        Ok(()) => prove(context, (&cluster, &by), opened, reader, connect).await,
         Err(stranger) => Err(stranger),
     };
     match proof {
@@ -167,6 +168,10 @@ async fn judge<S: Carrier>(
             Ok((Judged { cluster, by, proven }, pass))
         }
         Err(stranger) => {
+            if cluster.authenticators.takes_tokens_as_names() {
+                // It may be a token, which is nobody's name and not to be shown.
+                connect.credentials.username = None;
+            }
             let refusal = stranger.refusal(context.clock.wall(), &opened.origin, connect);
             context.refusals.note(&cluster.id, refusal);
             Err(stranger)
@@ -175,21 +180,20 @@ async fn judge<S: Carrier>(
 }
 
 /// Has the client prove what the cluster asks.
-async fn prove(
+async fn prove<S: Carrier>(
     context: &Context,
-    cluster: &DesiredCluster,
-    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    (cluster, state): (&DesiredCluster, &DesiredState),
+    opened: &mut Opened<S>,
     reader: &mut Reader,
     connect: &Connect,
 ) -> Result<(Option<Proven>, Option<Pass>), Stranger> {
     match proof_asked(cluster, connect) {
         ProofAsked::Nothing => Ok((None, None)),
-        ProofAsked::Password { username, password } => {
-            let (proven, pass) = check_password(context, cluster, username, password).await?;
-            Ok((Some(proven), Some(pass)))
-        }
+        ProofAsked::Chain => ask_chain(context, cluster, state, opened, connect).await,
+        // SCRAM is about the same passwords, and on and off with them.
+        ProofAsked::Method(_) if !cluster.authenticators.takes_passwords() => Err(AuthError::Method.into()),
         ProofAsked::Method(method) => {
-            Ok((Some(exchange(cluster, method, connect, reader, stream).await?), None))
+            Ok((Some(exchange(cluster, method, connect, reader, &mut opened.stream).await?), None))
         }
     }
 }
@@ -211,24 +215,31 @@ fn refuse_blocked(
     }
 }
 
-async fn check_password(
+/// Asks the cluster's chain who the client is.
+async fn ask_chain<S>(
     context: &Context,
     cluster: &DesiredCluster,
-    username: &str,
-    password: &[u8],
-) -> Result<(Proven, Pass), Stranger> {
-    match context.authenticator.check(&cluster.id, &cluster.users, username, password).await {
-        Verdict::Right(pass) => {
-            let proven = Proven { username: username.into(), secrets_id: pass.secrets_id, enhanced: None };
-            Ok((proven, pass))
+    state: &DesiredState,
+    opened: &mut Opened<S>,
+    connect: &Connect,
+) -> Result<(Option<Proven>, Option<Pass>), Stranger> {
+    let peer = opened.origin.ip().map(|address| address.to_canonical().to_string());
+    let candidate = Candidate {
+        client_id: &connect.client_id,
+        username: connect.credentials.username.as_ref(),
+        password: connect.credentials.password.as_deref(),
+        peer: peer.as_deref().unwrap_or_default(),
+        certificates: &opened.certificates,
+    };
+    match context.authenticator.ask(cluster, state, candidate).await {
+        Ok(Some(Known { proven, pass, tls_subject })) => {
+            if tls_subject.is_some() {
+                opened.origin.tls_subject = tls_subject;
+            }
+            Ok((Some(proven), pass))
         }
-        // The same words for an unknown user and a wrong password.
-        Verdict::Wrong => {
-            Err(Stranger::refused(ReasonCode::BadUserNameOrPassword, "user name or password not accepted"))
-        }
-        Verdict::Busy => {
-            Err(Stranger::refused(ReasonCode::ServerBusy, "too many passwords wait to be checked"))
-        }
+        Ok(None) => Ok((None, None)),
+        Err(NotKnown { reason, why }) => Err(Stranger::refused(reason, why)),
     }
 }
 
@@ -338,6 +349,7 @@ mod tests {
             resend_after_secs: 120,
             users: users(&["ada"]).into(),
             access: Arc::default(),
+            authenticators: Arc::default(),
         };
         let (sender, receiver) = desired::channel();
         let clusters = [(id, Arc::new(cluster))].into();
@@ -358,7 +370,8 @@ mod tests {
             tls_subject: None,
         };
         let asked = Asked { by_host: None, listener: ClusterId::default_cluster() };
-        let opening: Opening<DuplexStream> = Box::pin(async { Ok(Opened { stream, origin, asked }) });
+        let opening: Opening<DuplexStream> =
+            Box::pin(async { Ok(Opened { stream, origin, asked, certificates: Vec::new() }) });
         let greeting = tokio::spawn(async move {
             let (context, _inputs) = context();
             greet(&context, opening).await
@@ -439,7 +452,8 @@ mod tests {
         send(&mut client, &Packet::Auth(Box::new(auth)), v5).await;
         let greeted = greeting.await.expect("no panic").expect("known");
         let proven = greeted.judged.proven.expect("proven");
-        assert_eq!((&*proven.username, greeted.judged.cluster.as_str()), ("ada", "default"));
+        assert_eq!(proven.username.as_deref(), Some("ada"));
+        assert_eq!(greeted.judged.cluster.as_str(), "default");
         assert_eq!(greeted.judged.by.revision, 1);
     }
 }

@@ -5,7 +5,7 @@
 //! - [`arrival`] is what is known of a connection before its CONNECT; [`proxy_protocol`], [`tls`],
 //!   [`websocket`] and [`quic`] are what comes before that.
 //! - [`greeting`] is the rest of what comes before a client is attached: its CONNECT is read, its cluster
-//!   found ([`selection`]), its credentials or its AUTH checked ([`authentication`]).
+//!   found ([`selection`]), its AUTH checked, or its chain asked who it is ([`authenticators`], [`authentication`]).
 //! - [`connection`] moves bytes: reads and decodes for the worker, writes what the worker made;
 //!   [`goodbye`] is how it ends.
 //! - [`worker`] is the one task that owns every cluster: it alone decides.
@@ -19,8 +19,10 @@
 //! batches), an outbox (see [`outbox`]), a read buffer (see [`connection`]).
 
 pub mod address_guard;
+mod any_certificate;
 pub mod arrival;
 pub mod authentication;
+pub mod authenticators;
 pub mod connection;
 mod counting;
 pub mod goodbye;

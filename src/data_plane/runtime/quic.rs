@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use super::arrival::{Carrier, Entrance, OpenError, Opened, Place};
 use super::tally::Tally;
-use super::tls::{Reloads, Tls, Within, subject};
+use super::tls::{Reloads, Tls, Within};
 use super::{Context, connection};
 use crate::config::Arrivals;
 use crate::model::Transport;
@@ -116,7 +116,8 @@ impl Quic {
                 // Who claims an address has to be reachable there before there is a rush (RFC 9000, 8.1.2).
                 Some(_) if entrance.is_crowded() && incoming.may_retry() => drop(incoming.retry()),
                 Some(place) => {
-                    tasks.spawn(serve(Arc::clone(&entrance), context.clone(), place, incoming));
+                    let opening = (Arc::clone(&entrance), Arc::clone(&tls), incoming);
+                    tasks.spawn(serve(context.clone(), place, opening));
                 }
                 None => {
                     incoming.refuse();
@@ -145,9 +146,13 @@ impl Quic {
     }
 }
 
-async fn serve(entrance: Arc<Entrance>, context: Context, place: Place, incoming: Incoming) {
+async fn serve(
+    context: Context,
+    place: Place,
+    (entrance, tls, incoming): (Arc<Entrance>, Arc<Tls>, Incoming),
+) {
     let asked = context.clone();
-    let opening = Box::pin(async move { open(&asked, &entrance, incoming).await });
+    let opening = Box::pin(async move { open(&asked, &entrance, &tls, incoming).await });
     connection::run(context, place, opening).await;
 }
 
@@ -155,6 +160,7 @@ async fn serve(entrance: Arc<Entrance>, context: Context, place: Place, incoming
 async fn open(
     context: &Context,
     entrance: &Entrance,
+    tls: &Tls,
     incoming: Incoming,
 ) -> Result<Opened<QuicStream>, OpenError> {
     if let Err(too_many) = context.arrives(incoming.remote_address().ip()) {
@@ -166,13 +172,14 @@ async fn open(
     let peer = connection.remote_address();
     let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     let certificates =
-        connection.peer_identity().and_then(|id| id.downcast::<Vec<CertificateDer<'_>>>().ok());
+        connection.peer_identity().and_then(|id| id.downcast::<Vec<CertificateDer<'static>>>().ok());
     let stream = QuicStream { connection, send, recv, delivered: None };
     let mut opened = entrance.opened(stream, peer);
     if let Some(name) = data.and_then(|data| data.server_name) {
         entrance.note_host(&mut opened.asked, &name);
     }
-    opened.origin.tls_subject = certificates.and_then(|chain| subject(&chain));
+    opened.certificates = certificates.map(|shown| *shown).unwrap_or_default();
+    opened.origin.tls_subject = tls.trusted_subject(&opened.certificates);
     Ok(opened)
 }
 

@@ -2,14 +2,14 @@
 //!
 //! Reads certificates once and again when told to ([`Tls::reload`]): handshakes begun afterwards use the
 //! new ones, connections that exist go on. What comes out of a handshake beside the stream is the server
-//! name that the client asked for and the subject of the certificate that it showed.
+//! name that the client asked for and the certificates that it showed.
 //!
 //! The protocol on top is negotiated where the client offers one (ALPN, RFC 7301): `mqtt`, below a
 //! WebSocket `http/1.1`. A client that offers others only is refused, one that offers none is served.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -22,8 +22,10 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_cert::der::Decode;
 
+use super::any_certificate::AnyCertificate;
 use super::arrival::{Carrier, Entrance, OpenError, Opened};
 use crate::config::{self, ClientCertificates, Hygiene, Need};
+use crate::seam::desired::DesiredReceiver;
 
 /// What is spoken within.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub struct Tls {
     loaded: watch::Sender<Loaded>,
     /// Each from a client's first message to its last; those above wait their turn.
     handshakes: Semaphore,
+    /// Whom clusters want to know by certificates.
+    desired: Arc<OnceLock<DesiredReceiver>>,
 }
 
 /// What was made of the files; the same but for what is spoken within.
@@ -101,8 +105,10 @@ impl Tls {
     /// # Errors
     /// [`TlsError`].
     pub fn load(files: config::Tls) -> Result<Self, TlsError> {
-        let (loaded, _) = watch::channel(Loaded::read(&files)?);
-        Ok(Self { files, loaded, handshakes: Semaphore::new(Hygiene::TLS_HANDSHAKES_MAX) })
+        let desired = Arc::default();
+        let (loaded, _) = watch::channel(Loaded::read(&files, &desired)?);
+        let handshakes = Semaphore::new(Hygiene::TLS_HANDSHAKES_MAX);
+        Ok(Self { files, loaded, handshakes, desired })
     }
 
     /// The same with so many handshakes at once.
@@ -116,7 +122,7 @@ impl Tls {
     /// # Errors
     /// [`TlsError`]; what was read before is then still used.
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.loaded.send_replace(Loaded::read(&self.files)?);
+        self.loaded.send_replace(Loaded::read(&self.files, &self.desired)?);
         Ok(())
     }
 
@@ -134,6 +140,18 @@ impl Tls {
         Reloads(self.loaded.subscribe())
     }
 
+    /// From now on clients are asked for a certificate while a cluster of `desired` wants to know them by one.
+    /// Where `--tls-client-ca` is set, that alone decides what is asked.
+    pub fn ask_as(&self, desired: DesiredReceiver) {
+        // Told once, at the start.
+        let _ = self.desired.set(desired);
+    }
+
+    /// The subject of the certificate that was shown, where the handshake took none that is not signed.
+    pub fn trusted_subject(&self, shown: &[CertificateDer<'_>]) -> Option<String> {
+        self.files.clients.as_ref().and_then(|_| subject(shown))
+    }
+
     /// Shakes hands. The caller bounds the time.
     ///
     /// The client's first message is waited for outside the bounded number of handshakes: a client that
@@ -147,7 +165,7 @@ impl Tls {
         entrance: &Entrance,
         opened: Opened<S>,
     ) -> Result<Opened<TlsStream<S>>, OpenError> {
-        let Opened { stream, mut origin, mut asked } = opened;
+        let Opened { stream, mut origin, mut asked, .. } = opened;
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.map_err(OpenError::Tls)?;
         // The semaphore is never closed; an error would only mean that nobody is let in at all.
         let turn =
@@ -158,8 +176,10 @@ impl Tls {
         if let Some(name) = session.server_name() {
             entrance.note_host(&mut asked, name);
         }
-        origin.tls_subject = session.peer_certificates().and_then(subject);
-        Ok(Opened { stream, origin, asked })
+        let shown = session.peer_certificates().unwrap_or_default();
+        let certificates = shown.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        origin.tls_subject = self.trusted_subject(shown);
+        Ok(Opened { stream, origin, asked, certificates })
     }
 }
 
@@ -186,13 +206,14 @@ pub fn subject(chain: &[CertificateDer<'_>]) -> Option<String> {
 }
 
 impl Loaded {
-    fn read(files: &config::Tls) -> Result<Self, TlsError> {
+    fn read(files: &config::Tls, desired: &Arc<OnceLock<DesiredReceiver>>) -> Result<Self, TlsError> {
         let chain = certificates("tls-cert", &files.cert)?;
         let key = private_key(&files.key)?;
-        let builder = match &files.clients {
-            Some(clients) => ServerConfig::builder().with_client_cert_verifier(verifier(clients)?),
-            None => ServerConfig::builder().with_no_client_auth(),
+        let verifier = match &files.clients {
+            Some(clients) => verifier(clients)?,
+            None => Arc::new(AnyCertificate::asked_as(Arc::clone(desired))),
         };
+        let builder = ServerConfig::builder().with_client_cert_verifier(verifier);
         let unusable = |source| TlsError::Unusable { flag: "tls-key", path: files.key.clone(), source };
         let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
         // A fleet that comes back at once resumes at a fraction of the cost. The tickets' key lives and

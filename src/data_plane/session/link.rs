@@ -12,7 +12,9 @@ use super::authentication::Enhanced;
 use super::inbound::AliasesIn;
 use super::outgoing::Outgoing;
 use crate::data_plane::protocol::{Packet, encode_within};
-use crate::model::{Message, MessageCounters, Monotonic, ProtocolVersion, Seq, Timestamp, Transport};
+use crate::model::{
+    Message, MessageCounters, Monotonic, Policy, ProtocolVersion, Seq, Timestamp, Transport, Vouched,
+};
 
 /// Names one connection for the life of the process; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,8 +52,10 @@ pub struct Link {
     pub origin: Origin,
     /// The user name it gave; the one it has proven, if it has.
     pub username: Option<String>,
-    /// What it has proven to be that user by; `None` when nobody asked.
+    /// What it has proven to be that user by; `None` when nobody asked, or an authenticator vouches for it.
     pub secrets_id: Option<Uuid>,
+    /// What the authenticator said that vouches for it.
+    pub vouched: Option<Box<Vouched>>,
     /// How it may authenticate again, if it was let in by an authentication method.
     pub enhanced: Option<Box<Enhanced>>,
     /// What it said of clean start.
@@ -118,6 +122,11 @@ const TURN_BYTES_MAX: usize = 1_024 * 1_024;
 pub const V3_RECEIVE_MAXIMUM: u16 = 16;
 
 impl Link {
+    /// The client's own rules, asked before the policies of its cluster.
+    pub fn own_rules(&self) -> &[Policy] {
+        self.vouched.as_ref().map_or(&[], |vouched| vouched.acl.rules())
+    }
+
     /// Whether a message may be added now.
     pub fn takes_messages(&self) -> bool {
         self.ready && !self.congested && self.out.len() < TURN_BYTES_MAX

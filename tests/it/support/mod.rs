@@ -12,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod looked_at;
 pub(crate) mod mqtt;
 pub(crate) mod notation;
+pub(crate) mod outside;
 pub(crate) mod pki;
 pub(crate) mod postgres;
 pub(crate) mod scram;

@@ -108,9 +108,20 @@ impl Authority {
     pub(crate) fn write(&self, path: &Path) {
         std::fs::write(path, &self.pem).expect("a file");
     }
+
+    /// Its certificate.
+    pub(crate) fn pem(&self) -> &str {
+        &self.pem
+    }
 }
 
 impl Identity {
+    /// The SHA-256 of the certificate.
+    pub(crate) fn fingerprint(&self) -> String {
+        let digest = ::aws_lc_rs::digest::digest(&::aws_lc_rs::digest::SHA256, &self.certificate);
+        digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
+    }
+
     pub(crate) fn write(&self, certificate: &Path, key: &Path) {
         std::fs::write(certificate, &self.pem).expect("a file");
         std::fs::write(key, self.key.serialize_pem()).expect("a file");

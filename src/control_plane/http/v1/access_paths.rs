@@ -53,6 +53,8 @@ macro_rules! paths {
 paths! {
     /// The policy that a path names.
     PolicyPath, "policy_id", policy_id, PolicyNotFound, "policy";
+    /// The authenticator that a path names.
+    AuthenticatorPath, "authenticator_id", authenticator_id, AuthenticatorNotFound, "authenticator";
     /// The block rule that a path names.
     BlockRulePath, "block_rule_id", block_rule_id, BlockRuleNotFound, "block rule";
 }

@@ -33,6 +33,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
 /// `holdfast_log_oldest_message_age_seconds` and `holdfast_log_trimmed_messages_total` (lost unconsumed) by cluster;
 /// `holdfast_log_segments`, `holdfast_log_segment_bytes`, `holdfast_log_queued_bytes`,
 /// `holdfast_log_damaged_reads_total`, `holdfast_log_commits_total` and `holdfast_log_batches_total` of the whole.
+/// `holdfast_authentications_total`: what authenticators said of clients, by cluster, kind and verdict; of
+/// `ignored` those that `failed` are a part. `holdfast_password_checks_total`: how often a password was held
+/// against its hash.
 #[utoipa::path(
     get,
     path = "/metrics",

@@ -4,6 +4,8 @@ mod access_paths;
 mod admission_checks;
 mod api_keys;
 mod audit_log;
+mod authenticator_settings;
+mod authenticators;
 mod authorization_policies;
 mod block_rules;
 mod clusters;
@@ -71,6 +73,7 @@ pub(super) fn routes() -> Routes {
     let routes = users::routes(routes);
     let routes = authorization_policies::routes(routes);
     let routes = block_rules::routes(routes);
+    let routes = authenticators::routes(routes);
     let routes = events::routes(routes);
     let routes = webhooks::routes(routes);
     let routes = dead_letters::routes(routes);

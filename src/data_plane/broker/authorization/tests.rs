@@ -211,6 +211,7 @@ fn cluster(policies: Vec<Policy>, allow_anonymous: bool) -> DesiredCluster {
         resend_after_secs: 120,
         users: std::sync::Arc::default(),
         access: AccessRules { policies, ..AccessRules::default() }.into(),
+        authenticators: std::sync::Arc::default(),
     }
 }
 
@@ -252,9 +253,9 @@ proptest! {
         let cluster = parsed(&policies);
         let publish = AccessRequest::Publish { topic: &topic, qos, retain };
         let asked = Asked { action: AccessAction::Publish, topic: &topic, qos, retain };
-        prop_assert_eq!(permits(&cluster, &client(&who), &publish), may(&policies, &who, asked));
+        prop_assert_eq!(permits(&cluster, &[], &client(&who), &publish), may(&policies, &who, asked));
         let asked = Asked { action: AccessAction::Connect, ..asked };
-        let let_in = permits(&cluster, &client(&who), &AccessRequest::Connect);
+        let let_in = permits(&cluster, &[], &client(&who), &AccessRequest::Connect);
         prop_assert_eq!(let_in, may(&policies, &who, asked));
     }
 
@@ -270,7 +271,7 @@ proptest! {
         thread_local!(static TOPICS: Vec<String> = topics());
         let filter = TopicFilter::new(&text).expect("a filter");
         let request = AccessRequest::Subscribe { filter: &FilterShape::new(&filter), qos };
-        let permitted = permits(&parsed(&policies), &client(&who), &request);
+        let permitted = permits(&parsed(&policies), &[], &client(&who), &request);
         let of = |topic: &str| may(&policies, &who, Asked { action: AccessAction::Subscribe, topic, qos, retain: false });
         if !text.contains(['+', '#']) {
             prop_assert_eq!(permitted, of(&text));
@@ -292,7 +293,7 @@ fn without_policies_all_is_open_but_what_is_the_server_s() {
     let shapes = shapes.map(|text| FilterShape::new(&TopicFilter::new(text).expect("a filter")));
     for (allow_anonymous, reserved) in [(true, true), (false, false)] {
         let cluster = cluster(Vec::new(), allow_anonymous);
-        let may = |request| permits(&cluster, &client(&nobody), &request);
+        let may = |request| permits(&cluster, &[], &client(&nobody), &request);
         let qos = QoS::AtMostOnce;
         assert!(may(AccessRequest::Connect));
         assert!(may(AccessRequest::Subscribe { filter: &shapes[0], qos }));
@@ -318,7 +319,7 @@ fn a_client_without_a_known_address_is_denied_and_not_allowed_by_networks() {
     };
     let all = Text { networks: Vec::new(), ..policy(true) };
     let lost = Who { client_id: "c".into(), username: None, address: "?".into() };
-    let let_in = |texts: &[Text]| permits(&parsed(texts), &client(&lost), &AccessRequest::Connect);
+    let let_in = |texts: &[Text]| permits(&parsed(texts), &[], &client(&lost), &AccessRequest::Connect);
     assert!(!let_in(&[policy(true)]) && !let_in(&[policy(false), all.clone()]) && let_in(&[all]));
 }
 

@@ -263,7 +263,7 @@ fn a_superuser_is_asked_nothing_but_is_blocked_all_the_same() {
     set_policies(&mut world, &[deny(&["connect", "publish", "subscribe"], "#")]);
     let as_user = |world: &mut World, name: &str, id: &str| {
         let secrets_id = world.rules.users.get(name).expect("a user").id;
-        world.proven = Some(Proven { username: name.into(), secrets_id, enhanced: None });
+        world.proven = Some(Proven::user(name, secrets_id));
         let peer = world.knock(&v3(id).will(will("w", "x", 0)));
         (peer, world.connack(peer).reason)
     };

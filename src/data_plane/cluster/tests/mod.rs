@@ -37,6 +37,7 @@ mod shared_progress;
 mod shed;
 mod subscriptions;
 mod users;
+mod vouched;
 mod wills;
 
 use std::sync::Arc;
@@ -141,6 +142,7 @@ impl World {
             resend_after_secs: 120,
             users: Arc::default(),
             access: Arc::default(),
+            authenticators: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules.clone()), NO, RecentLog::new(Seq::ZERO, u64::MAX), 1),

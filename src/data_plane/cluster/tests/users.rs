@@ -26,7 +26,7 @@ fn set_users(world: &mut World, users: Users) {
 /// Connects as a user that was proven by its password.
 fn connect_as(world: &mut World, username: &str, hello: &Hello) -> Peer {
     let secrets_id = world.rules.users.get(username).expect("a user").id;
-    world.proven = Some(Proven { username: username.into(), secrets_id, enhanced: None });
+    world.proven = Some(Proven::user(username, secrets_id));
     world.knock(hello)
 }
 
@@ -97,7 +97,7 @@ fn a_proof_that_is_void_when_it_arrives_lets_nobody_in() {
     for version in [v5("c"), v3("c"), v31("c")] {
         let mut world = world(&["ada", "bob"]);
         let secrets_id = world.rules.users.get("bob").expect("a user").id;
-        world.proven = Some(Proven { username: "ada".into(), secrets_id, enhanced: None });
+        world.proven = Some(Proven::user("ada", secrets_id));
         let client = world.knock(&version);
         assert_eq!(world.connack(client).reason, ReasonCode::BadUserNameOrPassword);
         assert!(world.is_closed(client) && world.records.row("c").is_none());

@@ -120,7 +120,7 @@ pub async fn upgrade<S>(entrance: &Entrance, opened: Opened<S>) -> Result<Opened
 where
     S: Carrier,
 {
-    let Opened { stream, origin, mut asked } = opened;
+    let Opened { stream, origin, mut asked, certificates } = opened;
     let connection = http1::Builder::new()
         .keep_alive(false)
         .max_buf_size(HEAD_BYTES_MAX)
@@ -134,7 +134,7 @@ where
             if let Some(host) = host {
                 entrance.note_host(&mut asked, &host);
             }
-            Ok(Opened { stream: WebSocket::new(stream), origin, asked })
+            Ok(Opened { stream: WebSocket::new(stream), origin, asked, certificates })
         }
         Some(Err(refusal)) => {
             goodbye::close(&mut stream).await;

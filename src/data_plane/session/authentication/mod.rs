@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::link::Link;
 use crate::data_plane::protocol::{Auth, ReasonCode, UserProperties};
-use crate::model::{KEY_BYTES, Monotonic, Users};
+use crate::model::{KEY_BYTES, Monotonic, Users, Vouched};
 use crate::secrets::hmac_sha256;
 
 /// The method that is offered, by its name in CONNECT and AUTH.
@@ -72,12 +72,33 @@ impl AuthError {
 /// What a client has proven when its CONNECT is decided on.
 #[derive(Debug)]
 pub struct Proven {
-    /// Who it is.
-    pub username: ByteString,
-    /// What it proved that by; void when the user has others.
-    pub secrets_id: Uuid,
+    /// Who it is; `None` when whoever vouches for it gives it no name.
+    pub username: Option<ByteString>,
+    /// What it proved that by.
+    pub by: Proof,
     /// How, when by an authentication method.
     pub enhanced: Option<Box<Enhanced>>,
+}
+
+/// By what a client has proven who it is.
+#[derive(Debug)]
+pub enum Proof {
+    /// By a user's secrets; void when the user has others.
+    Secrets(Uuid),
+    /// An authenticator vouches for it.
+    Vouched(Box<Vouched>),
+}
+
+impl Proven {
+    /// A user, by its password.
+    pub fn user(username: impl Into<ByteString>, secrets_id: Uuid) -> Self {
+        Self { username: Some(username.into()), by: Proof::Secrets(secrets_id), enhanced: None }
+    }
+
+    /// Whom an authenticator vouches for.
+    pub fn vouched(username: Option<ByteString>, vouched: Vouched) -> Self {
+        Self { username, by: Proof::Vouched(Box::new(vouched)), enhanced: None }
+    }
 }
 
 /// The enhanced authentication of one connection.
@@ -135,7 +156,8 @@ impl Exchange {
             return Err(AuthError::OtherUser);
         }
         let enhanced = Enhanced { nonces, server_final: Some(server_final), again: None };
-        Ok(Proven { username, secrets_id, enhanced: Some(Box::new(enhanced)) })
+        let by = Proof::Secrets(secrets_id);
+        Ok(Proven { username: Some(username), by, enhanced: Some(Box::new(enhanced)) })
     }
 }
 
@@ -239,7 +261,8 @@ mod tests {
     fn an_exchange_proves_who_the_client_is() {
         for named in [None, Some("ada")] {
             let mut proven = end(named, |_| ()).expect("proven");
-            assert_eq!((&*proven.username, proven.secrets_id), ("ada", Uuid::from_u128(1)));
+            assert_eq!(proven.username.as_deref(), Some("ada"));
+            assert!(matches!(proven.by, Proof::Secrets(id) if id == Uuid::from_u128(1)));
             let server_final = proven.enhanced.as_mut().and_then(|enhanced| enhanced.take_server_final());
             assert!(server_final.expect("data").starts_with(b"v="));
         }
