@@ -13,7 +13,7 @@ pub(super) struct Seconds(pub(super) Latency);
 
 impl EncodeMetric for Seconds {
     fn encode(&self, mut encoder: MetricEncoder) -> Result<(), fmt::Error> {
-        let bounds = Latency::BOUNDS_MICROS.into_iter().map(seconds).chain([f64::MAX]);
+        let bounds = Latency::BOUNDS_MICROS.into_iter().map(seconds).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(self.0.buckets).collect();
         encoder.encode_histogram::<NoLabelSet>(seconds(self.0.sum_micros), self.0.count(), &buckets, None)
     }
