@@ -24,6 +24,11 @@ async fn server(users: i32) -> Server {
     let server = Server::start(Options::default()).await;
     let api = server.api();
     api.put("/v1/clusters/default/users/user-0", json!({"password": "pencil"})).await.expect(201);
+    // What is measured is the checks, and not the quotas.
+    let quota = "/v1/clusters/default/quota";
+    let current = api.get(quota).await;
+    let body = json!({"connections": 20_000, "rates": {"connects_per_second": 1_000_000}});
+    api.put_over(&current, quota, body).await.expect(200);
     let mut connection = PgConnection::connect_with(&server.database().options()).await.expect("connect");
     sqlx::query(MANY).bind(users).execute(&mut connection).await.expect("make users");
     connection.close().await.expect("close");
