@@ -19,7 +19,9 @@ pub(crate) struct Broker {
     pub(crate) name: &'static str,
     pub(crate) door: Door,
     /// How many clients may come at a time.
+    #[allow(dead_code)] // not every benchmark asks
     pub(crate) at_once: u32,
+    ours: Option<Ours>,
     process: Child,
     files: TempDir,
 }
@@ -37,36 +39,33 @@ impl Broker {
     pub(crate) fn holdfast() -> anyhow::Result<Self> {
         let files = folder()?;
         let certificate = Certificate::make(files.path())?;
-        let mut process = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-            .args([
-                "serve",
-                "--dev",
-                "--http",
-                "127.0.0.1:0",
-                "--mqtt",
-                "127.0.0.1:0",
-                "--mqtts",
-                "127.0.0.1:0",
-            ])
-            .arg("--tls-cert")
-            .arg(&certificate.cert)
-            .arg("--tls-key")
-            .arg(&certificate.key)
-            .arg("--data-dir")
-            .arg(files.path().join("data"))
-            .env("HOLDFAST_LOG", "warn")
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start holdfast")?;
-        let mut ready = String::new();
-        let stdout = process.stdout.take().context("no standard output")?;
-        BufReader::new(stdout).read_line(&mut ready)?;
-        let address = |listener: &str| -> anyhow::Result<SocketAddr> {
-            let address = ready.split_whitespace().find_map(|word| word.strip_prefix(listener));
-            Ok(address.with_context(|| format!("no {listener} in {ready:?}"))?.parse()?)
-        };
-        let door = Door { tcp: address("mqtt=")?, tls: Some((address("mqtts=")?, certificate.trust()?)) };
-        Ok(Self { name: "holdfast", door, at_once: 1_000, process, files })
+        let (process, ready) = start(files.path(), &certificate)?;
+        let door = Door { tcp: ready.mqtt, tls: Some((ready.mqtts, certificate.trust()?)) };
+        let ours = Some(Ours { http: ready.http, certificate });
+        Ok(Self { name: "holdfast", door, at_once: 1_000, ours, process, files })
+    }
+
+    /// The same on the same data, in another process.
+    pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
+        self.stop();
+        let ours = self.ours.as_mut().context("not ours")?;
+        let (process, ready) = start(self.files.path(), &ours.certificate)?;
+        self.process = process;
+        self.door = Door { tcp: ready.mqtt, tls: Some((ready.mqtts, ours.certificate.trust()?)) };
+        ours.http = ready.http;
+        Ok(())
+    }
+
+    /// Where the API is.
+    pub(crate) fn http(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.ours.as_ref().context("not ours")?.http)
+    }
+
+    fn stop(&mut self) {
+        let pid = self.process.id().to_string();
+        // SIGTERM, so that the private Postgres is stopped too.
+        drop(Command::new("kill").arg(pid).status());
+        drop(self.process.wait());
     }
 
     /// Debian's: no limits on queues, no log, and with further settings. `None` when it is not installed.
@@ -100,7 +99,7 @@ impl Broker {
             .context("cannot start mosquitto")?;
         let door = Door { tcp, tls: Some((tls, certificate.trust()?)) };
         // As many at once as its listen queue holds: whom it drops comes again a second later.
-        Self { name, door, at_once: 100, process, files }.answering().map(Some)
+        Self { name, door, at_once: 100, ours: None, process, files }.answering().map(Some)
     }
 
     /// From the crate registry; keeps nothing on disk. `None` when `make peers` was not run.
@@ -130,7 +129,7 @@ impl Broker {
             .stderr(Stdio::null())
             .spawn()
             .context("cannot start rumqttd")?;
-        Self { name: "rumqttd", door: Door { tcp, tls: None }, at_once: 100, process, files }
+        Self { name: "rumqttd", door: Door { tcp, tls: None }, at_once: 100, ours: None, process, files }
             .answering()
             .map(Some)
     }
@@ -185,11 +184,47 @@ const MILLIS_PER_TICK: u64 = 10;
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        let pid = self.process.id().to_string();
-        // SIGTERM, so that the private Postgres is stopped too.
-        drop(Command::new("kill").arg(pid).status());
-        drop(self.process.wait());
+        self.stop();
     }
+}
+
+/// What only this repository's broker has.
+struct Ours {
+    http: SocketAddr,
+    certificate: Certificate,
+}
+
+/// Where it serves.
+struct Ready {
+    http: SocketAddr,
+    mqtt: SocketAddr,
+    mqtts: SocketAddr,
+}
+
+/// Starts this repository's broker on the data in a folder.
+fn start(folder: &Path, certificate: &Certificate) -> anyhow::Result<(Child, Ready)> {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args(["serve", "--dev", "--api-rate-limit", "0"])
+        .args(["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--mqtts", "127.0.0.1:0"])
+        .arg("--tls-cert")
+        .arg(&certificate.cert)
+        .arg("--tls-key")
+        .arg(&certificate.key)
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .env("HOLDFAST_LOG", "warn")
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start holdfast")?;
+    let mut line = String::new();
+    let stdout = process.stdout.take().context("no standard output")?;
+    BufReader::new(stdout).read_line(&mut line)?;
+    let address = |listener: &str| -> anyhow::Result<SocketAddr> {
+        let address = line.split_whitespace().find_map(|word| word.strip_prefix(listener));
+        Ok(address.with_context(|| format!("no {listener} in {line:?}"))?.parse()?)
+    };
+    let ready = Ready { http: address("http=")?, mqtt: address("mqtt=")?, mqtts: address("mqtts=")? };
+    Ok((process, ready))
 }
 
 /// A certificate for `localhost` that vouches for itself.

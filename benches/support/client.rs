@@ -145,6 +145,7 @@ impl Client {
         Ok(client)
     }
 
+    #[allow(dead_code)] // not in every benchmark
     pub(crate) async fn subscribe(&mut self, filter: &str, qos: QoS) -> anyhow::Result<()> {
         self.queue(&Packet::Subscribe(Subscribe {
             packet_id: PacketId::MIN,
