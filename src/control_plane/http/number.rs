@@ -1,5 +1,6 @@
 //! Whole numbers in bodies, with a bound.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
@@ -28,6 +29,34 @@ where
 {
     let number = AtMost::<{ u8::MAX as u32 }>::deserialize(deserializer)?.0;
     T::try_from(u8::try_from(number).unwrap_or(u8::MAX)).map_err(Error::custom)
+}
+
+/// Reads a set of such nouns.
+pub(super) fn numbered_set<'de, D, T>(deserializer: D) -> Result<BTreeSet<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u8, Error: fmt::Display> + Ord,
+{
+    let numbers = Vec::<AtMost<{ u8::MAX as u32 }>>::deserialize(deserializer)?;
+    let noun = |number: AtMost<{ u8::MAX as u32 }>| {
+        T::try_from(u8::try_from(number.0).unwrap_or(u8::MAX)).map_err(Error::custom)
+    };
+    numbers.into_iter().map(noun).collect()
+}
+
+/// Reads a whole number whose bounds are looked at elsewhere.
+pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    AtMost::<{ u32::MAX }>::deserialize(deserializer).map(|number| number.0)
+}
+
+/// As [`whole`] for a field that may be left out or be null.
+pub(super) fn maybe_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    Ok(Option::<AtMost<{ u32::MAX }>>::deserialize(deserializer)?.map(|number| number.0))
+}
+
+/// As [`whole`] for a field that may be left out but not be null.
+pub(super) fn present_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    whole(deserializer).map(Some)
 }
 
 /// As [`numbered`] for a field that may be left out but not be null.

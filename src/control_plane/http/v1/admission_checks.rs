@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 use super::super::auth::Scope;
 use super::super::code::Code;
 use super::super::extract::{self, ClusterPath, present};
+use super::super::number::maybe_whole;
 use super::super::problem::{Problem, Result, data_plane_away};
 use super::super::routes::Routes;
 use super::super::state::{ApiState, DATA_PLANE_WAIT};
@@ -43,7 +44,8 @@ struct AdmissionCheck {
     #[serde(default)]
     clean_start: bool,
     /// The session expiry interval that a client of MQTT 5.0 asks for, in seconds.
-    #[schema(minimum = 0)]
+    #[serde(default, deserialize_with = "maybe_whole")]
+    #[schema(minimum = 0, maximum = 4_294_967_295_i64)]
     session_expiry_seconds: Option<u32>,
     /// The address that it comes from.
     #[schema(value_type = Option<String>, example = "10.0.0.7")]

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::super::code::Code;
 use super::super::extract::present;
+use super::super::number::present_whole;
 use super::super::problem::{Problem, Result};
 use crate::model::{
     AuthenticatorSettings, BodyEncoding, Fingerprint, Hidden, HttpMethod, HttpSettings, HttpUrl,
@@ -149,11 +150,11 @@ pub(super) struct HttpBody {
     #[schema(nullable = false)]
     encoding: Option<BodyEncoding>,
     /// How long an answer may take, the wait for a place included; 2 when not sent.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present_whole")]
     #[schema(nullable = false, minimum = 1, maximum = 5)]
     timeout_seconds: Option<u32>,
     /// How many requests there are at once; 32 when not sent.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present_whole")]
     #[schema(nullable = false, minimum = 1, maximum = 256)]
     requests_max: Option<u32>,
 }

@@ -20,6 +20,7 @@ use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath, NO_BODY, NoBody, Query, present};
+use super::super::number::whole;
 use super::super::page::{Page, PageSize, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
@@ -236,6 +237,7 @@ async fn get_authenticator(State(state): State<ApiState>, path: AuthenticatorPat
 struct AuthenticatorPut {
     /// When it is asked: smaller first. No two of a cluster have the same.
     #[schema(minimum = 0, maximum = 1_000_000)]
+    #[serde(deserialize_with = "whole")]
     position: u32,
     /// Whether it is asked at all; true when not sent.
     #[serde(default, deserialize_with = "present")]

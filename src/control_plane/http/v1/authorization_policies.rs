@@ -19,6 +19,7 @@ use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath, NO_BODY, NoBody, Query, present};
+use super::super::number::{numbered_set, whole};
 use super::super::page::{Page, PageSize, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
@@ -188,6 +189,7 @@ async fn get_authorization_policy(State(state): State<ApiState>, path: PolicyPat
 struct PolicyPut {
     /// When it is asked: smaller first. No two of a cluster have the same.
     #[schema(minimum = 0, maximum = 1_000_000)]
+    #[serde(deserialize_with = "whole")]
     priority: u32,
     /// What people say of it: up to 256 characters.
     #[serde(default, deserialize_with = "present")]
@@ -216,7 +218,7 @@ struct PolicyPut {
     #[schema(value_type = Vec<String>, max_items = 16, example = json!(["10.0.0.0/8"]))]
     networks: Vec<Network>,
     /// At which QoS, any when not sent; of a subscription the greatest that it asks for. `connect` has none.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "numbered_set")]
     #[schema(value_type = Vec<QoS>, max_items = 3)]
     qos: BTreeSet<QoS>,
     /// With or without the retain flag; both when not sent. Only with `publish` alone.

@@ -94,7 +94,7 @@ struct ListParams {
     /// Only for this reason.
     reason: Option<RefusalReason>,
     /// Only with this reason code of MQTT 5.0, as a number.
-    #[param(minimum = 128, maximum = 255, example = 151)]
+    #[param(minimum = 0, maximum = 255, example = 151)]
     code: Option<u8>,
     /// Only what was refused at this time or later.
     since: Option<Timestamp>,
