@@ -31,17 +31,22 @@ where
     T::try_from(u8::try_from(number).unwrap_or(u8::MAX)).map_err(Error::custom)
 }
 
-/// Reads a set of such nouns.
+/// Reads a set of such nouns. An error points at the one that is wrong.
 pub(super) fn numbered_set<'de, D, T>(deserializer: D) -> Result<BTreeSet<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: TryFrom<u8, Error: fmt::Display> + Ord,
 {
-    let numbers = Vec::<AtMost<{ u8::MAX as u32 }>>::deserialize(deserializer)?;
-    let noun = |number: AtMost<{ u8::MAX as u32 }>| {
-        T::try_from(u8::try_from(number.0).unwrap_or(u8::MAX)).map_err(Error::custom)
-    };
-    numbers.into_iter().map(noun).collect()
+    struct Numbered<T>(T);
+
+    impl<'de, T: TryFrom<u8, Error: fmt::Display>> Deserialize<'de> for Numbered<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            numbered(deserializer).map(Self)
+        }
+    }
+
+    let nouns = Vec::<Numbered<T>>::deserialize(deserializer)?;
+    Ok(nouns.into_iter().map(|noun| noun.0).collect())
 }
 
 /// Reads a whole number whose bounds are looked at elsewhere.
