@@ -70,6 +70,9 @@ fn like(pattern: &str, text: &str, plus: bool) -> bool {
     }
 }
 
+/// Stands for a `*` that means itself.
+const STAR: &str = "\u{1}";
+
 /// Whether a resource speaks of a topic; `None` when its author can mean no client like this one.
 fn speaks_of(resource: &str, topic: &str, who: &Who) -> Option<bool> {
     let mut text = resource.to_owned();
@@ -79,9 +82,11 @@ fn speaks_of(resource: &str, topic: &str, who: &Who) -> Option<bool> {
             if value.contains(['/', '#', '+']) || value.starts_with('$') {
                 return None;
             }
-            text = text.replace(name, value);
+            // Character for character: a `*` in it is no wildcard.
+            text = text.replace(name, &value.replace('*', STAR));
         }
     }
+    let topic = &topic.replace('*', STAR);
     if topic.starts_with('$') && (resource.starts_with('*') || resource.starts_with('+') || resource == "#") {
         return Some(false);
     }
