@@ -298,7 +298,12 @@ async fn a_subscription_on_behalf_holds_for_the_next_message_and_over_a_restart(
         publish(&server, "a/2", &['y'], false).await;
         let (mut device, present) = admitted(&server, &connect).await;
         assert!(present);
-        device.expect_hex(&format!("32 ~ s'a/2' ?? ?? {properties} 'y'")).await;
+        // Its acknowledgement of the one before may not have been on disk when the service was killed.
+        let mut packet = device.packet().await;
+        if notation::matches(&packet, &format!("32 ~ s'a/1' ?? ?? {properties} 'x'")) {
+            packet = device.packet().await;
+        }
+        assert!(notation::matches(&packet, &format!("32 ~ s'a/2' ?? ?? {properties} 'y'")), "{packet:02x?}");
         let listed = server.api().get(&format!("{SESSIONS}/{client}/subscriptions")).await.expect(200);
         assert_eq!(listed["items"][0]["origin"], "operator");
 

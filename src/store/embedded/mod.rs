@@ -37,6 +37,11 @@ use postmaster::{Launch, Postmaster, ROLE};
 
 /// The service's database in it.
 const DATABASE: &str = "holdfast";
+/// How long a folder that another process has may stay so until it counts as in use.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often it is tried meanwhile.
+const LOCK_LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// Recovery after a crash may replay up to `max_wal_size`: wait that long for the first connection.
 const READY_SECS_MAX: u64 = 120;
 /// How often it is asked whether it takes connections.
@@ -85,7 +90,7 @@ impl EmbeddedPostgres {
         if let (Some(account), Some(data_dir)) = (&account, layout.base.parent()) {
             account.check_reaches(data_dir)?;
         }
-        let lock = layout.take(account.as_ref())?;
+        let lock = take(&layout, account.as_ref()).await?;
         let binaries =
             Binaries::find(options.binaries.as_deref(), options.search_path.as_deref(), Some(&layout.data))?;
         let socket_folder = layout.socket_folder(account.as_ref(), &options.temp_dir)?;
@@ -118,6 +123,20 @@ impl EmbeddedPostgres {
             tracing::error!(%error, "the supervisor of the private Postgres has failed");
         }
         self.layout.clear_socket_folder(&self.socket_folder);
+    }
+}
+
+/// Takes the folder. A process that is gone may have left a child that holds its lock until it begins its own
+/// program: that is a moment, so a lock is in use only when it stays taken.
+async fn take(layout: &Layout, account: Option<&Account>) -> Result<File, EmbeddedError> {
+    let deadline = Instant::now() + LOCK_WAIT_MAX;
+    loop {
+        match layout.take(account) {
+            Err(EmbeddedError::InUse { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(LOCK_LOOK_EVERY).await;
+            }
+            taken => return taken,
+        }
     }
 }
 
