@@ -52,7 +52,8 @@ struct Inner {
 
 impl Change {
     /// Commits the transaction together with the answer and, for the audit log, the record `before`; the
-    /// answer is the record after. Gives the answer back, to be sent when the change is enforced.
+    /// answer is the record after. Gives the answer back when the data plane enforces the change, where it is
+    /// one that it enforces: what is answered holds for the next packet.
     pub(super) async fn commit(
         &self,
         tx: Tx,
@@ -86,6 +87,7 @@ impl Change {
         after: Option<&Value>,
         answer: KeptAnswer,
     ) -> Result<()> {
+        let is_enforced = tx.desired_revision().is_some();
         let before = before.map(serde_json::to_value).transpose().map_err(Problem::internal)?;
         tx.note_audit(self.0.audit, before.as_ref(), after).await?;
         if let Some(key) = &self.0.key {
@@ -93,7 +95,7 @@ impl Change {
         }
         tx.commit().await?;
         self.0.committed.store(true, Ordering::Relaxed);
-        Ok(())
+        if is_enforced { self.0.state.enforced().await } else { Ok(()) }
     }
 
     /// Says that a command is about to go to the data plane.

@@ -330,9 +330,7 @@ async fn create_authenticator(
     let location = format!("/v1/clusters/{cluster}/authenticators/{}", record.authenticator.id);
     let response = tagged(StatusCode::CREATED, record, &state.verdicts);
     let response = ([(LOCATION, location)], response).into_response();
-    let response = change.commit(tx, None::<&()>, response).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, None::<&()>, response).await
 }
 
 /// The authenticator as it is, in a transaction that has locked its cluster.
@@ -377,9 +375,7 @@ async fn put_authenticator(
     let updated = tx.update_authenticator(&path.cluster, id, &new, now).await?;
     let response = tagged(StatusCode::OK, updated, &state.verdicts);
     let before = AuthenticatorView::new(current, &state.verdicts);
-    let response = change.commit(tx, Some(&before), response).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, Some(&before), response).await
 }
 
 /// Delete an authenticator
@@ -404,7 +400,5 @@ async fn delete_authenticator(
     tx.delete_authenticator(&path.cluster, current.authenticator.id).await?;
     let response = StatusCode::NO_CONTENT.into_response();
     let before = AuthenticatorView::new(current, &state.verdicts);
-    let response = change.commit(tx, Some(&before), response).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, Some(&before), response).await
 }

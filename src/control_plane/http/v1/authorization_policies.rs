@@ -289,9 +289,7 @@ async fn create_authorization_policy(
     let record = tx.insert_policy(cluster, Uuid::now_v7(), &new, state.clock.wall()).await?;
     let location = format!("/v1/clusters/{cluster}/authorization-policies/{}", record.policy.id);
     let response = ([(LOCATION, location)], tagged(StatusCode::CREATED, record)).into_response();
-    let response = change.commit(tx, None::<&()>, response).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, None::<&()>, response).await
 }
 
 /// The policy as it is, in a transaction that has locked its cluster.
@@ -332,9 +330,7 @@ async fn put_authorization_policy(
     let current = locked(&mut tx, &path, &if_match).await?;
     let updated = tx.update_policy(&path.cluster, current.policy.id, &new, state.clock.wall()).await?;
     let response = tagged(StatusCode::OK, updated);
-    let response = change.commit(tx, Some(&PolicyView::from(current)), response).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, Some(&PolicyView::from(current)), response).await
 }
 
 /// Delete an authorisation policy
@@ -359,7 +355,5 @@ async fn delete_authorization_policy(
     let current = locked(&mut tx, &path, &if_match).await?;
     tx.delete_policy(&path.cluster, current.policy.id).await?;
     let response = StatusCode::NO_CONTENT.into_response();
-    let response = change.commit(tx, Some(&PolicyView::from(current)), response).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, Some(&PolicyView::from(current)), response).await
 }

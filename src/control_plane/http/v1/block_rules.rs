@@ -21,9 +21,7 @@ use super::super::routes::Routes;
 use super::super::state::ApiState;
 use super::access_paths::{BlockRulePath, Remark};
 use super::existing_cluster;
-use crate::model::{
-    AccessRules, BlockPattern, BlockRule, BlockRuleSpec, BlockSubject, ClusterId, Glob, Timestamp,
-};
+use crate::model::{AccessRules, BlockPattern, BlockRule, BlockRuleSpec, BlockSubject, Glob, Timestamp};
 use crate::store::{BlockRuleRecord, NewBlockRule, Tx};
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -196,12 +194,6 @@ impl BlockRulePut {
     }
 }
 
-/// Answers when nobody whom the rules name is connected any longer.
-async fn enforced(state: &ApiState, cluster: &ClusterId) -> Result<()> {
-    state.enforced().await?;
-    state.expelled(cluster).await
-}
-
 /// Create a block rule
 ///
 /// Whom it names is refused from now on (0x8A), and loses its connection (0x8A) before the answer: the
@@ -244,7 +236,7 @@ async fn create_block_rule(
     let location = format!("/v1/clusters/{cluster}/block-rules/{}", record.rule.id);
     let response = ([(LOCATION, location)], tagged(StatusCode::CREATED, record)).into_response();
     let response = change.commit(tx, None::<&()>, response).await?;
-    enforced(&state, cluster).await?;
+    state.expelled(cluster).await?;
     Ok(response)
 }
 
@@ -288,7 +280,7 @@ async fn put_block_rule(
     let updated = tx.update_block_rule(&path.cluster, current.rule.id, &new, now).await?;
     let response = tagged(StatusCode::OK, updated);
     let response = change.commit(tx, Some(&BlockRuleView::from(current)), response).await?;
-    enforced(&state, &path.cluster).await?;
+    state.expelled(&path.cluster).await?;
     Ok(response)
 }
 
@@ -313,7 +305,5 @@ async fn delete_block_rule(
     let current = locked(&mut tx, &path, &if_match).await?;
     tx.delete_block_rule(&path.cluster, current.rule.id).await?;
     let response = StatusCode::NO_CONTENT.into_response();
-    let response = change.commit(tx, Some(&BlockRuleView::from(current)), response).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, Some(&BlockRuleView::from(current)), response).await
 }

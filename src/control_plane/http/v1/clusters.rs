@@ -268,9 +268,7 @@ async fn create_cluster(
     let location =
         HeaderValue::try_from(format!("/v1/clusters/{}", cluster.id)).map_err(Problem::internal)?;
     let response = (StatusCode::CREATED, [(LOCATION, location)], tagged(cluster)).into_response();
-    let response = change.commit(tx, None::<&()>, response).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, None::<&()>, response).await
 }
 
 /// Get a cluster
@@ -397,9 +395,7 @@ async fn patch_cluster(
         tx.update_quota(&wanted.id, &wanted.plan, &wanted.overrides, now).await?;
     }
     let changed = tx.update_cluster(&wanted, now).await?;
-    let response = change.commit(tx, Some(&ClusterView::from(current)), tagged(changed)).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, Some(&ClusterView::from(current)), tagged(changed)).await
 }
 
 /// Delete a cluster
@@ -430,7 +426,5 @@ async fn delete_cluster(
     }
     tx.delete_cluster(&current.id).await?;
     let response = StatusCode::NO_CONTENT.into_response();
-    let response = change.commit(tx, Some(&ClusterView::from(current)), response).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, Some(&ClusterView::from(current)), response).await
 }

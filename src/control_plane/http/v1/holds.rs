@@ -203,7 +203,5 @@ async fn remove_hold(
     let mut tx = state.store.begin().await?;
     let removed = tx.remove_hold(&path.cluster, &path.client_id, state.clock.wall()).await?;
     let before = removed.map(HoldView::from).ok_or_else(|| not_held(&path))?;
-    let response = change.commit(tx, Some(&before), StatusCode::NO_CONTENT.into_response()).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, Some(&before), StatusCode::NO_CONTENT.into_response()).await
 }

@@ -247,12 +247,10 @@ impl Putting<'_> {
     }
 
     async fn commit(self, tx: Tx) -> Result<Response> {
-        let (state, change, before) = (self.state, self.change, self.before.overrides);
+        let (change, before) = (self.change, self.before.overrides);
         // What is used now does not hang on the change, and may be asked before it is committed.
         let response = self.answer(Shed::default()).await?;
-        let response = change.commit(tx, Some(&before), response).await?;
-        state.enforced().await?;
-        Ok(response)
+        change.commit(tx, Some(&before), response).await
     }
 
     async fn commit_if_it_fits(self, tx: Tx) -> Result<Response> {

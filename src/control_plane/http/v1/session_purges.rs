@@ -246,9 +246,6 @@ async fn purge_sessions(
     let made = tx.get_operation(new.id).await?;
     let made = made.ok_or_else(|| Problem::internal("an operation that was just made is not there"))?;
     let response = change.commit(tx, None::<&()>, OperationView::from(made).accepted()).await?;
-    if body.hold_seconds.is_some() {
-        state.enforced().await?;
-    }
     state.operations.nudge();
     Ok(response)
 }

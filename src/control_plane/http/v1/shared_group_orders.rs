@@ -164,11 +164,7 @@ async fn delete_shared_group(
         return Err(group_failed(&CommandError::NoSuchGroup, &path));
     }
     let ended = Ended { group: group.as_str().to_owned(), members: members.unwrap_or_default() };
-    let response = change.commit(tx, None::<&()>, Json(ended).into_response()).await?;
-    if had_settings {
-        state.enforced().await?;
-    }
-    Ok(response)
+    change.commit(tx, None::<&()>, Json(ended).into_response()).await
 }
 
 fn order_failed(error: &CommandError, path: &GroupPath) -> Problem {

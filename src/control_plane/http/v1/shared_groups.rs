@@ -201,13 +201,8 @@ async fn put_shared_group(
             None
         }
     };
-    let changes = tx.desired_revision().is_some();
     let response = tagged(&cluster, share, group, setting.as_ref());
-    let response = change.commit(tx, before.as_ref(), response).await?;
-    if changes {
-        state.enforced().await?;
-    }
-    Ok(response)
+    change.commit(tx, before.as_ref(), response).await
 }
 
 /// What a failed question or order about a group says.

@@ -225,9 +225,7 @@ async fn put_user(
             (StatusCode::OK, changed)
         }
     };
-    let response = change.commit(tx, before.as_ref(), tagged(status, user)).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, before.as_ref(), tagged(status, user)).await
 }
 
 /// Delete a user
@@ -256,7 +254,5 @@ async fn delete_user(
     if_match.check(&ETag::of_user(&current))?;
     tx.delete_user(cluster, username).await?;
     let response = StatusCode::NO_CONTENT.into_response();
-    let response = change.commit(tx, Some(&UserView::from(current)), response).await?;
-    state.enforced().await?;
-    Ok(response)
+    change.commit(tx, Some(&UserView::from(current)), response).await
 }
