@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::code::Code;
 use super::problem::{Problem, Result};
@@ -48,6 +48,17 @@ impl TryFrom<u64> for PageSize {
     }
 }
 
+/// What a list without a filter is asked for with.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PageParams {
+    /// How many items a page has at most: 1 to 1000, 100 when not sent; more is lowered.
+    pub(super) page_size: Option<PageSize>,
+    /// Where the page begins: the `next_page_token` of the page before.
+    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
+    pub(super) page_token: Option<String>,
+}
+
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Page<T> {
@@ -68,6 +79,11 @@ pub(super) struct Paging<K> {
 }
 
 impl<K: Serialize + DeserializeOwned> Paging<K> {
+    /// The page that `params` ask for, of a list that `bound` names: its name and the cluster.
+    pub(super) fn of(params: &PageParams, bound: &impl Serialize) -> Result<Self> {
+        Self::new(params.page_size, params.page_token.as_deref(), bound)
+    }
+
     /// Reads what the caller sent. `filter` is whatever decides which rows the list has: its name,
     /// the cluster, every filter parameter.
     pub(super) fn new(size: Option<PageSize>, token: Option<&str>, filter: &impl Serialize) -> Result<Self> {

@@ -16,7 +16,7 @@ use super::super::auth::{Caller, Scope};
 use super::super::change::Change;
 use super::super::code::Code;
 use super::super::extract::{self, NO_BODY, NoBody, Query, present};
-use super::super::page::{Page, PageSize, Paging};
+use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
@@ -114,16 +114,6 @@ struct ApiKeyCreated {
     key: Option<String>,
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// How many keys a page has at most: 1 to 1000, 100 when not sent; more is lowered.
-    page_size: Option<PageSize>,
-    /// Where the page begins: the `next_page_token` of the page before.
-    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
-    page_token: Option<String>,
-}
-
 /// List the API keys
 ///
 /// In order of their ids, revoked and expired ones too. A token that is bound to a cluster sees the keys that
@@ -132,16 +122,16 @@ struct ListParams {
     get,
     path = "/v1/api-keys",
     tag = "access",
-    params(ListParams),
+    params(PageParams),
     responses((status = 200, description = "A page of keys.", body = Page<ApiKeyView>))
 )]
 async fn list_api_keys(
     State(state): State<ApiState>,
     caller: Caller,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Json<Page<ApiKeyView>>> {
     let bound = ("api-keys", caller.cluster());
-    let paging = Paging::<String>::new(params.page_size, params.page_token.as_deref(), &bound)?;
+    let paging = Paging::<String>::of(&params, &bound)?;
     let rows = state.store.list_api_keys(caller.cluster(), paging.after.as_deref(), paging.limit()).await?;
     let page = paging.page(rows, |record| record.key.id.clone(), ApiKeyView::try_from)?;
     let items = page.items.into_iter().collect::<Result<_>>()?;

@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::http::header::{ETAG, LOCATION};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
@@ -21,13 +21,13 @@ use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath, NO_BODY, NoBody, Query, present};
 use super::super::number::whole;
-use super::super::page::{Page, PageSize, Paging};
+use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
 use super::access_paths::{AuthenticatorPath, Remark};
 use super::authenticator_settings::{HttpBody, HttpView, JwtBody, JwtView, PasswordBody, TlsBody};
-use super::existing_cluster;
+use super::{existing_cluster, locked_cluster};
 use crate::credentials;
 use crate::model::{Authenticator, AuthenticatorSettings, Authenticators, Timestamp};
 use crate::seam::verdicts::{LinkTally, Verdicts};
@@ -167,16 +167,6 @@ fn tagged(status: StatusCode, record: AuthenticatorRecord, verdicts: &Verdicts) 
     (status, [(ETAG, tag)], Json(AuthenticatorView::new(record, verdicts))).into_response()
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// How many authenticators a page has at most: 1 to 1000, 100 when not sent; more is lowered.
-    page_size: Option<PageSize>,
-    /// Where the page begins: the `next_page_token` of the page before.
-    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
-    page_token: Option<String>,
-}
-
 /// List the authenticators of a cluster
 ///
 /// In the order in which they are asked. A new cluster has one: users, by their passwords.
@@ -184,16 +174,16 @@ struct ListParams {
     get,
     path = "/v1/clusters/{cluster}/authenticators",
     tag = "access",
-    params(ClusterPath, ListParams),
+    params(ClusterPath, PageParams),
     responses((status = 200, description = "A page of authenticators.", body = Page<AuthenticatorView>))
 )]
 async fn list_authenticators(
     State(state): State<ApiState>,
     path: ClusterPath,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Json<Page<AuthenticatorView>>> {
     let bound = ("authenticators", &path.cluster);
-    let paging = Paging::<u32>::new(params.page_size, params.page_token.as_deref(), &bound)?;
+    let paging = Paging::<u32>::of(&params, &bound)?;
     // What no list has given out.
     let after = paging.after.map(|position| position.min(Authenticator::POSITION_MAX));
     let records = state.store.list_authenticators(&path.cluster, after, paging.limit()).await?;
@@ -321,7 +311,7 @@ async fn create_authenticator(
 ) -> Result<Response> {
     let (cluster, new) = (&path.cluster, body.checked(None)?);
     let mut tx = state.store.begin().await?;
-    tx.lock_cluster(cluster).await?.ok_or_else(|| Problem::cluster_not_found(cluster))?;
+    locked_cluster(&mut tx, cluster).await?;
     if tx.count_authenticators(cluster).await? >= Authenticators::COUNT_MAX {
         let detail = format!("cluster \"{cluster}\" has {} authenticators", Authenticators::COUNT_MAX);
         return Err(Problem::new(Code::TooManyAuthenticators, detail));
@@ -336,7 +326,7 @@ async fn create_authenticator(
 /// The authenticator as it is, in a transaction that has locked its cluster.
 async fn locked(tx: &mut Tx, path: &AuthenticatorPath, if_match: &IfMatch) -> Result<AuthenticatorRecord> {
     let cluster = &path.cluster;
-    tx.lock_cluster(cluster).await?.ok_or_else(|| Problem::cluster_not_found(cluster))?;
+    locked_cluster(tx, cluster).await?;
     let id = path.id().ok_or_else(|| path.not_found())?;
     let current = tx.get_authenticator(cluster, id).await?.ok_or_else(|| path.not_found())?;
     if_match.check(&ETag::of_record(current.authenticator.id, current.authenticator.version))?;

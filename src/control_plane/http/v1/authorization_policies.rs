@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::http::header::{ETAG, LOCATION};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
@@ -20,12 +20,12 @@ use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath, NO_BODY, NoBody, Query, present};
 use super::super::number::{numbered_set, whole};
-use super::super::page::{Page, PageSize, Paging};
+use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
 use super::access_paths::{PolicyPath, Remark};
-use super::existing_cluster;
+use super::{existing_cluster, locked_cluster};
 use crate::model::{
     AccessAction, AccessRules, ClusterId, Glob, Network, Policy, PolicyEffect, PolicySpec, QoS, Resource,
     Timestamp,
@@ -120,16 +120,6 @@ fn tagged(status: StatusCode, record: PolicyRecord) -> Response {
     (status, [(ETAG, tag)], Json(PolicyView::from(record))).into_response()
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// How many policies a page has at most: 1 to 1000, 100 when not sent; more is lowered.
-    page_size: Option<PageSize>,
-    /// Where the page begins: the `next_page_token` of the page before.
-    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
-    page_token: Option<String>,
-}
-
 /// List the authorisation policies of a cluster
 ///
 /// In the order in which they are asked.
@@ -137,16 +127,16 @@ struct ListParams {
     get,
     path = "/v1/clusters/{cluster}/authorization-policies",
     tag = "access",
-    params(ClusterPath, ListParams),
+    params(ClusterPath, PageParams),
     responses((status = 200, description = "A page of policies.", body = Page<PolicyView>))
 )]
 async fn list_authorization_policies(
     State(state): State<ApiState>,
     path: ClusterPath,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Json<Page<PolicyView>>> {
     let bound = ("authorization-policies", &path.cluster);
-    let paging = Paging::<u32>::new(params.page_size, params.page_token.as_deref(), &bound)?;
+    let paging = Paging::<u32>::of(&params, &bound)?;
     // What no list has given out.
     let after = paging.after.map(|priority| priority.min(Policy::PRIORITY_MAX));
     let policies = state.store.list_policies(&path.cluster, after, paging.limit()).await?;
@@ -281,7 +271,7 @@ async fn create_authorization_policy(
 ) -> Result<Response> {
     let (cluster, new) = (&path.cluster, body.checked()?);
     let mut tx = state.store.begin().await?;
-    tx.lock_cluster(cluster).await?.ok_or_else(|| Problem::cluster_not_found(cluster))?;
+    locked_cluster(&mut tx, cluster).await?;
     if tx.count_policies(cluster).await? >= AccessRules::POLICIES_MAX {
         let detail = format!("cluster \"{cluster}\" has {} policies", AccessRules::POLICIES_MAX);
         return Err(Problem::new(Code::TooManyAccessRules, detail));
@@ -295,7 +285,7 @@ async fn create_authorization_policy(
 /// The policy as it is, in a transaction that has locked its cluster.
 async fn locked(tx: &mut crate::store::Tx, path: &PolicyPath, if_match: &IfMatch) -> Result<PolicyRecord> {
     let cluster: &ClusterId = &path.cluster;
-    tx.lock_cluster(cluster).await?.ok_or_else(|| Problem::cluster_not_found(cluster))?;
+    locked_cluster(tx, cluster).await?;
     let id = path.id().ok_or_else(|| path.not_found())?;
     let current = tx.get_policy(cluster, id).await?.ok_or_else(|| path.not_found())?;
     if_match.check(&ETag::of_record(current.policy.id, current.version))?;

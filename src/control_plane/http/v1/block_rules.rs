@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::http::header::{ETAG, LOCATION};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
@@ -15,12 +15,12 @@ use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath, NO_BODY, NoBody, Query, present};
-use super::super::page::{Page, PageSize, Paging};
+use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
 use super::access_paths::{BlockRulePath, Remark};
-use super::existing_cluster;
+use super::{existing_cluster, locked_cluster};
 use crate::model::{AccessRules, BlockPattern, BlockRule, BlockRuleSpec, BlockSubject, Glob, Timestamp};
 use crate::store::{BlockRuleRecord, NewBlockRule, Tx};
 
@@ -95,16 +95,6 @@ fn tagged(status: StatusCode, record: BlockRuleRecord) -> Response {
     (status, [(ETAG, tag)], Json(BlockRuleView::from(record))).into_response()
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// How many rules a page has at most: 1 to 1000, 100 when not sent; more is lowered.
-    page_size: Option<PageSize>,
-    /// Where the page begins: the `next_page_token` of the page before.
-    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
-    page_token: Option<String>,
-}
-
 /// List the block rules of a cluster
 ///
 /// The oldest first; those too that have expired.
@@ -112,16 +102,16 @@ struct ListParams {
     get,
     path = "/v1/clusters/{cluster}/block-rules",
     tag = "access",
-    params(ClusterPath, ListParams),
+    params(ClusterPath, PageParams),
     responses((status = 200, description = "A page of block rules.", body = Page<BlockRuleView>))
 )]
 async fn list_block_rules(
     State(state): State<ApiState>,
     path: ClusterPath,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Json<Page<BlockRuleView>>> {
     let bound = ("block-rules", &path.cluster);
-    let paging = Paging::<Uuid>::new(params.page_size, params.page_token.as_deref(), &bound)?;
+    let paging = Paging::<Uuid>::of(&params, &bound)?;
     let rules = state.store.list_block_rules(&path.cluster, paging.after, paging.limit()).await?;
     if rules.is_empty() {
         existing_cluster(&state, &path.cluster).await?;
@@ -223,7 +213,7 @@ async fn create_block_rule(
     let (cluster, now) = (&path.cluster, state.clock.wall());
     let new = body.checked(now)?;
     let mut tx = state.store.begin().await?;
-    tx.lock_cluster(cluster).await?.ok_or_else(|| Problem::cluster_not_found(cluster))?;
+    locked_cluster(&mut tx, cluster).await?;
     if tx.count_block_rules(cluster).await? >= AccessRules::BLOCK_RULES_MAX {
         // Those that have expired are kept for people to read while there is room.
         tx.delete_expired_block_rules(cluster, now).await?;
@@ -243,7 +233,7 @@ async fn create_block_rule(
 /// The rule as it is, in a transaction that has locked its cluster.
 async fn locked(tx: &mut Tx, path: &BlockRulePath, if_match: &IfMatch) -> Result<BlockRuleRecord> {
     let cluster = &path.cluster;
-    tx.lock_cluster(cluster).await?.ok_or_else(|| Problem::cluster_not_found(cluster))?;
+    locked_cluster(tx, cluster).await?;
     let id = path.id().ok_or_else(|| path.not_found())?;
     let current = tx.get_block_rule(cluster, id).await?.ok_or_else(|| path.not_found())?;
     if_match.check(&ETag::of_record(current.rule.id, current.version))?;

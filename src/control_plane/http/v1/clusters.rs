@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
-use utoipa::{IntoParams, PartialSchema, ToSchema};
+use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::routes;
 
 use super::super::auth::{Caller, Scope};
@@ -20,12 +20,12 @@ use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath, NO_BODY, NoBody, Query, present};
 use super::super::number::Within;
-use super::super::page::{Page, PageSize, Paging};
+use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
-use super::existing_cluster;
 use super::labels::{LABELS_MAX, Labels, LabelsPatch, Name, TOO_MANY};
+use super::{existing_cluster, locked_cluster};
 use crate::model::{
     Cluster, ClusterId, ClusterStatus, Plan, QuotaOverrides, RESEND_AFTER_SECS, SharedStrategy, Timestamp,
 };
@@ -153,16 +153,6 @@ impl TryFrom<String> for PlanName {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// How many clusters a page has at most: 1 to 1000, 100 when not sent; more is lowered.
-    page_size: Option<PageSize>,
-    /// Where the page begins: the `next_page_token` of the page before.
-    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
-    page_token: Option<String>,
-}
-
 /// List the clusters
 ///
 /// In order of their ids. A token that is bound to a cluster sees that one alone.
@@ -170,16 +160,16 @@ struct ListParams {
     get,
     path = "/v1/clusters",
     tag = "clusters",
-    params(ListParams),
+    params(PageParams),
     responses((status = 200, description = "A page of clusters.", body = Page<ClusterView>))
 )]
 async fn list_clusters(
     State(state): State<ApiState>,
     caller: Caller,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Json<Page<ClusterView>>> {
     let filter = ("clusters", caller.cluster());
-    let paging = Paging::new(params.page_size, params.page_token.as_deref(), &filter)?;
+    let paging = Paging::of(&params, &filter)?;
     let clusters = match caller.cluster() {
         None => state.store.list_clusters(paging.after.as_ref(), paging.limit()).await?,
         Some(own) => state.store.get_cluster(own).await?.into_iter().collect(),
@@ -384,8 +374,7 @@ async fn patch_cluster(
 ) -> Result<Response> {
     let now = state.clock.wall();
     let mut tx = state.store.begin().await?;
-    let current = tx.lock_cluster(&path.cluster).await?;
-    let current = current.ok_or_else(|| Problem::cluster_not_found(&path.cluster))?;
+    let current = locked_cluster(&mut tx, &path.cluster).await?;
     if_match.check(&ETag::of_cluster(&current))?;
     let wanted = body.apply(current.clone())?;
     if wanted == current {
@@ -417,8 +406,7 @@ async fn delete_cluster(
     _: NoBody,
 ) -> Result<Response> {
     let mut tx = state.store.begin().await?;
-    let current = tx.lock_cluster(&path.cluster).await?;
-    let current = current.ok_or_else(|| Problem::cluster_not_found(&path.cluster))?;
+    let current = locked_cluster(&mut tx, &path.cluster).await?;
     if_match.check(&ETag::of_cluster(&current))?;
     if current.delete_protection {
         let detail = format!("cluster \"{}\" has delete_protection", current.id);

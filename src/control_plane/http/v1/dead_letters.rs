@@ -12,7 +12,7 @@ use super::super::auth::Scope;
 use super::super::change::Change;
 use super::super::code::Code;
 use super::super::extract::{NO_BODY, NoBody, Query};
-use super::super::page::{Page, PageSize, Paging};
+use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::Result;
 use super::super::routes::Routes;
 use super::super::state::ApiState;
@@ -62,16 +62,6 @@ impl From<DeadLetter> for DeadLetterView {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// How many dead letters a page has at most: 1 to 1000, 100 when not sent; more is lowered.
-    page_size: Option<PageSize>,
-    /// Where the page begins: the `next_page_token` of the page before.
-    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
-    page_token: Option<String>,
-}
-
 /// List the events that a webhook did not get
 ///
 /// Oldest first. The newest 10,000 are kept until they are delivered or the webhook is deleted.
@@ -79,17 +69,17 @@ struct ListParams {
     get,
     path = "/v1/clusters/{cluster}/webhooks/{webhook_id}/dead-letters",
     tag = "webhooks",
-    params(WebhookPath, ListParams),
+    params(WebhookPath, PageParams),
     responses((status = 200, description = "A page of dead letters.", body = Page<DeadLetterView>))
 )]
 async fn list_dead_letters(
     State(state): State<ApiState>,
     path: WebhookPath,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Json<Page<DeadLetterView>>> {
     existing_webhook(&state, &path).await?;
     let bound = ("dead-letters", &path.cluster, &path.webhook_id);
-    let paging = Paging::<i64>::new(params.page_size, params.page_token.as_deref(), &bound)?;
+    let paging = Paging::<i64>::of(&params, &bound)?;
     let store = &state.store;
     let rows = store.list_dead_letters(&path.cluster, &path.webhook_id, paging.after, paging.limit()).await?;
     paging.page(rows, |letter| letter.seq, DeadLetterView::from).map(Json)

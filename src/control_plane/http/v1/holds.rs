@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
-use utoipa::{IntoParams, PartialSchema, ToSchema};
+use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::routes;
 
 use super::super::auth::Scope;
@@ -15,7 +15,7 @@ use super::super::change::Change;
 use super::super::code::Code;
 use super::super::extract::{ClusterPath, NO_BODY, NoBody, Query, SessionPath};
 use super::super::number::Within;
-use super::super::page::{Page, PageSize, Paging};
+use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
@@ -132,16 +132,6 @@ impl From<HoldRecord> for HoldView {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// How many holds a page has at most: 1 to 1000, 100 when not sent; more is lowered.
-    page_size: Option<PageSize>,
-    /// Where the page begins: the `next_page_token` of the page before.
-    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
-    page_token: Option<String>,
-}
-
 /// List the client ids that are held
 ///
 /// In their byte order. A hold is made by `hold_seconds` when a session or its connection is ended, or with a purge.
@@ -149,17 +139,17 @@ struct ListParams {
     get,
     path = "/v1/clusters/{cluster}/holds",
     tag = "sessions",
-    params(ClusterPath, ListParams),
+    params(ClusterPath, PageParams),
     responses((status = 200, description = "A page of holds.", body = Page<HoldView>))
 )]
 async fn list_holds(
     State(state): State<ApiState>,
     path: ClusterPath,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Json<Page<HoldView>>> {
     existing_cluster(&state, &path.cluster).await?;
     let bound = ("holds", &path.cluster);
-    let paging = Paging::<ClientId>::new(params.page_size, params.page_token.as_deref(), &bound)?;
+    let paging = Paging::<ClientId>::of(&params, &bound)?;
     let now = state.clock.wall();
     let holds = state.store.list_holds(&path.cluster, paging.after.as_ref(), paging.limit(), now).await?;
     paging.page(holds, |hold| hold.client_id.clone(), HoldView::from).map(Json)

@@ -49,6 +49,7 @@ use super::problem::{Problem, Result};
 use super::routes::Routes;
 use super::state::ApiState;
 use crate::model::{Cluster, ClusterId, Plan, Quota};
+use crate::store::Tx;
 
 /// Every route, with its scope and its problems.
 pub(super) fn routes() -> Routes {
@@ -90,6 +91,11 @@ pub(super) fn routes() -> Routes {
 /// The cluster, or 404.
 async fn existing_cluster(state: &ApiState, id: &ClusterId) -> Result<Cluster> {
     state.store.get_cluster(id).await?.ok_or_else(|| Problem::cluster_not_found(id))
+}
+
+/// The cluster of that id, which nobody else changes until the transaction ends.
+async fn locked_cluster(tx: &mut Tx, id: &ClusterId) -> Result<Cluster> {
+    tx.lock_cluster(id).await?.ok_or_else(|| Problem::cluster_not_found(id))
 }
 
 /// The plan of a cluster.

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use super::super::auth::{Caller, Scope};
 use super::super::change::Change;
 use super::super::code::Code;
 use super::super::extract::{NO_BODY, NoBody, Query};
-use super::super::page::{Page, PageSize, Paging};
+use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
@@ -164,16 +164,6 @@ async fn get_operation(
     Ok(Json(existing(&state, &caller, &path).await?.into()))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// How many sessions a page has at most: 1 to 1000, 100 when not sent; more is lowered.
-    page_size: Option<PageSize>,
-    /// Where the page begins: the `next_page_token` of the page before.
-    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
-    page_token: Option<String>,
-}
-
 /// A session of an operation.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
@@ -196,17 +186,17 @@ struct OperationSession {
     get,
     path = "/v1/operations/{operation_id}/sessions",
     tag = "operations",
-    params(OperationPath, ListParams),
+    params(OperationPath, PageParams),
     responses((status = 200, description = "A page of sessions.", body = Page<OperationSession>))
 )]
 async fn list_operation_sessions(
     State(state): State<ApiState>,
     caller: Caller,
     path: OperationPath,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Json<Page<OperationSession>>> {
     let id = existing(&state, &caller, &path).await?.new.id;
-    let paging = Paging::<ClientId>::new(params.page_size, params.page_token.as_deref(), &("operation", id))?;
+    let paging = Paging::<ClientId>::of(&params, &("operation", id))?;
     let rows = state.store.operation_targets(id, paging.after.as_ref(), paging.limit()).await?;
     let show =
         |(client_id, session_id, outcome): TargetOutcome| OperationSession { client_id, session_id, outcome };

@@ -24,6 +24,7 @@ use super::super::number::AtMost;
 use super::super::problem::{Problem, Result, data_plane_away};
 use super::super::routes::Routes;
 use super::super::state::{ApiState, DATA_PLANE_WAIT};
+use super::locked_cluster;
 use super::quota::tagged;
 use super::quota_of;
 use super::quota_rates::{FlappingPut, RatesPut, overrides};
@@ -195,8 +196,7 @@ async fn put_quota(
 ) -> Result<Response> {
     let overrides = QuotaOverrides::from(body);
     let mut tx = state.store.begin().await?;
-    let current = tx.lock_cluster(&path.cluster).await?;
-    let current = current.ok_or_else(|| Problem::cluster_not_found(&path.cluster))?;
+    let current = locked_cluster(&mut tx, &path.cluster).await?;
     if_match.check_required(&ETag::of_quota(&current))?;
     let same = overrides == current.overrides;
     let changed = if same {

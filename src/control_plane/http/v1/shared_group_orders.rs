@@ -14,8 +14,8 @@ use super::super::extract::{self, GroupPath, NO_BODY, NoBody, Query, Wait};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
-use super::existing_cluster;
 use super::shared_groups::group_failed;
+use super::{existing_cluster, locked_cluster};
 use crate::model::Timestamp;
 use crate::seam::command::CommandError;
 use crate::seam::groups::GroupPlace;
@@ -158,7 +158,7 @@ async fn delete_shared_group(
     };
     let GroupPath { cluster, group } = &path;
     let mut tx = state.store.begin().await?;
-    tx.lock_cluster(cluster).await?.ok_or_else(|| Problem::cluster_not_found(cluster))?;
+    locked_cluster(&mut tx, cluster).await?;
     let had_settings = tx.delete_group_setting(cluster, group).await?;
     if members.is_none() && !had_settings {
         return Err(group_failed(&CommandError::NoSuchGroup, &path));

@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::super::auth::Scope;
@@ -18,12 +18,12 @@ use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath, GroupPath, Query};
-use super::super::page::{Page, PageSize, Paging};
+use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::{Problem, Result, data_plane_away};
 use super::super::routes::Routes;
 use super::super::state::{ApiState, DATA_PLANE_WAIT};
-use super::existing_cluster;
 use super::shared_group_view::{GroupDetailView, GroupView};
+use super::{existing_cluster, locked_cluster};
 use crate::model::{Cluster, SharedStrategy, TopicFilter};
 use crate::seam::command::CommandError;
 use crate::seam::groups::{GroupDetail, GroupState};
@@ -41,16 +41,6 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .add(Scope::SessionsWrite, &put, routes!(put_shared_group))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// How many groups a page has at most: 1 to 1000, 100 when not sent; more is lowered.
-    page_size: Option<PageSize>,
-    /// Where the page begins: the `next_page_token` of the page before.
-    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
-    page_token: Option<String>,
-}
-
 /// List the shared groups of a cluster
 ///
 /// Those that have members, online or offline, and those of which an operator has said how they choose. In the byte
@@ -59,17 +49,17 @@ struct ListParams {
     get,
     path = "/v1/clusters/{cluster}/shared-groups",
     tag = "shared-groups",
-    params(ClusterPath, ListParams),
+    params(ClusterPath, PageParams),
     responses((status = 200, description = "A page of shared groups.", body = Page<GroupView>))
 )]
 async fn list_shared_groups(
     State(state): State<ApiState>,
     path: ClusterPath,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Json<Page<GroupView>>> {
     let cluster = existing_cluster(&state, &path.cluster).await?;
     let bound = ("shared-groups", &path.cluster);
-    let paging = Paging::<String>::new(params.page_size, params.page_token.as_deref(), &bound)?;
+    let paging = Paging::<String>::of(&params, &bound)?;
     let after = paging.after.clone().unwrap_or_default();
     let settings = state.store.list_group_settings(&cluster.id, &after, paging.limit()).await?;
     let groups = state.data_plane.groups(cluster.id.clone(), after, paging.limit() as usize, DATA_PLANE_WAIT);
@@ -182,7 +172,7 @@ async fn put_shared_group(
     };
     let now = state.clock.wall();
     let mut tx = state.store.begin().await?;
-    let cluster = tx.lock_cluster(id).await?.ok_or_else(|| Problem::cluster_not_found(id))?;
+    let cluster = locked_cluster(&mut tx, id).await?;
     let current = tx.group_setting(id, share).await?;
     if_match.check(&ETag::of_group(current.as_ref()))?;
     let before = current.as_ref().map(|setting| setting.strategy);

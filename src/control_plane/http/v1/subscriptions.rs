@@ -3,13 +3,13 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::super::auth::Scope;
 use super::super::code::Code;
 use super::super::extract::{Query, SessionPath};
-use super::super::page::{Page, PageSize, Paging};
+use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::Result;
 use super::super::routes::Routes;
 use super::super::state::ApiState;
@@ -85,16 +85,6 @@ impl SubscriptionView {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// How many subscriptions a page has at most: 1 to 1000, 100 when not sent; more is lowered.
-    page_size: Option<PageSize>,
-    /// Where the page begins: the `next_page_token` of the page before.
-    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
-    page_token: Option<String>,
-}
-
 /// List a session's subscriptions
 ///
 /// In the byte order of their filters. A page token is good for this session alone, not for the
@@ -103,18 +93,17 @@ struct ListParams {
     get,
     path = "/v1/clusters/{cluster}/sessions/{client_id}/subscriptions",
     tag = "sessions",
-    params(SessionPath, ListParams),
+    params(SessionPath, PageParams),
     responses((status = 200, description = "A page of subscriptions.", body = Page<SubscriptionView>))
 )]
 async fn list_subscriptions(
     State(state): State<ApiState>,
     path: SessionPath,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Json<Page<SubscriptionView>>> {
     let record = existing_session(&state, &path).await?;
     let session = record.row.session_id;
-    let paging =
-        Paging::<Filter>::new(params.page_size, params.page_token.as_deref(), &("subscriptions", session))?;
+    let paging = Paging::<Filter>::of(&params, &("subscriptions", session))?;
     let after = paging.after.as_ref().map(|filter| &filter.0);
     let records = state.store.list_subscriptions(session, after, paging.limit()).await?;
     let key = |record: &SubscriptionRecord| Filter(record.subscription.filter.clone());

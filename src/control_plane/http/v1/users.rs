@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::http::header::ETAG;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use super::super::auth::Scope;
@@ -16,11 +16,11 @@ use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath, NO_BODY, NoBody, Query, UserPath, present};
-use super::super::page::{Page, PageSize, Paging};
+use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
-use super::existing_cluster;
+use super::{existing_cluster, locked_cluster};
 use crate::model::{Password, Timestamp, User, Username, Users};
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -79,16 +79,6 @@ fn tagged(status: StatusCode, user: User) -> Response {
     (status, [(ETAG, tag)], Json(UserView::from(user))).into_response()
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// How many users a page has at most: 1 to 1000, 100 when not sent; more is lowered.
-    page_size: Option<PageSize>,
-    /// Where the page begins: the `next_page_token` of the page before.
-    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
-    page_token: Option<String>,
-}
-
 /// List the users of a cluster
 ///
 /// In the byte order of their names.
@@ -96,16 +86,16 @@ struct ListParams {
     get,
     path = "/v1/clusters/{cluster}/users",
     tag = "users",
-    params(ClusterPath, ListParams),
+    params(ClusterPath, PageParams),
     responses((status = 200, description = "A page of users.", body = Page<UserView>))
 )]
 async fn list_users(
     State(state): State<ApiState>,
     path: ClusterPath,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Json<Page<UserView>>> {
     let bound = ("users", &path.cluster);
-    let paging = Paging::<Username>::new(params.page_size, params.page_token.as_deref(), &bound)?;
+    let paging = Paging::<Username>::of(&params, &bound)?;
     let users = state.store.list_users(&path.cluster, paging.after.as_ref(), paging.limit()).await?;
     if users.is_empty() {
         existing_cluster(&state, &path.cluster).await?;
@@ -203,7 +193,7 @@ async fn put_user(
     };
     let now = state.clock.wall();
     let mut tx = state.store.begin().await?;
-    tx.lock_cluster(cluster).await?.ok_or_else(|| Problem::cluster_not_found(cluster))?;
+    locked_cluster(&mut tx, cluster).await?;
     let current = tx.get_user(cluster, username).await?;
     if_match.check_maybe(current.as_ref().map(ETag::of_user))?;
     let before = current.clone().map(UserView::from);
@@ -248,7 +238,7 @@ async fn delete_user(
 ) -> Result<Response> {
     let UserPath { cluster, username } = &path;
     let mut tx = state.store.begin().await?;
-    tx.lock_cluster(cluster).await?.ok_or_else(|| Problem::cluster_not_found(cluster))?;
+    locked_cluster(&mut tx, cluster).await?;
     let current = tx.get_user(cluster, username).await?;
     let current = current.ok_or_else(|| Problem::user_not_found(cluster, username))?;
     if_match.check(&ETag::of_user(&current))?;

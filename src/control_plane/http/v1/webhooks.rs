@@ -19,12 +19,12 @@ use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::{ETag, IfMatch};
 use super::super::extract::{self, ClusterPath, NO_BODY, NoBody, Query, present};
-use super::super::page::{Page, PageSize, Paging};
+use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
-use super::existing_cluster;
 use super::labels::Name;
+use super::{existing_cluster, locked_cluster};
 use crate::config::WebhookTargets;
 use crate::control_plane::webhooks::fresh_secret;
 use crate::model::{ClusterId, HttpUrl, Timestamp, WebhookSecret};
@@ -187,16 +187,6 @@ pub(super) async fn existing_webhook(state: &ApiState, path: &WebhookPath) -> Re
     Err(Problem::new(Code::WebhookNotFound, detail))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-struct ListParams {
-    /// How many webhooks a page has at most: 1 to 1000, 100 when not sent; more is lowered.
-    page_size: Option<PageSize>,
-    /// Where the page begins: the `next_page_token` of the page before.
-    #[param(min_length = 1, pattern = "^[A-Za-z0-9_-]+$")]
-    page_token: Option<String>,
-}
-
 /// List the webhooks of a cluster
 ///
 /// In order of their ids.
@@ -204,17 +194,17 @@ struct ListParams {
     get,
     path = "/v1/clusters/{cluster}/webhooks",
     tag = "webhooks",
-    params(ClusterPath, ListParams),
+    params(ClusterPath, PageParams),
     responses((status = 200, description = "A page of webhooks.", body = Page<WebhookView>))
 )]
 async fn list_webhooks(
     State(state): State<ApiState>,
     path: ClusterPath,
-    Query(params): Query<ListParams>,
+    Query(params): Query<PageParams>,
 ) -> Result<Json<Page<WebhookView>>> {
     existing_cluster(&state, &path.cluster).await?;
     let bound = ("webhooks", &path.cluster);
-    let paging = Paging::<String>::new(params.page_size, params.page_token.as_deref(), &bound)?;
+    let paging = Paging::<String>::of(&params, &bound)?;
     let rows = state.store.list_webhooks(&path.cluster, paging.after.as_deref(), paging.limit()).await?;
     paging.page(rows, |record| record.webhook.id.clone(), WebhookView::from).map(Json)
 }
@@ -326,7 +316,7 @@ async fn create_webhook(
     check_kinds(body.kinds.as_ref())?;
     let secret = body.secret.map_or_else(fresh_secret, Ok).map_err(Problem::internal)?;
     let mut tx = state.store.begin().await?;
-    tx.lock_cluster(&path.cluster).await?.ok_or_else(|| Problem::cluster_not_found(&path.cluster))?;
+    locked_cluster(&mut tx, &path.cluster).await?;
     if tx.count_webhooks(&path.cluster).await? >= WEBHOOKS_MAX {
         let detail = format!("cluster \"{}\" has {WEBHOOKS_MAX} webhooks", path.cluster);
         return Err(Problem::new(Code::TooManyWebhooks, detail));
@@ -426,7 +416,7 @@ async fn patch_webhook(
     }
     check_kinds(body.kinds.as_ref().and_then(Option::as_ref))?;
     let mut tx = state.store.begin().await?;
-    tx.lock_cluster(&path.cluster).await?.ok_or_else(|| Problem::cluster_not_found(&path.cluster))?;
+    locked_cluster(&mut tx, &path.cluster).await?;
     let current = existing_webhook(&state, &path).await?;
     if_match.check(&ETag::of_webhook(&current))?;
     let before = current.webhook.clone();
@@ -463,7 +453,7 @@ async fn delete_webhook(
     _: NoBody,
 ) -> Result<Response> {
     let mut tx = state.store.begin().await?;
-    tx.lock_cluster(&path.cluster).await?.ok_or_else(|| Problem::cluster_not_found(&path.cluster))?;
+    locked_cluster(&mut tx, &path.cluster).await?;
     let current = existing_webhook(&state, &path).await?;
     if_match.check(&ETag::of_webhook(&current))?;
     tx.delete_webhook(&path.cluster, &path.webhook_id).await?;
