@@ -85,7 +85,7 @@ impl Listener {
             match accepted {
                 Ok((stream, peer)) => {
                     if let Some(place) = listener.entrance.enter() {
-                        tasks.spawn(Arc::clone(&listener).serve(context.clone(), place, stream, peer));
+                        Arc::clone(&listener).begin(&tasks, context.clone(), place, stream, peer);
                     } else if let Some(count) = turned_away.count(context.clock.mono()) {
                         let listener = listener.name();
                         tracing::warn!(
@@ -107,25 +107,34 @@ impl Listener {
         }
     }
 
-    async fn serve(self: Arc<Self>, context: Context, place: Place, stream: TcpStream, peer: SocketAddr) {
+    /// Begins a connection as a task of its own. Each transport has its kind of task, so that one over plain TCP
+    /// does not take the room of one over TLS.
+    fn begin(
+        self: Arc<Self>,
+        tasks: &TaskTracker,
+        context: Context,
+        place: Place,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) {
         let asked = context.clone();
         match self.layers.clone() {
             Layers::Tcp => {
                 let opening = Box::pin(async move { self.tcp(&asked, stream, peer).await });
-                connection::run(context, place, opening).await;
+                tasks.spawn(connection::run(context, place, opening));
             }
             Layers::Tls(tls) => {
                 let opening =
                     Box::pin(async move { self.tls(&asked, &tls, Within::Mqtt, stream, peer).await });
-                connection::run(context, place, opening).await;
+                tasks.spawn(connection::run(context, place, opening));
             }
             Layers::Ws => {
                 let opening = Box::pin(async move { self.ws(&asked, stream, peer).await });
-                connection::run(context, place, opening).await;
+                tasks.spawn(connection::run(context, place, opening));
             }
             Layers::Wss(tls) => {
                 let opening = Box::pin(async move { self.wss(&asked, &tls, stream, peer).await });
-                connection::run(context, place, opening).await;
+                tasks.spawn(connection::run(context, place, opening));
             }
         }
     }
