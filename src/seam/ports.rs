@@ -78,6 +78,8 @@ pub enum SessionWrite {
     Put(Box<SessionRow>),
     /// The session is gone, with all that belongs to it, and this is why.
     Remove(SessionId, SessionEnd),
+    /// The session came, was last like this, and is gone, all since the last commit: its history tells of it.
+    Pass(Box<SessionRow>, SessionEnd),
     /// The session was begun by an operator, with this as his part. What he has written since stays.
     Begin(SessionId, Box<OperatorPart>),
     /// The session subscribes to this, replacing what it had for the same filter.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holdfast::control_plane::background::cleaner;
-use holdfast::model::{DisconnectCause, EndedBy, Epoch, SessionEnd};
+use holdfast::model::{ClusterId, DisconnectCause, EndedBy, Epoch, SessionEnd};
 use holdfast::seam::ports::{SessionRow, SessionWrite};
 use serde_json::{Value, json};
 
@@ -164,6 +164,24 @@ async fn an_end_says_why() {
     assert_eq!(online, 1);
     let events = history(&api, "replaced").await;
     assert_eq!(events[0]["detail"], json!({"reason": "server_restart", "by": "server"}));
+}
+
+#[tokio::test]
+async fn a_session_that_came_and_went_between_two_commits_has_a_history() {
+    let api = Api::with_clusters(&["c"]).await;
+    let pass = |row| SessionWrite::Pass(Box::new(row), SessionEnd::WithConnection);
+    let elsewhere = SessionRow { cluster: ClusterId::new("gone").expect("an id"), ..row(2, "visitor") };
+    commit(&api.store, &[pass(row(1, "visitor")), pass(elsewhere)]).await;
+    let events = history(&api, "visitor").await;
+    assert_eq!(kinds(&events), ["ended", "attached", "created"]);
+    assert_eq!(events[0]["detail"]["reason"], "with_connection");
+    api.admin().get("/v1/clusters/c/sessions/visitor").await.expect_problem("session_not_found");
+
+    // A row that was there is gone, and tells what has happened since.
+    commit(&api.store, &[put(row(3, "guest"))]).await;
+    commit(&api.store, &[pass(offline(row(3, "guest"), T.plus_secs(1)))]).await;
+    assert_eq!(kinds(&history(&api, "guest").await), ["ended", "detached", "attached", "created"]);
+    api.admin().get("/v1/clusters/c/sessions/guest").await.expect_problem("session_not_found");
 }
 
 #[tokio::test]

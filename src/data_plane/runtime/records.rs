@@ -1,9 +1,13 @@
 //! Session records on their way to the store: committed in groups, in order, again until it worked.
 //!
-//! While one commit runs the next batch gathers; nobody waits for a timer. When the database is away,
-//! everything that waits for a record is told so, and the writes stay: what has become superfluous
-//! among them is dropped, so that their number is bounded by the number of sessions and
-//! subscriptions, not by how long the absence lasts.
+//! While one commit runs the next batch gathers. A write that somebody waits for is committed at once, with all
+//! that came before it; what nobody waits for may gather for a moment, so that a connection that comes and
+//! goes meanwhile costs the database little. When the database is away, everything that waits for a record is
+//! told so, and the writes stay: what has become superfluous among them is dropped, so that their number is
+//! bounded by the number of sessions and subscriptions, not by how long the absence lasts.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,6 +25,9 @@ use crate::seam::ports::{SessionStore, SessionWrite, StoreError};
 /// How many writes go into one transaction.
 const BATCH_MAX: usize = 512;
 
+/// How long writes may gather that nobody waits for.
+const GATHER_MAX: Duration = Duration::from_millis(50);
+
 /// How long to wait before a failed commit is tried again; doubled each time up to the maximum.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -28,14 +35,20 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// How many reports may wait for the worker.
 pub const REPORTS_MAX: usize = 64;
 
-/// A write and who waits for it: which of the worker's clusters, under which ticket.
-pub type Record = (SessionWrite, Option<(ClusterNo, WriteTicket)>);
+/// Who waits for a write: which of the worker's clusters, under which ticket.
+type Waiter = (ClusterNo, WriteTicket);
+
+/// A write and who waits for it.
+pub type Record = (SessionWrite, Option<Waiter>);
+
+/// What became of writes that somebody waits for.
+type Outcomes = Vec<(ClusterNo, WriteTicket, RecordOutcome)>;
 
 /// What the worker is told.
 #[derive(Debug)]
 pub struct Report {
     /// Fates, in order of submission.
-    pub outcomes: Vec<(ClusterNo, WriteTicket, RecordOutcome)>,
+    pub outcomes: Outcomes,
     /// Whether the database is away.
     pub store_away: bool,
 }
@@ -43,37 +56,79 @@ pub struct Report {
 /// Writes that wait to be committed. Filled by the worker, emptied by [`commit_until`].
 #[derive(Debug, Default)]
 pub struct RecordQueue {
-    waiting: Mutex<VecDeque<Record>>,
-    filled: Notify,
+    waiting: Mutex<Waiting>,
+    /// There is something where nothing was, or what there is has become due.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    records: VecDeque<Record>,
+    /// How many of them somebody waits for.
+    awaited: usize,
+}
+
+impl Waiting {
+    fn is_due(&self) -> bool {
+        self.awaited > 0 || self.records.len() >= BATCH_MAX
+    }
 }
 
 impl RecordQueue {
     /// Adds writes, in order.
     pub fn submit(&self, records: impl Iterator<Item = Record>) {
-        self.waiting.lock().extend(records);
-        self.filled.notify_one();
+        let mut waiting = self.waiting.lock();
+        let (was_empty, was_due) = (waiting.records.is_empty(), waiting.is_due());
+        for record in records {
+            waiting.awaited += usize::from(record.1.is_some());
+            waiting.records.push_back(record);
+        }
+        let tells = (was_empty && !waiting.records.is_empty()) || (!was_due && waiting.is_due());
+        drop(waiting);
+        if tells {
+            self.changed.notify_one();
+        }
     }
 
     /// Whether everything was committed.
     pub fn is_empty(&self) -> bool {
-        self.waiting.lock().is_empty()
+        self.waiting.lock().records.is_empty()
     }
 
-    fn take(&self) -> Vec<Record> {
-        let mut waiting = self.waiting.lock();
-        let count = waiting.len().min(BATCH_MAX);
-        waiting.drain(..count).collect()
+    /// Returns when there is a batch to take: somebody waits for it, there is enough for one, or it has
+    /// gathered for long enough.
+    async fn until_due(&self) {
+        while self.is_empty() {
+            self.changed.notified().await;
+        }
+        let due = async {
+            while !self.waiting.lock().is_due() {
+                self.changed.notified().await;
+            }
+        };
+        // Due or not: it has gathered.
+        let _ = tokio::time::timeout(GATHER_MAX, due).await;
     }
 
-    /// Puts a batch back in front, drops what later writes have made superfluous, and gives every
-    /// ticket that waits.
-    fn put_back(&self, batch: Vec<Record>) -> Vec<(ClusterNo, WriteTicket)> {
+    fn take(&self) -> Batch {
         let mut waiting = self.waiting.lock();
-        let all: Vec<Record> = batch.into_iter().chain(waiting.drain(..)).collect();
-        let tickets = all.iter().filter_map(|(_, ticket)| *ticket).collect();
-        let writes = all.into_iter().map(|(write, _)| write).collect();
-        waiting.extend(latest(writes).into_iter().map(|write| (write, None)));
-        tickets
+        let count = waiting.records.len().min(BATCH_MAX);
+        let batch = Batch::of(waiting.records.drain(..count));
+        waiting.awaited -= batch.waiters.len();
+        batch
+    }
+
+    /// Puts a batch back in front, drops what later writes have made superfluous, and gives everybody who waits.
+    fn put_back(&self, batch: Batch) -> Vec<Waiter> {
+        let mut waiting = self.waiting.lock();
+        let Waiting { records, awaited } = &mut *waiting;
+        let first = batch.waiters.into_iter().map(|(waiter, _)| waiter);
+        let waiters = first.chain(records.iter().filter_map(|(_, waiter)| *waiter)).collect();
+        let first = batch.writes.into_iter().map(|write| (write, None));
+        let all = Batch::of(first.chain(records.drain(..)));
+        records.extend(all.writes.into_iter().map(|write| (write, None)));
+        *awaited = 0;
+        waiters
     }
 }
 
@@ -86,86 +141,112 @@ pub async fn commit_until<S: SessionStore>(
 ) {
     let mut retry_after = RETRY_FIRST;
     loop {
+        tokio::select! {
+            () = queue.until_due() => {}
+            () = stop.cancelled() => {}
+        }
         let batch = queue.take();
-        if batch.is_empty() {
+        if batch.writes.is_empty() {
             if stop.is_cancelled() {
                 return;
             }
-            tokio::select! {
-                () = queue.filled.notified() => {}
-                () = stop.cancelled() => {}
-            }
             continue;
         }
-        match commit(&store, batch).await {
-            Ok(outcomes) => {
-                if retry_after != RETRY_FIRST {
-                    tracing::info!("the session store answers again; records are being caught up");
-                    retry_after = RETRY_FIRST;
-                }
-                // A worker that has ended waits for nothing; what it left is committed all the same.
-                let _ = reports.send(Report { outcomes, store_away: false }).await;
+        let (mut outcomes, left) = commit(&store, batch).await;
+        let Some((batch, error)) = left else {
+            if retry_after != RETRY_FIRST {
+                tracing::info!("the session store answers again; records are being caught up");
+                retry_after = RETRY_FIRST;
             }
-            Err((batch, error)) => {
-                let tickets = queue.put_back(batch);
-                let away = |(cluster, ticket)| (cluster, ticket, RecordOutcome::StoreAway);
-                let report = Report { outcomes: tickets.into_iter().map(away).collect(), store_away: true };
-                tracing::warn!(error = %Chain(&error), ?retry_after, "records are kept until the store is back");
-                let _ = reports.send(report).await;
-                if stop.is_cancelled() {
-                    tracing::error!("stopping with records that could not be committed");
-                    return;
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(retry_after) => {}
-                    () = stop.cancelled() => {}
-                }
-                retry_after = (retry_after * 2).min(RETRY_MAX);
-            }
+            // A worker that has ended waits for nothing; what it left is committed all the same.
+            let _ = reports.send(Report { outcomes, store_away: false }).await;
+            continue;
+        };
+        let away = |(cluster, ticket)| (cluster, ticket, RecordOutcome::StoreAway);
+        outcomes.extend(queue.put_back(batch).into_iter().map(away));
+        tracing::warn!(error = %Chain(&error), ?retry_after, "records are kept until the store is back");
+        let _ = reports.send(Report { outcomes, store_away: true }).await;
+        if stop.is_cancelled() {
+            tracing::error!("stopping with records that could not be committed");
+            return;
         }
+        tokio::select! {
+            () = tokio::time::sleep(retry_after) => {}
+            () = stop.cancelled() => {}
+        }
+        retry_after = (retry_after * 2).min(RETRY_MAX);
     }
 }
 
-type Outcomes = Vec<(ClusterNo, WriteTicket, RecordOutcome)>;
-
-/// Commits a batch. One that the database refuses is committed write by write, so that a single bad
-/// record cannot hold up the rest.
-async fn commit<S: SessionStore>(
-    store: &S,
-    batch: Vec<Record>,
-) -> Result<Outcomes, (Vec<Record>, StoreError)> {
-    let writes = latest(batch.iter().map(|(write, _)| write.clone()).collect());
-    match store.commit(&writes).await {
-        Ok(()) => {
-            let done = |(_, ticket): &Record| ticket.map(|(c, t)| (c, t, RecordOutcome::Committed));
-            Ok(batch.iter().filter_map(done).collect())
-        }
-        Err(error @ StoreError::Away(_)) => Err((batch, error)),
+/// Commits a batch, and gives back what is left of it when the database is away. One that the database refuses
+/// is committed write by write, so that a single bad record cannot hold up the rest.
+async fn commit<S: SessionStore>(store: &S, batch: Batch) -> (Outcomes, Option<(Batch, StoreError)>) {
+    match store.commit(&batch.writes).await {
+        Ok(()) => (batch.all_are(RecordOutcome::Committed), None),
+        Err(error @ StoreError::Away(_)) => (Vec::new(), Some((batch, error))),
         Err(StoreError::Refused(_)) => commit_singly(store, batch).await,
     }
 }
 
 async fn commit_singly<S: SessionStore>(
     store: &S,
-    batch: Vec<Record>,
-) -> Result<Outcomes, (Vec<Record>, StoreError)> {
-    let mut outcomes = Vec::new();
-    let mut rest: VecDeque<Record> = batch.into();
-    while let Some((write, ticket)) = rest.pop_front() {
-        let outcome = match store.commit(std::slice::from_ref(&write)).await {
+    mut batch: Batch,
+) -> (Outcomes, Option<(Batch, StoreError)>) {
+    let mut fates = Vec::with_capacity(batch.writes.len());
+    for write in &batch.writes {
+        fates.push(match store.commit(std::slice::from_ref(write)).await {
             Ok(()) => RecordOutcome::Committed,
             Err(error @ StoreError::Away(_)) => {
-                rest.push_front((write, ticket));
-                return Err((rest.into(), error));
+                let outcomes = batch.split_off_done(&fates);
+                return (outcomes, Some((batch, error)));
             }
             Err(error) => {
                 tracing::error!(error = %Chain(&error), "the store refuses a session record; it is dropped");
                 RecordOutcome::Refused
             }
-        };
-        outcomes.extend(ticket.map(|(cluster, ticket)| (cluster, ticket, outcome)));
+        });
     }
-    Ok(outcomes)
+    (batch.split_off_done(&fates), None)
+}
+
+/// Writes that go into one transaction, each subject once: in the place of its first write, with the last
+/// word about it.
+#[derive(Debug, Default)]
+struct Batch {
+    writes: Vec<SessionWrite>,
+    /// Who waits, in order of submission, and for which of the writes.
+    waiters: Vec<(Waiter, usize)>,
+}
+
+impl Batch {
+    fn of(records: impl Iterator<Item = Record>) -> Self {
+        let mut batch = Self::default();
+        let mut places: HashMap<Subject, usize, foldhash::fast::RandomState> = HashMap::default();
+        for (write, waiter) in records {
+            let place = *places.entry(subject(&write)).or_insert(batch.writes.len());
+            match batch.writes.get_mut(place) {
+                Some(earlier) => replace(earlier, write),
+                None => batch.writes.push(write),
+            }
+            batch.waiters.extend(waiter.map(|waiter| (waiter, place)));
+        }
+        batch
+    }
+
+    fn all_are(&self, outcome: RecordOutcome) -> Outcomes {
+        self.waiters.iter().map(|((cluster, ticket), _)| (*cluster, *ticket, outcome)).collect()
+    }
+
+    /// Lets go of the writes at the beginning that have met their fates, and tells those to whom waits for them.
+    fn split_off_done(&mut self, fates: &[RecordOutcome]) -> Outcomes {
+        let mut outcomes = Outcomes::new();
+        self.writes.drain(..fates.len());
+        self.waiters.retain_mut(|((cluster, ticket), place)| {
+            outcomes.extend(fates.get(*place).map(|fate| (*cluster, *ticket, *fate)));
+            place.checked_sub(fates.len()).inspect(|left| *place = *left).is_some()
+        });
+        outcomes
+    }
 }
 
 /// What a write is about; of several about the same thing only the last counts.
@@ -178,7 +259,7 @@ enum Subject {
 
 fn subject(write: &SessionWrite) -> Subject {
     match write {
-        SessionWrite::Put(row) => Subject::Session(row.session_id),
+        SessionWrite::Put(row) | SessionWrite::Pass(row, _) => Subject::Session(row.session_id),
         SessionWrite::Begin(id, _) => Subject::Part(*id),
         SessionWrite::Remove(id, _) => Subject::Session(*id),
         SessionWrite::Subscribe(id, subscription) => Subject::Subscription(*id, subscription.filter.clone()),
@@ -186,19 +267,13 @@ fn subject(write: &SessionWrite) -> Subject {
     }
 }
 
-/// Each subject once: in the place of its first write, with the content of its last.
-fn latest(writes: Vec<SessionWrite>) -> Vec<SessionWrite> {
-    let mut places: HashMap<Subject, usize, foldhash::fast::RandomState> = HashMap::default();
-    let mut kept: Vec<SessionWrite> = Vec::with_capacity(writes.len());
-    for write in writes {
-        let place = *places.entry(subject(&write)).or_insert(kept.len());
-        if place == kept.len() {
-            kept.push(write);
-        } else {
-            kept[place] = write;
-        }
+/// Puts the later of two writes about one subject in the place of the earlier. Of a session that came and went
+/// its row stays with the news of its end.
+fn replace(earlier: &mut SessionWrite, later: SessionWrite) {
+    let before = std::mem::replace(earlier, later);
+    if let (SessionWrite::Put(row), SessionWrite::Remove(_, end)) = (before, &*earlier) {
+        *earlier = SessionWrite::Pass(row, *end);
     }
-    kept
 }
 
 /// Shows an error with its causes.

@@ -2,7 +2,8 @@
 //!
 //! A batch holds the last word about each session, so a connection that came and went between two commits
 //! shows as one step: its end is told with its beginning, and a takeover of a takeover as one. A session that
-//! began and ended between two commits has left no row and no event.
+//! began and ended between two commits has left no row, but its events; nothing shows that they were written
+//! before, so that they are twice there should the answer to a commit be lost.
 
 use serde_json::{Value, json};
 use sqlx::types::Uuid;
@@ -109,6 +110,11 @@ pub(in crate::store) fn put(before: Option<&Before>, row: &SessionRow) -> Vec<Ne
         tell(EventKind::Detached, at, detail);
     }
     events
+}
+
+/// What the end of a session says of which there is no row.
+pub(in crate::store) fn passed(row: &SessionRow, end: SessionEnd, now: Timestamp) -> NewEvent {
+    event(row, EventKind::Ended, now, json!({"reason": end.as_str()}))
 }
 
 fn event(row: &SessionRow, kind: EventKind, at: Timestamp, detail: Value) -> NewEvent {

@@ -3,7 +3,8 @@
 //! Rows are written in the order of their keys, so that two batches cannot wait for each other in
 //! a circle; should they still (with a cluster being deleted), the database ends one and the batch
 //! is committed again. Committing a batch twice leaves what committing it once does, versions and
-//! events included: events tell of rows that changed (`store::events`).
+//! events included: events tell of rows that changed (`store::events`), but for those of sessions that came
+//! and went and have no row.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -27,7 +28,7 @@ use crate::store::{Error, Result, Store};
 
 // Keeps the clusters until the commit. Taken before any lock on a session, as a deletion of the
 // cluster does, so that the two do not wait for each other.
-const LOCK_CLUSTERS: &str = "SELECT 1 FROM clusters WHERE id = ANY($1) ORDER BY id FOR KEY SHARE";
+const LOCK_CLUSTERS: &str = "SELECT id FROM clusters WHERE id = ANY($1) ORDER BY id FOR KEY SHARE";
 
 const REMOVE: &str =
     concat!("DELETE FROM sessions s WHERE s.session_id = ANY($1) RETURNING ", before_columns!());
@@ -147,8 +148,8 @@ impl Store {
     async fn commit_batch(&self, batch: &Batch<'_>) -> Result<()> {
         let now = self.clock.wall();
         let mut transaction = self.pool.begin().await?;
-        lock_clusters(&mut transaction, &batch.sessions).await?;
-        let mut happened = remove(&mut transaction, batch, now).await?;
+        let clusters = lock_clusters(&mut transaction, batch).await?;
+        let mut happened = remove(&mut transaction, batch, &clusters, now).await?;
         happened.extend(put(&mut transaction, &batch.sessions, self.node.as_deref(), now).await?);
         begin(&mut transaction, &batch.parts).await?;
         happened.extend(change_subscriptions(&mut transaction, batch, now).await?);
@@ -162,10 +163,18 @@ impl Store {
     }
 }
 
+/// A session that is gone.
+struct Removal<'a> {
+    session: Uuid,
+    end: SessionEnd,
+    /// What it was last like, where that was not committed before.
+    last: Option<&'a SessionRow>,
+}
+
 /// A batch sorted by kind, each kind in the order of its keys.
 #[derive(Default)]
 struct Batch<'a> {
-    removals: Vec<(Uuid, SessionEnd)>,
+    removals: Vec<Removal<'a>>,
     sessions: Vec<&'a SessionRow>,
     parts: Vec<(Uuid, &'a OperatorPart)>,
     unsubscriptions: Vec<(Uuid, &'a str)>,
@@ -181,7 +190,12 @@ impl<'a> Batch<'a> {
         let mut by_filter: BTreeMap<(Uuid, &TopicFilter), Option<&Subscription>> = BTreeMap::new();
         for write in writes {
             match write {
-                SessionWrite::Remove(session, end) => batch.removals.push((session.0, *end)),
+                SessionWrite::Remove(session, end) => {
+                    batch.removals.push(Removal { session: session.0, end: *end, last: None });
+                }
+                SessionWrite::Pass(row, end) => {
+                    batch.removals.push(Removal { session: row.session_id.0, end: *end, last: Some(row) });
+                }
                 SessionWrite::Begin(session, part) => batch.parts.push((session.0, part)),
                 SessionWrite::Put(row) => {
                     by_client.insert((&row.cluster, &row.client_id), row);
@@ -194,7 +208,7 @@ impl<'a> Batch<'a> {
                 }
             }
         }
-        batch.removals.sort_unstable_by_key(|(session, _)| *session);
+        batch.removals.sort_unstable_by_key(|removal| removal.session);
         batch.parts.sort_unstable_by_key(|(session, _)| *session);
         batch.sessions.extend(by_client.into_values());
         batch.sessions.sort_unstable_by_key(|row| row.session_id);
@@ -217,23 +231,42 @@ where
     sqlx::query_as(sql).persistent(false)
 }
 
-async fn lock_clusters(connection: &mut PgConnection, rows: &[&SessionRow]) -> Result<()> {
-    let clusters: BTreeSet<&str> = rows.iter().map(|row| row.cluster.as_str()).collect();
-    if !clusters.is_empty() {
-        let clusters = Vec::from_iter(clusters);
-        sqlx::query(LOCK_CLUSTERS).bind(clusters).execute(connection).await?;
+/// The clusters of the batch's sessions that exist, locked.
+async fn lock_clusters(connection: &mut PgConnection, batch: &Batch<'_>) -> Result<HashSet<String>> {
+    let passed = batch.removals.iter().filter_map(|removal| removal.last);
+    let rows = batch.sessions.iter().copied().chain(passed);
+    let clusters: BTreeSet<&str> = rows.map(|row| row.cluster.as_str()).collect();
+    if clusters.is_empty() {
+        return Ok(HashSet::new());
     }
-    Ok(())
+    let query = sqlx::query_scalar(LOCK_CLUSTERS).bind(Vec::from_iter(clusters));
+    Ok(query.fetch_all(connection).await?.into_iter().collect())
 }
 
-async fn remove(connection: &mut PgConnection, batch: &Batch<'_>, now: Timestamp) -> Result<Vec<NewEvent>> {
+async fn remove(
+    connection: &mut PgConnection,
+    batch: &Batch<'_>,
+    clusters: &HashSet<String>,
+    now: Timestamp,
+) -> Result<Vec<NewEvent>> {
     if batch.removals.is_empty() {
         return Ok(Vec::new());
     }
-    let ends: HashMap<Uuid, SessionEnd> = batch.removals.iter().copied().collect();
-    let sessions: Vec<Uuid> = batch.removals.iter().map(|(session, _)| *session).collect();
+    let sessions: Vec<Uuid> = batch.removals.iter().map(|removal| removal.session).collect();
     let removed: Vec<Before> = rows_planned_anew(REMOVE).bind(sessions).fetch_all(&mut *connection).await?;
-    removed.iter().filter_map(|row| Some(row.removed(*ends.get(&row.session_id)?, now))).collect()
+    let removed: HashMap<Uuid, Before> = removed.into_iter().map(|row| (row.session_id, row)).collect();
+    let mut happened = Vec::new();
+    for Removal { session, end, last } in &batch.removals {
+        let before = removed.get(session);
+        let last = last.filter(|row| clusters.contains(row.cluster.as_str()));
+        happened.extend(last.into_iter().flat_map(|row| derive::put(before, row)));
+        match (before, last) {
+            (Some(before), _) => happened.push(before.removed(*end, now)?),
+            (None, Some(row)) => happened.push(derive::passed(row, *end, now)),
+            (None, None) => {}
+        }
+    }
+    Ok(happened)
 }
 
 async fn put(

@@ -53,9 +53,8 @@ impl Records {
                 let held = self.rows.remove(&row.session_id).map(|(_, subscriptions)| subscriptions);
                 self.rows.insert(row.session_id, (*row, held.unwrap_or_default()));
             }
-            SessionWrite::Remove(id, _) => {
-                self.rows.remove(&id);
-            }
+            SessionWrite::Remove(id, _) => _ = self.rows.remove(&id),
+            SessionWrite::Pass(row, _) => _ = self.rows.remove(&row.session_id),
             SessionWrite::Begin(id, part) => _ = self.parts.insert(id, *part),
             SessionWrite::Subscribe(id, subscription) => {
                 if let Some((_, held)) = self.rows.get_mut(&id) {
