@@ -44,14 +44,27 @@ pub struct Full {
 
 impl Retained {
     /// Keeps `message` as its topic's last, or with an empty payload clears the topic
-    /// (`[MQTT-3.3.1-5]`, `[MQTT-3.3.1-6]`).
-    pub fn put(&mut self, message: &Arc<Message>) {
+    /// (`[MQTT-3.3.1-5]`, `[MQTT-3.3.1-6]`). Returns how many were put before it.
+    pub fn put(&mut self, message: &Arc<Message>) -> u64 {
+        let age = self.age;
         self.age += 1;
         if message.payload.is_empty() {
             self.remove(message.topic.as_str());
         } else {
-            self.insert(Kept { message: Arc::clone(message), age: self.age - 1, own: false });
+            self.insert(Kept { message: Arc::clone(message), age, own: false });
         }
+        age
+    }
+
+    /// Keeps one that was put before a restart, when it was `age`.
+    pub fn restore(&mut self, message: Arc<Message>, age: u64) {
+        self.goes_on_from(age.saturating_add(1));
+        self.insert(Kept { message, age, own: false });
+    }
+
+    /// What is put from now on is of this age or higher.
+    pub fn goes_on_from(&mut self, age: u64) {
+        self.age = age.max(self.age);
     }
 
     /// Keeps what the server says of itself. In place of an earlier one it is owed to whom that was owed:

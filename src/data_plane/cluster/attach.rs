@@ -219,6 +219,8 @@ impl Cluster {
         session.will = will;
         session.inbound.attached();
         session.outbound.attached();
+        // What was subscribed to is in force, whether or not the connection before has heard of it.
+        session.replays.iter_mut().for_each(|replay| replay.is_granted = true);
         session.link = Some(Box::new(link));
         let becomes_durable = !session.durable && session.is_persistent(now.wall);
         self.registry.attached();

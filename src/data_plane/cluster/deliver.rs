@@ -3,15 +3,15 @@
 
 use std::collections::HashMap;
 
+use super::Cluster;
 use super::effects::Effects;
 use super::pending::Attachment;
-use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::SubscriptionIndex;
 use crate::data_plane::message_log::{Found, LogEntry};
+use crate::data_plane::session::Session;
 use crate::data_plane::session::progress::Frozen;
 use crate::data_plane::session::transmit::Sent;
-use crate::data_plane::session::{Replay, Session};
 use crate::model::{FilterId, FilterKey, GroupId, Now, Place, Seq};
 
 /// How many messages are read from the log at a time.
@@ -27,43 +27,13 @@ impl Cluster {
         let sent_before = link.counters.sent;
         if self.thaw(now, slot)
             && self.session(slot).resume_exchanges(now)
-            && self.send_replays(now, slot)
+            && self.send_owed(now, slot)
             && self.send_queue(now, slot)
         {
             self.send_from_log(now, slot);
         }
         self.sent_uncharged += self.session(slot).sent_since(sent_before);
         self.serve_groups_of(now, slot);
-    }
-
-    /// Retained messages owed to new subscriptions. Returns whether none is left.
-    fn send_replays(&mut self, now: Now, slot: Slot) -> bool {
-        let Self { sessions, retained, journal, .. } = self;
-        let session = &mut sessions[slot.0 as usize];
-        while let Some(replay) = session.replays.front() {
-            // Asked first: looking for the next one may be long.
-            if !session.has_room_at(replay.qos) {
-                return false;
-            }
-            let Replay { filter, after, age, .. } = replay;
-            let Some(message) = retained.next_matching(filter, after.as_deref(), *age, now.wall) else {
-                if replay.is_written_down {
-                    journal.change(vec![facts::not_owed(session.id, FilterKey::of(filter.as_str()))]);
-                }
-                session.replays.pop_front();
-                continue;
-            };
-            let own = message.publisher == Some(session.client_key);
-            let delivery = (!(own && replay.no_local)).then(|| replay.delivery_of(&message));
-            if let Some(replay) = session.replays.front_mut() {
-                replay.after = Some(message.topic.as_str().into());
-            }
-            if let Some(delivery) = delivery {
-                // There is room.
-                let _ = session.send_kept(now, delivery, None);
-            }
-        }
-        true
     }
 
     /// Messages that are not in the log. Returns whether none is left.

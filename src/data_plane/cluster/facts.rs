@@ -3,9 +3,10 @@
 //!
 //! # Format
 //! Keys: `s` session id (16 bytes) and then `p` progress, `o` packet id (exchange with the client at
-//! QoS 2), `r` packet id (QoS 2 packet id of the client that is taken), `w` will, `y` filter key (retained messages
-//! of this filter are owed to an offline session); `m` topic (retained message); `g` whole filter of a shared group. Numbers are big-endian in keys and little-endian in
-//! values; each value begins with the number of its format.
+//! QoS 2, or at QoS 1 of a message that is not in the log), `r` packet id (QoS 2 packet id of the client that
+//! is taken), `w` will, `y` filter key (retained messages of this filter are owed, and which); `m` topic (retained
+//! message); `g` whole filter of a shared group. Numbers are big-endian in keys and little-endian in values; each
+//! value begins with the number of its format.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ use crate::model::{FilterKey, Message, Place, QoS, Seq, SessionId, Timestamp, To
 
 /// The format of the values.
 const FORMAT: u8 = 1;
+
+/// The format of what is owed. In the first it was not written which: all that matched.
+const OWED_FORMAT: u8 = 2;
 
 /// The key of something of a session.
 fn session_key(id: SessionId, kind: &[u8]) -> Bytes {
@@ -94,9 +98,21 @@ pub(super) fn session_ends(id: SessionId) -> Change {
     Change::DeleteAll { prefix: session_key(id, &[]) }
 }
 
-/// Retained messages of a filter are owed to a session that has no connection.
-pub(super) fn owed(id: SessionId, filter: FilterKey) -> Change {
-    Change::Put { key: owed_key(id, filter), value: Bytes::from_static(&[FORMAT]) }
+/// Which retained messages of a filter are owed: those behind the topic `after` that were put before the
+/// moment `age`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Owed {
+    pub(super) after: Option<Box<str>>,
+    /// Not known where the first format had it written.
+    pub(super) age: Option<u64>,
+}
+
+/// Retained messages of a filter are owed to a session.
+pub(super) fn owed(id: SessionId, filter: FilterKey, age: u64, after: Option<&str>) -> Change {
+    let mut value = vec![OWED_FORMAT];
+    value.put_u64_le(age);
+    put_optional(&mut value, after, put_text);
+    Change::Put { key: owed_key(id, filter), value: value.into() }
 }
 
 /// They are owed no longer.
@@ -114,14 +130,14 @@ pub(super) fn released(id: SessionId, packet_id: PacketId) -> Change {
     Change::Delete { key: packet_key(id, b'r', packet_id) }
 }
 
-/// An exchange at QoS 2 is this far. `share` names the shared group that its message belongs to.
+/// An exchange is this far. `share` names the shared group that its message belongs to.
 pub(super) fn exchange(id: SessionId, frozen: &Frozen, share: Option<&str>) -> Change {
     let mut value = vec![FORMAT];
     put_frozen(&mut value, frozen, share);
     Change::Put { key: packet_key(id, b'o', frozen.packet_id()), value: value.into() }
 }
 
-/// An exchange at QoS 2 is over.
+/// An exchange is over.
 pub(super) fn exchange_over(id: SessionId, packet_id: PacketId) -> Change {
     Change::Delete { key: packet_key(id, b'o', packet_id) }
 }
@@ -164,14 +180,16 @@ pub(super) fn no_will(id: SessionId) -> Change {
     Change::Delete { key: session_key(id, b"w") }
 }
 
-/// A topic's retained message is this, or with an empty payload there is none.
-pub(super) fn retained(message: &Message) -> Change {
+/// A topic's retained message is this, put at the moment `age`; or with an empty payload there is none.
+pub(super) fn retained(message: &Message, age: u64) -> Change {
     let key = retained_key(message.topic.as_str());
     if message.payload.is_empty() {
         return Change::Delete { key };
     }
     let mut value = vec![FORMAT];
     put_message(&mut value, message);
+    // A reader that does not know of it stops before.
+    value.put_u64_le(age);
     Change::Put { key, value: value.into() }
 }
 
@@ -232,10 +250,24 @@ pub(super) fn get_will(value: &mut Bytes) -> Option<HeldWill> {
     Some(HeldWill { message, message_expiry_secs, delay_secs, due_at })
 }
 
-/// Reads [`retained`].
-pub(super) fn get_retained(value: &mut Bytes) -> Option<Message> {
+/// Reads [`owed`].
+pub(super) fn get_owed(value: &mut Bytes) -> Option<Owed> {
+    match value.try_get_u8().ok()? {
+        FORMAT => Some(Owed::default()),
+        OWED_FORMAT => {
+            let age = Some(value.try_get_u64_le().ok()?);
+            Some(Owed { age, after: get_optional(value, get_text)?.map(Into::into) })
+        }
+        _ => None,
+    }
+}
+
+/// Reads [`retained`]: the message, and the moment it was put. One that was written before there were moments
+/// was put before all that have one.
+pub(super) fn get_retained(value: &mut Bytes) -> Option<(Message, u64)> {
     check_format(value)?;
-    get_message(value)
+    let message = get_message(value)?;
+    Some((message, if value.has_remaining() { value.try_get_u64_le().ok()? } else { 0 }))
 }
 
 /// Reads [`group`].
@@ -259,6 +291,16 @@ fn put_len(value: &mut Vec<u8>, len: usize) {
 fn get_len(value: &mut Bytes) -> Option<usize> {
     let len = usize::try_from(value.try_get_u32_le().ok()?).ok()?;
     (len <= value.remaining()).then_some(len)
+}
+
+fn put_text(value: &mut Vec<u8>, text: &str) {
+    put_len(value, text.len());
+    value.extend_from_slice(text.as_bytes());
+}
+
+fn get_text(value: &mut Bytes) -> Option<String> {
+    let len = get_len(value)?;
+    String::from_utf8(value.split_to(len).to_vec()).ok()
 }
 
 fn put_optional<T>(value: &mut Vec<u8>, optional: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
@@ -296,10 +338,7 @@ fn put_frozen(value: &mut Vec<u8>, exchange: &Frozen, share: Option<&str>) {
     for id in exchange.subscription_ids.iter().take(usize::from(u8::MAX)) {
         value.put_u32_le(id.get());
     }
-    put_optional(value, share, |value, share| {
-        put_len(value, share.len());
-        value.extend_from_slice(share.as_bytes());
-    });
+    put_optional(value, share, put_text);
     match &exchange.body {
         Body::Logged(place) => {
             value.put_u64_le(place.seq.0);
@@ -318,10 +357,7 @@ fn get_frozen(value: &mut Bytes) -> Option<(Frozen, Option<String>)> {
     for _ in 0..value.try_get_u8().ok()? {
         subscription_ids.push(NonZeroU32::new(value.try_get_u32_le().ok()?)?);
     }
-    let share = get_optional(value, |value| {
-        let len = get_len(value)?;
-        String::from_utf8(value.split_to(len).to_vec()).ok()
-    })?;
+    let share = get_optional(value, get_text)?;
     let body = if flags & LOGGED != 0 {
         let seq = Seq(value.try_get_u64_le().ok()?);
         let filter = FilterKey(value.try_get_u64_le().ok()?);

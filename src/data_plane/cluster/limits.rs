@@ -42,8 +42,8 @@ impl Cluster {
             return None;
         }
         if self.may_retain(message).is_ok() {
-            self.retained.put(message);
-            return Some(facts::retained(message));
+            let age = self.retained.put(message);
+            return Some(facts::retained(message, age));
         }
         let topic = message.topic.as_str();
         self.retained.remove(topic).then(|| facts::not_retained(topic))

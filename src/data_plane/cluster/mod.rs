@@ -33,6 +33,7 @@ mod limits;
 mod loss;
 mod on_behalf;
 mod orders;
+mod owed;
 mod packets;
 mod pending;
 mod publish;

@@ -3,13 +3,13 @@
 //! The same quotas hold as for the client, and a filter has one subscription, whoever asked for it: the one
 //! who asks last replaces it, and either takes it away.
 
+use super::Cluster;
 use super::effects::CommandId;
-use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::admission::{Full, check_room};
 use crate::data_plane::protocol::ReasonCode;
 use crate::data_plane::session::Offline;
-use crate::model::{FilterKey, Now, SessionEnd, SessionExpiry, Subscription, TopicFilter};
+use crate::model::{Now, SessionEnd, SessionExpiry, Subscription, TopicFilter};
 use crate::seam::command::{CommandError, NewSession, SessionRef};
 use crate::seam::ports::{SessionRow, SessionWrite};
 
@@ -119,23 +119,11 @@ impl Cluster {
         if subscription.filter.pattern().starts_with("$SYS/") {
             self.refresh_system_topics(now);
         }
-        let granted = self.subscribe_one(slot, subscription).map_err(|(reason, _, why)| match reason {
-            ReasonCode::QuotaExceeded => CommandError::QuotaExceeded(why),
-            _ => CommandError::FilterRefused(why),
-        })?;
-        if let Some(mut replay) = granted.replay {
-            let session = self.session(slot);
-            if session.durable && session.link.is_none() {
-                // It may be long until the client comes.
-                replay.is_written_down = true;
-                let owed = facts::owed(session.id, FilterKey::of(replay.filter.as_str()));
-                session.is_written_down = true;
-                session.replays.push_back(replay);
-                self.journal.change(vec![owed]);
-            } else {
-                session.replays.push_back(replay);
-            }
-        }
+        let granted =
+            self.subscribe_one(now, slot, subscription, true).map_err(|(reason, _, why)| match reason {
+                ReasonCode::QuotaExceeded => CommandError::QuotaExceeded(why),
+                _ => CommandError::FilterRefused(why),
+            })?;
         Ok(granted.before.is_some())
     }
 

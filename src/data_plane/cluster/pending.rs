@@ -24,7 +24,6 @@ pub(super) enum Awaiting {
         why: Option<String>,
         /// What was in force before, should it fail.
         undo: Vec<Undo>,
-        replays: Vec<Replay>,
     },
     /// UNSUBACK.
     UnsubAck { attachment: Attachment, packet_id: PacketId, reasons: Vec<ReasonCode> },
@@ -40,6 +39,8 @@ pub(super) struct Undo {
     pub(super) filter: TopicFilter,
     /// What it replaced.
     pub(super) before: Option<Subscription>,
+    /// What of the retained messages that was still owed.
+    pub(super) owed: Option<Replay>,
 }
 
 /// The session and connection that something was begun for. Connection ids are never reused, so that

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Cluster;
-use super::facts::{self, Subject};
+use super::facts::{self, Owed, Subject};
 use super::publish::Along;
 use crate::data_plane::broker::Slot;
 use crate::data_plane::protocol::PacketId;
@@ -22,7 +22,10 @@ use crate::seam::ports::{SessionWrite, StoredSession};
 #[derive(Debug, Default)]
 pub struct Memory {
     sessions: BTreeMap<SessionId, Remembered>,
-    retained: Vec<Message>,
+    /// Each with the moment it was put.
+    retained: Vec<(Message, u64)>,
+    /// The moment of the retained messages: all that was written down of them was before it.
+    age: u64,
     groups: HashMap<String, (Seq, Vec<Seq>)>,
 }
 
@@ -30,11 +33,11 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct Remembered {
     progress: Option<(Progress, Vec<(FilterKey, Seq)>)>,
-    /// Exchanges at QoS 2, each with the whole filter of its shared group.
+    /// Exchanges that were written down by themselves, each with the whole filter of its shared group.
     exchanges: Vec<(Frozen, Option<String>)>,
     received: Vec<PacketId>,
     /// Filters of which retained messages are owed.
-    owed: Vec<FilterKey>,
+    owed: Vec<(FilterKey, Owed)>,
     will: Option<HeldWill>,
 }
 
@@ -50,8 +53,16 @@ impl Memory {
             Subject::Exchange(id) => self.of(id).exchanges.push(facts::get_exchange(value)?),
             Subject::Received(id, packet_id) => self.of(id).received.push(packet_id),
             Subject::Will(id) => self.of(id).will = Some(facts::get_will(value)?),
-            Subject::Owed(id, filter) => self.of(id).owed.push(filter),
-            Subject::Retained => self.retained.push(facts::get_retained(value)?),
+            Subject::Owed(id, filter) => {
+                let owed = facts::get_owed(value)?;
+                self.age = owed.age.unwrap_or_default().max(self.age);
+                self.of(id).owed.push((filter, owed));
+            }
+            Subject::Retained => {
+                let (message, age) = facts::get_retained(value)?;
+                self.age = age.saturating_add(1).max(self.age);
+                self.retained.push((message, age));
+            }
             Subject::Group(share) => _ = self.groups.insert(share, facts::get_group(value)?),
         }
         Some(())
@@ -100,15 +111,17 @@ impl Cluster {
             self.session(slot).subscriptions.push(held);
         }
         if let Some(remembered) = remembered {
-            self.remember(slot, remembered);
+            self.remember(slot, remembered, memory.age);
         }
     }
 
     /// Everything was restored: what is remembered and belongs to no session comes last.
     pub fn restored_all(&mut self, now: Now, memory: Memory) {
-        for message in memory.retained {
-            self.retained.put(&Arc::new(message));
+        for (message, age) in memory.retained {
+            self.retained.restore(Arc::new(message), age);
         }
+        // The latest may have been cleared since, and what is put from now on is still owed to nobody.
+        self.retained.goes_on_from(memory.age);
         for (id, Remembered { will, .. }) in memory.sessions {
             let over = facts::session_ends(id);
             match will {
@@ -137,7 +150,7 @@ impl Cluster {
         HeldSubscription { start, ..held }
     }
 
-    fn remember(&mut self, slot: Slot, remembered: Remembered) {
+    fn remember(&mut self, slot: Slot, remembered: Remembered, age: u64) {
         let Remembered { progress, exchanges, received, owed, will } = remembered;
         let tail = self.log.tail();
         let exchanges =
@@ -147,13 +160,14 @@ impl Cluster {
         let progress =
             progress.map_or_else(|| Progress { position: tail, ..Progress::default() }, |(p, _)| p);
         session.outbound.restore(progress, exchanges, tail);
-        for filter in owed {
+        for (filter, Owed { after, age: asked }) in owed {
             let of_filter =
                 |held: &&HeldSubscription| FilterKey::of(held.subscription.filter.as_str()) == filter;
             if let Some(held) = session.subscriptions.iter().find(of_filter) {
-                // Which were retained before it subscribed is no longer known: those that are when it comes.
-                let replay = Replay { is_written_down: true, ..Replay::of(&held.subscription, u64::MAX) };
-                session.replays.push_back(replay);
+                let replay = Replay::of(&held.subscription, asked.unwrap_or(age));
+                session.replays.push_back(Replay { after, is_written_down: true, ..replay });
+            } else {
+                self.journal.change(vec![facts::not_owed(session.id, filter)]);
             }
         }
         for packet_id in received {
@@ -168,7 +182,7 @@ impl Cluster {
         }
     }
 
-    /// An exchange at QoS 2 stays bound to its session: its group does not hand the message out again.
+    /// An exchange that was written down stays bound to its session: its group does not hand the message out again.
     fn rebound(&mut self, mut exchange: Frozen, share: Option<String>) -> Frozen {
         exchange.group = share.and_then(|share| self.group_of(&share));
         if let (Some(group), Some(place)) = (exchange.group, exchange.place()) {

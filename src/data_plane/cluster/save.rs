@@ -1,8 +1,9 @@
 //! When a session's progress and exchanges are written down (PRODUCT S-3, S-12).
 //!
-//! A step of QoS 2 is written down with the turn that takes it, and its packet is held until then.
-//! Progress at QoS 1 follows within [`SAVE_MILLIS`] while the client is connected, and at once when it
-//! goes: what a crash takes back of it is delivered again.
+//! A step of QoS 2 is written down with the turn that takes it, and its packet is held until then; so is a
+//! step through the retained messages that are owed, in one piece with the exchange that it begins. Other
+//! progress at QoS 1 follows within [`SAVE_MILLIS`] while the client is connected, and at once when it goes:
+//! what a crash takes back of it is delivered again.
 
 use smallvec::SmallVec;
 
@@ -33,16 +34,24 @@ impl Cluster {
         if session.notes.is_empty() {
             return;
         }
-        session.is_written_down = true;
-        let notes = std::mem::take(&mut session.notes);
-        let mut changes: Vec<Change> = notes.iter().filter_map(|note| self.change_of(slot, *note)).collect();
-        if notes.iter().any(|note| !matches!(note, Note::Released(_))) {
-            // In one piece with where the session stands: else after a crash it would read a message
-            // again that is under way, or done.
+        // In one piece with where the session stands: else after a crash it would read a message again that
+        // is under way, or done.
+        let moves = session.notes.iter().any(|note| !matches!(note, Note::Released(_)));
+        let mut changes = self.noted(slot);
+        if moves {
             changes.push(self.progress_of(slot));
         }
-        changes.extend(self.progress_of_groups(slot, &notes));
         self.journal.change(changes);
+    }
+
+    /// Everything that a session has noted.
+    fn noted(&mut self, slot: Slot) -> Vec<Change> {
+        let session = &mut self.sessions[slot.0 as usize];
+        let notes = std::mem::take(&mut session.notes);
+        session.is_written_down |= !notes.is_empty();
+        let mut changes: Vec<Change> = notes.iter().filter_map(|note| self.change_of(slot, *note)).collect();
+        changes.extend(self.progress_of_groups(slot, &notes));
+        changes
     }
 
     /// How far the shared groups have come whose messages have been received at QoS 2. From here on the
@@ -69,6 +78,7 @@ impl Cluster {
         match note {
             Note::Released(packet_id) => Some(facts::released(session.id, packet_id)),
             Note::ExchangeOver(packet_id) => Some(facts::exchange_over(session.id, packet_id)),
+            Note::Owed(filter) => Some(owed_of(session, filter)),
             Note::Exchange(packet_id) => {
                 // Gone already if it also ended in this turn.
                 let frozen = session.outbound.written_form(packet_id)?;
@@ -95,12 +105,13 @@ impl Cluster {
         }
     }
 
-    /// Writes down how far a session has come. Only what is there to be read again counts: a session
-    /// that does not outlive its connection has nothing to save.
+    /// Writes down how far a session has come, with what it has noted. Only what is there to be read again
+    /// counts: a session that does not outlive its connection has nothing to save.
     pub(super) fn save(&mut self, slot: Slot) {
         if self.sessions[slot.0 as usize].durable {
-            let progress = self.progress_of(slot);
-            self.journal.change(vec![progress]);
+            let mut changes = self.noted(slot);
+            changes.push(self.progress_of(slot));
+            self.journal.change(changes);
         }
     }
 
@@ -157,6 +168,15 @@ impl Cluster {
     pub(super) fn forget_lost(&mut self, slot: Slot, lost: &[Frozen]) {
         let id = self.sessions[slot.0 as usize].id;
         self.journal.change(lost.iter().map(|lost| facts::exchange_over(id, lost.packet_id())).collect());
+    }
+}
+
+/// What is owed of a filter's retained messages.
+fn owed_of(session: &Session, filter: FilterKey) -> Change {
+    let owed = session.replays.iter().find(|replay| replay.is_written_down && replay.key() == filter);
+    match owed {
+        Some(replay) => facts::owed(session.id, filter, replay.age, replay.after.as_deref()),
+        None => facts::not_owed(session.id, filter),
     }
 }
 

@@ -1,15 +1,13 @@
 //! SUBSCRIBE and UNSUBSCRIBE (MQTT 5.0, 3.8.4, 3.10.4; PRODUCT ).
 
 use super::pending::{Attachment, Awaiting, Undo};
-use super::{Cluster, RecordOutcome, facts, topic_within_limits};
+use super::{Cluster, RecordOutcome, topic_within_limits};
 use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::Subscriber;
 use crate::data_plane::protocol::{PacketId, ReasonCode, Subscribe, SubscribeFilter, Unsubscribe};
+use crate::data_plane::session::progress::Note;
 use crate::data_plane::session::{HeldSubscription, Replay};
-use crate::model::{
-    FilterKey, Now, QoS, RefusalKind, RefusalReason, RetainHandling, Subscription, SubscriptionOrigin,
-    TopicFilter,
-};
+use crate::model::{Now, QoS, RefusalKind, RefusalReason, Subscription, SubscriptionOrigin, TopicFilter};
 use crate::seam::ports::SessionWrite;
 
 /// How many filters a session may have where its cluster sets no limit: they are written down together
@@ -23,7 +21,8 @@ pub(super) type NotGranted = (ReasonCode, RefusalReason, String);
 pub(super) struct Granted {
     reason: ReasonCode,
     pub(super) before: Option<Subscription>,
-    pub(super) replay: Option<Replay>,
+    /// What of the retained messages was owed to the subscription before.
+    owed: Option<Replay>,
 }
 
 impl Cluster {
@@ -48,7 +47,7 @@ impl Cluster {
         if filters.iter().any(|wanted| wanted.filter.pattern().starts_with("$SYS/")) {
             self.refresh_system_topics(now);
         }
-        let (mut reasons, mut undo, mut replays, mut why) = (Vec::new(), Vec::new(), Vec::new(), None);
+        let (mut reasons, mut undo, mut why) = (Vec::new(), Vec::new(), None);
         for SubscribeFilter { filter, qos, no_local, retain_as_published, retain_handling } in filters {
             let identifier = subscription_id;
             let subscription = Subscription {
@@ -60,11 +59,10 @@ impl Cluster {
                 identifier,
                 origin: SubscriptionOrigin::Client,
             };
-            match self.subscribe_one(attachment.slot, subscription) {
+            match self.subscribe_one(now, attachment.slot, subscription, !durable) {
                 Ok(granted) => {
                     reasons.push(granted.reason);
-                    replays.extend(granted.replay);
-                    undo.push(Undo { filter, before: granted.before });
+                    undo.push(Undo { filter, before: granted.before, owed: granted.owed });
                 }
                 Err((code, reason, text)) => {
                     reasons.push(code);
@@ -74,11 +72,11 @@ impl Cluster {
             }
         }
         if durable && !undo.is_empty() {
-            // Where its filters begin must outlive the SUBACK.
+            // Where its filters begin, and what they are owed, must outlive the SUBACK.
             self.save(attachment.slot);
             self.save_groups_of(attachment.slot);
         }
-        let awaiting = Awaiting::SubAck { attachment, packet_id, reasons, why, undo, replays };
+        let awaiting = Awaiting::SubAck { attachment, packet_id, reasons, why, undo };
         self.answer_when_recorded(now, durable, awaiting);
     }
 
@@ -131,22 +129,21 @@ impl Cluster {
 
     /// The subscriptions of a SUBSCRIBE were committed, or not.
     pub(super) fn subscriptions_recorded(&mut self, now: Now, awaited: Awaiting, outcome: RecordOutcome) {
-        let Awaiting::SubAck { attachment, packet_id, mut reasons, mut why, undo, replays } = awaited else {
+        let Awaiting::SubAck { attachment, packet_id, mut reasons, mut why, undo } = awaited else {
             return;
         };
         if self.attached_session(attachment).is_none() {
             return;
         }
         if outcome == RecordOutcome::Committed {
-            self.answer_subscribed(now, attachment.slot, packet_id, reasons, why.as_deref(), replays);
-            self.tell_subscribed(now, attachment.slot, undo.iter().map(|undo| &undo.filter));
+            self.answer_subscribed(now, attachment.slot, packet_id, reasons, why.as_deref(), &undo);
             return;
         }
         // What is answered with an error must not be in force.
-        for Undo { filter, before } in undo.into_iter().rev() {
+        for Undo { filter, before, owed } in undo.into_iter().rev() {
             match before {
                 None => _ = self.unsubscribe_one(attachment.slot, &filter),
-                Some(before) => self.resubscribe(attachment.slot, before),
+                Some(before) => self.resubscribe(attachment.slot, before, owed),
             }
         }
         reasons.fill(ReasonCode::UnspecifiedError);
@@ -173,9 +170,8 @@ impl Cluster {
             if reasons.iter().any(|reason| !reason.is_error()));
         if durable && any_granted {
             self.ticket_last_write(awaiting);
-        } else if let Awaiting::SubAck { attachment, packet_id, reasons, why, replays, undo } = awaiting {
-            self.answer_subscribed(now, attachment.slot, packet_id, reasons, why.as_deref(), replays);
-            self.tell_subscribed(now, attachment.slot, undo.iter().map(|undo| &undo.filter));
+        } else if let Awaiting::SubAck { attachment, packet_id, reasons, why, undo } = awaiting {
+            self.answer_subscribed(now, attachment.slot, packet_id, reasons, why.as_deref(), &undo);
         }
     }
 
@@ -194,19 +190,25 @@ impl Cluster {
         packet_id: PacketId,
         reasons: Vec<ReasonCode>,
         why: Option<&str>,
-        replays: Vec<Replay>,
+        granted: &[Undo],
     ) {
-        let session = self.session(slot);
-        session.answer_subscribe(packet_id, reasons, why);
-        session.replays.extend(replays);
+        self.session(slot).answer_subscribe(packet_id, reasons, why);
+        for Undo { filter, .. } in granted {
+            self.grant_owed(slot, filter);
+        }
         self.catch_up(now, slot);
         self.touch(slot);
+        self.tell_subscribed(now, slot, granted.iter().map(|undo| &undo.filter));
     }
 
+    /// Puts a subscription in force. What it is owed of the retained messages waits until it is answered,
+    /// unless it is `granted` here.
     pub(super) fn subscribe_one(
         &mut self,
+        now: Now,
         slot: Slot,
         subscription: Subscription,
+        is_granted: bool,
     ) -> Result<Granted, NotGranted> {
         check_filter(&subscription.filter)?;
         self.may_subscribe(slot, &subscription)?;
@@ -218,10 +220,7 @@ impl Cluster {
         if is_held.is_none() {
             self.check_room(held)?;
         }
-        // MQTT 5.0, 4.8.2: a shared subscription gets no retained messages.
-        let shared = subscription.filter.shared().is_some();
-        let age = self.retained.age();
-        let replay = replay(&subscription, is_held.is_none(), age).filter(|_| !shared);
+        let owed = self.owe(now, slot, (&subscription, is_held.is_none()), is_granted);
         let reason = granted(subscription.qos);
         let write = SessionWrite::Subscribe(session_id, Box::new(subscription.clone()));
         self.effects.writes.push((write, None));
@@ -235,15 +234,16 @@ impl Cluster {
             session.subscriptions.reserve_exact(usize::from(session.subscriptions.len() < 2));
             session.subscriptions.push(entry);
         }
-        Ok(Granted { reason, before: is_held.map(|held| held.subscription), replay })
+        Ok(Granted { reason, before: is_held.map(|held| held.subscription), owed })
     }
 
     /// Puts the options of a subscription back, if it is still there.
-    fn resubscribe(&mut self, slot: Slot, before: Subscription) {
+    fn resubscribe(&mut self, slot: Slot, before: Subscription, owed: Option<Replay>) {
         let session = self.session(slot);
         let same = |held: &HeldSubscription| held.subscription.filter == before.filter;
         let Some(at) = session.subscriptions.iter().position(same) else { return };
         let (id, held) = (session.id, session.subscriptions[at].clone());
+        self.owe_as_before(slot, &before, owed);
         self.effects.writes.push((SessionWrite::Subscribe(id, Box::new(before.clone())), None));
         let held = self.enlist(slot, before, Some(&held));
         self.session(slot).subscriptions[at] = held;
@@ -306,17 +306,6 @@ impl Cluster {
         true
     }
 
-    /// Retained messages of this filter are not owed to the session any longer.
-    pub(super) fn owe_nothing(&mut self, slot: Slot, filter: &TopicFilter) {
-        let session = self.session(slot);
-        let owed = session.replays.iter().any(|replay| replay.filter == *filter && replay.is_written_down);
-        session.replays.retain(|replay| replay.filter != *filter);
-        if owed {
-            let change = facts::not_owed(session.id, FilterKey::of(filter.as_str()));
-            self.journal.change(vec![change]);
-        }
-    }
-
     /// Takes a session off what it subscribed to; a filter's postings go with its last subscriber.
     pub(super) fn release(&mut self, slot: Slot, held: &HeldSubscription) {
         let unused = match held.group {
@@ -348,6 +337,9 @@ impl Cluster {
         let session = &mut sessions[slot.0 as usize];
         session.durable = true;
         session.outbound.position = tail;
+        let under_way = session.outbound.exchanges().filter(|it| it.delivery.is_written_by_itself());
+        let under_way: Vec<Note> = under_way.map(|it| Note::Exchange(it.packet_id)).collect();
+        session.notes.extend(under_way);
         for held in &mut session.subscriptions {
             held.start = tail;
             if let Some(group) = held.group {
@@ -360,6 +352,7 @@ impl Cluster {
         if let Some(link) = session.link.as_mut() {
             link.caught_up = false;
         }
+        self.owe_durably(slot);
         self.save(slot);
         self.save_groups_of(slot);
     }
@@ -377,14 +370,4 @@ fn granted(qos: QoS) -> ReasonCode {
         QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
         QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
     }
-}
-
-/// `[MQTT-3.3.1-9]` to `[MQTT-3.3.1-11]`.
-fn replay(subscription: &Subscription, is_new: bool, age: u64) -> Option<Replay> {
-    let send = match subscription.retain_handling {
-        RetainHandling::Send => true,
-        RetainHandling::SendIfNew => is_new,
-        RetainHandling::DoNotSend => false,
-    };
-    send.then(|| Replay::of(subscription, age))
 }

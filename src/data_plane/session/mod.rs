@@ -34,8 +34,8 @@ pub use receive::RECEIVE_MAXIMUM;
 
 use super::protocol::{Auth, PacketId, Subscribe, Unsubscribe};
 use crate::model::{
-    ClientId, ClientKey, Epoch, FilterId, GroupId, Message, MessageCounters, Place, QoS, Seq, SessionExpiry,
-    SessionId, Subscription, Timestamp, TopicFilter,
+    ClientId, ClientKey, Epoch, FilterId, FilterKey, GroupId, Message, MessageCounters, Place, QoS, Seq,
+    SessionExpiry, SessionId, Subscription, Timestamp, TopicFilter,
 };
 
 /// Everything kept for one client between its CONNECT and the end of its session.
@@ -108,7 +108,7 @@ pub struct HeldSubscription {
 }
 
 /// Retained messages owed to a new subscription: a place in the retained messages, not a copy of
-/// them, so that a slow client costs no memory.
+/// them, so that a slow client costs no memory. A filter has one at most.
 #[derive(Clone, Debug)]
 pub struct Replay {
     /// Which topics.
@@ -123,7 +123,9 @@ pub struct Replay {
     pub age: u64,
     /// The topic sent last.
     pub after: Option<Box<str>>,
-    /// Whether it is written down that they are owed.
+    /// Whether its subscription was answered. Until then nothing is sent.
+    pub is_granted: bool,
+    /// Whether it is written down that they are owed, and which.
     pub is_written_down: bool,
 }
 
@@ -137,8 +139,22 @@ impl Replay {
             no_local: subscription.no_local,
             age,
             after: None,
+            is_granted: true,
             is_written_down: false,
         }
+    }
+
+    /// The subscription was replaced by one that has nothing sent anew: what is still to come of the earlier
+    /// one comes by the options of this.
+    pub fn follow(&mut self, subscription: &Subscription) {
+        self.qos = subscription.qos;
+        self.identifier = subscription.identifier;
+        self.no_local = subscription.no_local;
+    }
+
+    /// What its filter is called on disk.
+    pub fn key(&self) -> FilterKey {
+        FilterKey::of(self.filter.as_str())
     }
 
     /// A retained message as this subscription gets it.

@@ -31,6 +31,14 @@ pub struct Delivery {
     pub group: Option<GroupId>,
 }
 
+impl Delivery {
+    /// Whether its exchange is written down by itself, each step before it shows: at QoS 2, and where its
+    /// message is nowhere else. A shared group has its messages back when the session is gone.
+    pub fn is_written_by_itself(&self) -> bool {
+        self.qos == QoS::ExactlyOnce || (self.place.is_none() && self.group.is_none())
+    }
+}
+
 /// How far an exchange has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

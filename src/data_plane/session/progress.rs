@@ -2,9 +2,9 @@
 //! unfinished exchanges (MQTT 5.0, 4.1; PRODUCT S-1, S-3, S-12).
 //!
 //! Two kinds of facts. Exchanges at QoS 2 are written down one by one, each step before the packet
-//! that reveals it leaves: the session says so with a [`Note`]. Progress at QoS 1 is written down a little
-//! later ([`Outbound::progress`]): after a crash what was acknowledged last is delivered once more, as
-//! QoS 1 may be.
+//! that reveals it leaves: the session says so with a [`Note`]. So are those at QoS 1 whose message is not in
+//! the log. Progress at QoS 1 is written down a little later ([`Outbound::progress`]): after a crash what was
+//! acknowledged last is delivered once more, as QoS 1 may be.
 //!
 //! Without a connection a session keeps no messages: those of its exchanges lie in the log
 //! ([`Outbound::freeze`]) and are fetched when it returns ([`Outbound::thaw`]). A return after a
@@ -17,15 +17,18 @@ use smallvec::SmallVec;
 
 use super::outbound::{Delivery, InFlight, Outbound, Phase, distance, packet_id_of};
 use crate::data_plane::protocol::PacketId;
-use crate::model::{GroupId, Message, Monotonic, Place, QoS, Seq};
+use crate::model::{FilterKey, GroupId, Message, Monotonic, Place, QoS, Seq};
 
 /// Something to be written down before the output of this turn leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// An exchange at QoS 2 with the client has begun or come further.
+    /// An exchange with the client that is [written down by itself](Delivery::is_written_by_itself) has
+    /// begun or come further.
     Exchange(PacketId),
-    /// An exchange at QoS 2 with the client is over.
+    /// Such an exchange is over.
     ExchangeOver(PacketId),
+    /// More, or less, of the retained messages of a filter is owed.
+    Owed(FilterKey),
     /// A QoS 2 packet id of the client is free again.
     Released(PacketId),
 }
@@ -121,14 +124,14 @@ impl Trimmed {
     }
 }
 
-/// How far a session has come, apart from its exchanges at QoS 2.
+/// How far a session has come, apart from the exchanges that are written down by themselves.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     /// Everything in the log up to here was sent, or does not concern it.
     pub position: Seq,
     /// How many exchanges have begun.
     pub begun: u64,
-    /// Exchanges at QoS 1 that are not acknowledged, in order.
+    /// Exchanges at QoS 1 of messages in the log that are not acknowledged, in order.
     pub unacknowledged: Vec<Frozen>,
     /// What it has lost, if anything.
     pub trimmed: Option<Box<Trimmed>>,
@@ -141,7 +144,7 @@ impl Outbound {
     }
 
     /// What has to be written down at QoS 1. Messages outside the log and those of shared groups do
-    /// not count: the ones are sent again on request, the others go back to their groups.
+    /// not count: the ones are written down by themselves, the others go back to their groups.
     pub fn progress(&mut self) -> Progress {
         self.changed = false;
         let own = |exchange: &Frozen| {
@@ -158,12 +161,12 @@ impl Outbound {
         self.exchange(packet_id).map(|exchange| self.frozen_form(exchange))
     }
 
-    /// Takes up what was written down: progress, and the exchanges at QoS 2. Nothing lies behind `tail`:
-    /// what does was never promised to anybody.
-    pub fn restore(&mut self, progress: Progress, exactly_once: Vec<Frozen>, tail: Seq) {
+    /// Takes up what was written down: progress, and the exchanges that were by themselves. Nothing lies
+    /// behind `tail`: what does was never promised to anybody.
+    pub fn restore(&mut self, progress: Progress, exchanges: Vec<Frozen>, tail: Seq) {
         self.position = progress.position.min(tail);
         self.trimmed = progress.trimmed;
-        let mut frozen: Vec<Frozen> = progress.unacknowledged.into_iter().chain(exactly_once).collect();
+        let mut frozen: Vec<Frozen> = progress.unacknowledged.into_iter().chain(exchanges).collect();
         frozen.retain(|exchange| exchange.place().is_none_or(|place| place.seq <= tail));
         frozen.sort_by_key(|exchange| exchange.number);
         self.begun = frozen.last().map_or(0, |newest| newest.number).max(progress.begun);

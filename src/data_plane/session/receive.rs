@@ -80,7 +80,12 @@ impl Session {
     }
 
     fn receive_puback(&mut self, ack: &Ack) -> Request {
-        self.outbound.acknowledged(ack.packet_id).map_or(Request::None, Request::Consumed)
+        let id = ack.packet_id;
+        match self.outbound.acknowledged(id) {
+            None => Request::None,
+            Some(delivery) if delivery.is_written_by_itself() => self.over(id, delivery),
+            Some(delivery) => Request::Consumed(delivery),
+        }
     }
 
     fn receive_pubrec(&mut self, now: Now, ack: &Ack) -> Request {
@@ -118,8 +123,8 @@ impl Session {
         self.outbound.completed(id).map_or(Request::None, |delivery| self.over(id, delivery))
     }
 
-    /// An exchange at QoS 2 has ended. Nothing is held for that: what came after it is written down
-    /// after it.
+    /// An exchange that was written down by itself has ended. Nothing is held for that: what came after it
+    /// is written down after it.
     fn over(&mut self, packet_id: PacketId, delivery: Delivery) -> Request {
         if self.durable {
             self.notes.push(Note::ExchangeOver(packet_id));

@@ -89,7 +89,7 @@ impl Session {
         if delivery.place.is_some_and(|place| !place.durable) {
             link.out.hold();
         }
-        if delivery.qos == QoS::ExactlyOnce {
+        if delivery.is_written_by_itself() {
             self.note(Note::Exchange(id));
         }
         if let Some(link) = self.link.as_mut() {
@@ -100,7 +100,7 @@ impl Session {
 
     /// What is sent from here on must not leave before `note` is written down. Only a session that
     /// outlives its connection writes anything down.
-    pub(super) fn note(&mut self, note: Note) {
+    pub fn note(&mut self, note: Note) {
         if !self.durable {
             return;
         }
@@ -116,7 +116,7 @@ impl Session {
         let Some(link) = self.link.as_ref() else { return Vec::new() };
         let dropped = self.outbound.take_unfit(|delivery| fits(link, now.wall, delivery));
         for exchange in &dropped {
-            if exchange.delivery.qos == QoS::ExactlyOnce {
+            if exchange.delivery.is_written_by_itself() {
                 self.note(Note::ExchangeOver(exchange.packet_id));
             }
         }
