@@ -10,6 +10,7 @@ use std::fmt;
 use holdfast::model::QoS;
 
 use super::history::{Connection, Delivery, Fate, History, Micros, Stream, Subscriber, Will, Window};
+use super::owed;
 use super::session::Token;
 
 /// How late the service may record an acknowledgement at QoS 1: 200 ms (DESIGN 3), and its turn.
@@ -59,6 +60,8 @@ pub(super) struct Findings {
     pub(super) delivered: usize,
     /// Repetitions at QoS 1 that are allowed.
     pub(super) repeated: usize,
+    /// How often all that is retained was owed.
+    pub(super) owed: usize,
 }
 
 impl Findings {
@@ -68,6 +71,7 @@ impl Findings {
         self.acknowledged += other.acknowledged;
         self.delivered += other.delivered;
         self.repeated += other.repeated;
+        self.owed += other.owed;
     }
 }
 
@@ -84,6 +88,7 @@ pub(super) fn check(history: &History) -> Findings {
     for audience in audiences(history) {
         Delivered { history, settled: &settled, audience: &audience }.check(&mut findings);
     }
+    owed::check(history, &settled, &mut findings);
     for (number, will) in history.wills.iter().enumerate() {
         check_will(number, will, history, &settled, &mut findings);
     }
@@ -107,6 +112,7 @@ pub(super) fn missing(history: &History) -> Vec<Violation> {
     for audience in audiences(history) {
         audience.lost(history, &mut missing);
     }
+    owed::missing(history, &mut missing);
     for (number, will) in history.wills.iter().enumerate() {
         if will.fate == Fate::Due && will.seen == 0 {
             missing.push(Violation::Will { number, fate: will.fate, seen: 0 });
@@ -187,7 +193,7 @@ struct Delivered<'a> {
 }
 
 /// A delivery, with the connection it came on.
-type Come<'a> = (&'a Delivery, &'a Connection);
+pub(super) type Come<'a> = (&'a Delivery, &'a Connection);
 
 impl Delivered<'_> {
     fn check(&self, findings: &mut Findings) {
@@ -277,7 +283,8 @@ impl Delivered<'_> {
         let mut earlier: Vec<Come<'_>> = Vec::new();
         let mut unexplained = 0;
         for delivery in come {
-            let explained = |before: &Come<'_>| self.explains(*before, delivery.0.at);
+            let explained =
+                |before: &Come<'_>| may_repeat(self.history, self.settled, *before, delivery.0.at);
             match earlier.iter().position(explained).filter(|_| qos == Some(QoS::AtLeastOnce)) {
                 Some(at) => {
                     earlier.swap_remove(at);
@@ -292,19 +299,24 @@ impl Delivered<'_> {
             earlier.push(*delivery);
         }
     }
+}
 
-    /// Whether a message at QoS 1 may come once more at `again`, after this delivery.
-    fn explains(&self, (before, connection): Come<'_>, again: Micros) -> bool {
-        let death = self.history.deaths.iter().copied().find(|death| *death >= connection.begun);
-        let over = connection.ended.unwrap_or(Micros::MAX).min(death.unwrap_or(Micros::MAX));
-        if again < over {
-            return false;
-        }
-        let Some(sent) = before.acknowledged else { return true };
-        let pong = connection.pings.iter().find(|(ping, _)| *ping >= sent).map(|(_, pong)| *pong);
-        let Some(processed) = pong.or(connection.goodbye) else { return true };
-        death.is_some_and(|death| death < again && !self.settled.between(processed, death))
+/// Whether a message at QoS 1 may come once more at `again`, after this delivery.
+pub(super) fn may_repeat(
+    history: &History,
+    settled: &Settled,
+    (before, connection): Come<'_>,
+    again: Micros,
+) -> bool {
+    let death = history.deaths.iter().copied().find(|death| *death >= connection.begun);
+    let over = connection.ended.unwrap_or(Micros::MAX).min(death.unwrap_or(Micros::MAX));
+    if again < over {
+        return false;
     }
+    let Some(sent) = before.acknowledged else { return true };
+    let pong = connection.pings.iter().find(|(ping, _)| *ping >= sent).map(|(_, pong)| *pong);
+    let Some(processed) = pong.or(connection.goodbye) else { return true };
+    death.is_some_and(|death| death < again && !settled.between(processed, death))
 }
 
 fn check_will(number: usize, will: &Will, history: &History, settled: &Settled, findings: &mut Findings) {
@@ -324,7 +336,7 @@ fn check_will(number: usize, will: &Will, history: &History, settled: &Settled, 
 }
 
 /// Answers whether what was processed is on disk.
-struct Settled {
+pub(super) struct Settled {
     /// Messages that were written down: when first sent; the earliest acknowledgement of it and all after.
     written: Vec<(Micros, Micros)>,
 }

@@ -7,6 +7,7 @@ use super::check::{Violation, check};
 use super::history::{
     Connection, Delivery, Fate, History, Micros, Published, Stream, Subscriber, Will, Window,
 };
+use super::owed::{Asked, Collector, STREAMS, TOPICS};
 use super::session::Token;
 
 const Q0: QoS = QoS::AtMostOnce;
@@ -314,4 +315,92 @@ fn what_a_client_met_is_told() {
     let mut history = history(Q1);
     history.faults.push("the session is gone".to_owned());
     finds(&history, &[Violation::Fault("the session is gone".to_owned())]);
+}
+
+/// Who subscribes at 10 and gets all but `missing` at 20, and is there since 1.
+fn collector(qos: QoS, missing: Option<u32>) -> History {
+    let mut history = history(Q1);
+    let asked = Asked { at: 10 * MS, sends: 1, carried: 0, granted: true, renounced: false };
+    history.collectors = vec![Collector {
+        asked: vec![asked],
+        connections: vec![Connection { begun: 1, ..Connection::default() }],
+        ..Collector::new("s", STREAMS, qos)
+    }];
+    for number in (1..=TOPICS).filter(|number| Some(*number) != missing) {
+        collect(&mut history, number, 0, 20);
+    }
+    history
+}
+
+fn collect(history: &mut History, number: u32, connection: u32, at: Micros) {
+    let collector = &mut history.collectors[0];
+    let (token, qos) = (Token { stream: STREAMS, number }, collector.qos);
+    let acknowledged = (qos == Q1).then_some(at * MS);
+    collector.deliveries.push(Delivery { token, qos, at: at * MS, connection, acknowledged });
+}
+
+fn collector_dies(history: &mut History, at: Micros) {
+    die(history, at);
+    let connections = &mut history.collectors[0].connections;
+    connections[0].ended = Some(at * MS + 1);
+    connections.push(Connection { begun: (at + 5) * MS, ..Connection::default() });
+}
+
+#[test]
+fn a_retained_message_that_is_owed_must_come() {
+    for qos in [Q1, Q2] {
+        finds(&collector(qos, None), &[]);
+        let mut history = collector(qos, Some(7));
+        let (to, token) = to_s(Token { stream: STREAMS, number: 7 });
+        finds(&history, &[Violation::Lost { to, token }]);
+        history.collectors[0].asked[0].renounced = true;
+        finds(&history, &[]);
+        // What came before it subscribed anew does not count.
+        let mut history = collector(qos, None);
+        let again = Asked { at: 30 * MS, ..history.collectors[0].asked[0] };
+        history.collectors[0].asked.push(again);
+        assert_eq!(check(&history).violations.len(), TOPICS as usize);
+    }
+}
+
+#[test]
+fn a_retained_message_comes_once_for_each_subscribe() {
+    let token = Token { stream: STREAMS, number: 7 };
+    for qos in [Q1, Q2] {
+        let mut history = collector(qos, None);
+        collect(&mut history, 7, 0, 25);
+        let (to, token) = to_s(token);
+        finds(&history, &[Violation::Duplicate { to, token, at: 25 * MS }]);
+        let mut sent_twice = history.clone();
+        sent_twice.collectors[0].asked[0].sends = 2;
+        finds(&sent_twice, &[]);
+        history.collectors[0].asked[0].carried = 1;
+        finds(&history, &[]);
+    }
+}
+
+#[test]
+fn a_retained_message_is_repeated_only_when_its_puback_may_not_be_recorded() {
+    for (qos, recorded, allowed) in [(Q1, false, true), (Q1, true, false), (Q2, false, false)] {
+        let mut history = collector(qos, None);
+        if recorded {
+            history.collectors[0].connections[0].pings.push((21 * MS, 22 * MS));
+            let later = publish(&mut history, 500);
+            deliver(&mut history, 0, 0, later, 501);
+        }
+        collector_dies(&mut history, 600);
+        collect(&mut history, 7, 1, 610);
+        let violations = check(&history).violations;
+        assert_eq!(violations.is_empty(), allowed, "{qos:?}, recorded {recorded}: {violations:?}");
+    }
+}
+
+#[test]
+fn a_round_ends_with_what_was_asked_last() {
+    let mut history = collector(Q2, None);
+    history.next_round();
+    finds(&history, &[]);
+    collect(&mut history, 7, 0, 700);
+    let (to, token) = to_s(Token { stream: STREAMS, number: 7 });
+    finds(&history, &[Violation::Duplicate { to, token, at: 700 * MS }]);
 }

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::cast::{self, Role};
 use super::check::{Findings, Violation, check, missing};
+use super::client::collect;
 use super::client::{Client, Phase, Stage};
 use super::history::{History, Record, Subscriber};
 use super::random::Random;
@@ -112,6 +113,9 @@ impl Director {
         }
         actors.spawn(mortals::live_and_die(stage.clone(), random.fork()));
         actors.spawn(look_at_retained(stage.clone()));
+        for at in 0..collect::KINDS.len() {
+            actors.spawn(collect::collect(at, stage.clone(), random.fork()));
+        }
         let service = Service::new(folder.path().to_owned());
         let mut director = Self {
             seed,
@@ -255,6 +259,7 @@ impl Director {
         loop {
             let (missing, come, has_failed) = self.stage.record.with(|history, _| {
                 let come: usize = history.subscribers.iter().map(|s| s.deliveries.len()).sum();
+                let come = come + history.collectors.iter().map(|c| c.deliveries.len()).sum::<usize>();
                 (missing(history).len(), come, !history.faults.is_empty())
             });
             if has_failed {
@@ -285,10 +290,10 @@ impl Director {
                 .retain(|found| !matches!(found, Violation::Lost { .. } | Violation::Stuck { .. }));
         }
         self.total.add(findings);
-        let Findings { violations, sent, acknowledged, delivered, repeated } = &self.total;
+        let Findings { violations, sent, acknowledged, delivered, repeated, owed } = &self.total;
         println!(
             "cycle {}: {} s, kills {}, published {sent}, acknowledged {acknowledged}, received {delivered}, \
-             repeated at QoS 1 {repeated}, violations {}",
+             repeated at QoS 1 {repeated}, retained messages owed {owed} times, violations {}",
             self.rounds,
             self.began.elapsed().as_secs(),
             self.kills,
@@ -334,6 +339,7 @@ fn opening(cast: &[Role]) -> History {
     History {
         streams: cast::streams(cast),
         subscribers: cast.iter().map(subscriber).collect(),
+        collectors: collect::collectors(),
         ..History::default()
     }
 }

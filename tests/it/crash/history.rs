@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use holdfast::model::QoS;
 use tokio::time::Instant;
 
+use super::owed::Collector;
 use super::session::Token;
 
 pub(super) type Micros = u64;
@@ -129,10 +130,11 @@ pub(super) enum Fate {
     Cancelled,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct History {
     pub(super) streams: Vec<Stream>,
     pub(super) subscribers: Vec<Subscriber>,
+    pub(super) collectors: Vec<Collector>,
     /// When the service was killed, or asked to stop.
     pub(super) deaths: Vec<Micros>,
     pub(super) wills: Vec<Will>,
@@ -168,6 +170,7 @@ impl History {
                 connection.pings = Vec::new();
             }
         }
+        self.collectors.iter_mut().for_each(Collector::next_round);
         self.deaths.clear();
         self.wills.iter_mut().for_each(|will| will.fate = Fate::Open);
     }

@@ -13,6 +13,7 @@ mod client;
 mod director;
 mod history;
 mod mortals;
+mod owed;
 mod random;
 mod retained;
 mod service;

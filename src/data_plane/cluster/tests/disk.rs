@@ -29,6 +29,8 @@ pub(super) struct Disk {
     facts: BTreeMap<Bytes, Bytes>,
     /// The last message that retention took.
     last_gone: Seq,
+    /// How many more entries it takes; what comes then stays on its way.
+    takes: Option<usize>,
 }
 
 impl Disk {
@@ -41,13 +43,37 @@ impl Disk {
     /// Makes everything durable; the turn that then is.
     fn sync(&mut self) -> Option<Turn> {
         let mut last = None;
-        for (turn, entries) in std::mem::take(&mut self.waiting) {
+        while let Some((_, entries)) = self.waiting.front()
+            && self.takes.is_none_or(|takes| entries.len() <= takes)
+        {
+            let Some((turn, entries)) = self.waiting.pop_front() else { break };
+            self.takes = self.takes.map(|takes| takes - entries.len());
             for entry in entries {
                 self.keep(entry);
             }
             last = Some(turn);
         }
         last
+    }
+
+    /// From here on it takes so many entries and no more.
+    pub(super) fn fail_after(&mut self, entries: usize) {
+        self.takes = Some(entries);
+    }
+
+    /// From here on it takes everything.
+    pub(super) fn takes_all(&mut self) {
+        self.takes = None;
+    }
+
+    /// Whether there was more than it took.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Of a turn that it could not take whole, how many entries it has.
+    fn torn(&mut self) -> usize {
+        self.takes.take().unwrap_or(0)
     }
 
     fn keep(&mut self, entry: Entry) {
@@ -66,6 +92,18 @@ impl Disk {
 
     pub(super) fn tail(&self) -> Seq {
         self.messages.keys().next_back().copied().unwrap_or(self.last_gone)
+    }
+
+    /// How many facts there are whose key ends so.
+    pub(super) fn facts_of(&self, is_meant: impl Fn(&[u8]) -> bool) -> usize {
+        self.facts.keys().filter(|key| is_meant(key)).count()
+    }
+
+    /// Puts a fact as an earlier release wrote it.
+    pub(super) fn put_fact(&mut self, is_meant: impl Fn(&[u8]) -> bool, write: impl Fn(&Bytes) -> Bytes) {
+        for (_, value) in self.facts.iter_mut().filter(|(key, _)| is_meant(key)) {
+            *value = write(value);
+        }
     }
 
     /// How many facts there are.
@@ -126,6 +164,7 @@ impl Disk {
     /// What is remembered after a crash: everything durable, and of what was on its way the first
     /// `lucky` entries.
     pub(super) fn crash(&mut self, lucky: usize) -> (Seq, Memory) {
+        let lucky = lucky + self.torn();
         let waiting = std::mem::take(&mut self.waiting);
         for entry in waiting.into_iter().flat_map(|(_, entries)| entries).take(lucky) {
             self.keep(entry);

@@ -21,6 +21,7 @@ mod limits;
 mod loss;
 mod on_behalf;
 mod orders;
+mod owed;
 mod packets;
 mod problem_information;
 mod quotas;

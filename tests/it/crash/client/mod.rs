@@ -1,5 +1,6 @@
 //! A client of the cast: connects, publishes, receives, leaves, returns; notes everything.
 
+pub(super) mod collect;
 mod receive;
 
 use std::collections::HashMap;
