@@ -134,6 +134,8 @@ pub struct Cluster {
     trimming: Trimming,
     throttle: Throttle,
     flapping: FlappingGuard,
+    /// Whether somebody is owed retained messages that wait for room on the disk.
+    owed_waits: bool,
     /// Messages sent that are not counted against the cluster's rate yet.
     sent_uncharged: u64,
     /// What connections that have ended had counted, and shared groups.
@@ -177,6 +179,7 @@ impl Cluster {
             trimming: Trimming::default(),
             throttle: Throttle::default(),
             flapping: FlappingGuard::default(),
+            owed_waits: false,
             sent_uncharged: 0,
             ended_counters: MessageCounters::default(),
             lost_messages: 0,

@@ -8,6 +8,9 @@
 //! in one piece with the exchange that it begins. So a crash neither loses what is left nor repeats what was
 //! sent. Where nothing is retained that could be lost nothing is written.
 //!
+//! Each such step takes room on the disk: when that is full what is owed waits, and what comes from the log goes
+//! on.
+//!
 //! At QoS 0 a message may be lost, and to a client that is there it is no reason to write. To one that is not
 //! there it is: it may be long until the client comes.
 
@@ -124,11 +127,15 @@ impl Cluster {
 
     /// Sends what is owed as far as there is room. Returns whether none is left that may be sent.
     pub(super) fn send_owed(&mut self, now: Now, slot: Slot) -> bool {
-        let Self { sessions, retained, .. } = self;
+        let Self { sessions, retained, journal, owed_waits, .. } = self;
         let session = &mut sessions[slot.0 as usize];
         // The filter whose next step is noted.
         let mut noted = None;
         while let Some(replay) = session.replays.front().filter(|replay| replay.is_granted) {
+            if replay.is_written_down && !journal.has_room {
+                *owed_waits = true;
+                return true;
+            }
             // Asked first: looking for the next one may be long.
             if !session.has_room_at(replay.qos) {
                 return false;
@@ -156,6 +163,20 @@ impl Cluster {
             }
         }
         true
+    }
+
+    /// Goes on with what waited for room on the disk.
+    pub(super) fn send_owed_again(&mut self, now: Now) {
+        if !self.owed_waits || !self.journal.has_room {
+            return;
+        }
+        self.owed_waits = false;
+        let is_owed = |slot: &Slot| !self.sessions[slot.0 as usize].replays.is_empty();
+        let waiting: Vec<Slot> = self.online.iter().copied().filter(is_owed).collect();
+        for slot in waiting {
+            self.catch_up(now, slot);
+            self.touch(slot);
+        }
     }
 }
 

@@ -25,6 +25,7 @@ impl Cluster {
             self.end_overdue_authentications(now);
             self.end_expired_proofs(now);
             self.repeat_unanswered(now);
+            self.send_owed_again(now);
             self.rebalance_groups(now);
             self.trim_log();
             self.write_tallies_down();

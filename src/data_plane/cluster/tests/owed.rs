@@ -453,3 +453,22 @@ fn a_session_that_comes_to_last_keeps_what_it_is_owed() {
     let peer = world.connect(&v5("c").expiry(1_000));
     assert_eq!(texts(&world.drain(peer)), ["0", "1", "2", "3", "lossy", "4", "5"]);
 }
+
+#[test]
+fn on_a_full_disk_what_is_owed_waits_and_the_log_goes_on() {
+    let mut world = World::new();
+    let publisher = retain_six(&mut world);
+    let peer = world.connect(&v5("c").expiry(1_000).receive_maximum(2));
+    world.subscribe(peer, "t", Q1);
+    world.subscribe(peer, "r/+", Q1);
+    let first = world.take_publishes(peer);
+    world.publish(publisher, publish_at(Q1, 1, "t", "logged"));
+    world.cluster.set_room(false);
+    for publish in &first {
+        world.send(peer, &puback(publish.packet_id.expect("QoS 1")));
+    }
+    assert_eq!(texts(&world.drain(peer)), ["logged"]);
+    world.cluster.set_room(true);
+    world.advance(1);
+    assert_eq!(texts(&world.drain(peer)), ["2", "3", "lossy", "4", "5"]);
+}
