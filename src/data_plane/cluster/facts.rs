@@ -16,10 +16,10 @@ use smallvec::SmallVec;
 use crate::data_plane::message_log::Change;
 use crate::data_plane::message_log::{get_message, put_message};
 use crate::data_plane::protocol::PacketId;
-use crate::data_plane::session::HeldWill;
 use crate::data_plane::session::outbound::Phase;
 use crate::data_plane::session::progress::{Body, Frozen, Progress, Trimmed};
-use crate::model::{FilterKey, Message, Place, QoS, Seq, SessionId, Timestamp, TopicFilter};
+use crate::data_plane::session::{HeldWill, WillAuthor};
+use crate::model::{ClientId, FilterKey, Message, Place, QoS, Seq, SessionId, Timestamp, TopicFilter};
 
 /// The format of the values.
 const FORMAT: u8 = 1;
@@ -156,6 +156,11 @@ pub(super) fn will(id: SessionId, will: &HeldWill) -> Change {
     value.put_u32_le(will.delay_secs);
     put_optional(&mut value, will.due_at, |value, at| value.put_i64_le(at.as_millis()));
     put_message(&mut value, &will.message);
+    // Last, so that what was written without it is read too.
+    if let Some(WillAuthor { client_id, username }) = &will.author {
+        put_text(&mut value, client_id.as_str());
+        put_optional(&mut value, username.as_deref(), put_text);
+    }
     Change::Put { key: session_key(id, b"w"), value: value.into() }
 }
 
@@ -229,7 +234,14 @@ pub(super) fn get_will(value: &mut Bytes) -> Option<HeldWill> {
     let delay_secs = value.try_get_u32_le().ok()?;
     let due_at = get_optional(value, |value| value.try_get_i64_le().ok())?.map(Timestamp::from_millis);
     let message = get_message(value)?;
-    Some(HeldWill { message, message_expiry_secs, delay_secs, due_at })
+    let author = if value.has_remaining() { Some(get_author(value)?) } else { None };
+    Some(HeldWill { message, message_expiry_secs, delay_secs, due_at, author })
+}
+
+fn get_author(value: &mut Bytes) -> Option<WillAuthor> {
+    let client_id = ClientId::new(&get_text(value)?).ok()?;
+    let username = get_optional(value, get_text)?.map(String::into_boxed_str);
+    Some(WillAuthor { client_id, username })
 }
 
 /// Reads [`retained`].
@@ -259,6 +271,16 @@ fn put_len(value: &mut Vec<u8>, len: usize) {
 fn get_len(value: &mut Bytes) -> Option<usize> {
     let len = usize::try_from(value.try_get_u32_le().ok()?).ok()?;
     (len <= value.remaining()).then_some(len)
+}
+
+fn put_text(value: &mut Vec<u8>, text: &str) {
+    put_len(value, text.len());
+    value.extend_from_slice(text.as_bytes());
+}
+
+fn get_text(value: &mut Bytes) -> Option<String> {
+    let len = get_len(value)?;
+    String::from_utf8(value.split_to(len).to_vec()).ok()
 }
 
 fn put_optional<T>(value: &mut Vec<u8>, optional: Option<T>, put: impl FnOnce(&mut Vec<u8>, T)) {
@@ -296,10 +318,7 @@ fn put_frozen(value: &mut Vec<u8>, exchange: &Frozen, share: Option<&str>) {
     for id in exchange.subscription_ids.iter().take(usize::from(u8::MAX)) {
         value.put_u32_le(id.get());
     }
-    put_optional(value, share, |value, share| {
-        put_len(value, share.len());
-        value.extend_from_slice(share.as_bytes());
-    });
+    put_optional(value, share, put_text);
     match &exchange.body {
         Body::Logged(place) => {
             value.put_u64_le(place.seq.0);
@@ -318,10 +337,7 @@ fn get_frozen(value: &mut Bytes) -> Option<(Frozen, Option<String>)> {
     for _ in 0..value.try_get_u8().ok()? {
         subscription_ids.push(NonZeroU32::new(value.try_get_u32_le().ok()?)?);
     }
-    let share = get_optional(value, |value| {
-        let len = get_len(value)?;
-        String::from_utf8(value.split_to(len).to_vec()).ok()
-    })?;
+    let share = get_optional(value, get_text)?;
     let body = if flags & LOGGED != 0 {
         let seq = Seq(value.try_get_u64_le().ok()?);
         let filter = FilterKey(value.try_get_u64_le().ok()?);

@@ -142,6 +142,7 @@ impl World {
             resend_after_secs: 120,
             users: Arc::default(),
             access: Arc::default(),
+            message_rules: Arc::default(),
             authenticators: Arc::default(),
         };
         Self {
