@@ -13,6 +13,7 @@ mod browse;
 mod connecting;
 mod disk;
 mod durability;
+mod enhance;
 mod events;
 mod exactly_once;
 mod flow;
