@@ -4,9 +4,10 @@
 //! row fails, and so does one whose row says otherwise than what is enforced.
 
 use holdfast::control_plane::tokens::Role;
-use holdfast::model::{AuthenticatorSettings, ClientHold, PolicySpec, WebhookSecret};
+use holdfast::model::{AuthenticatorSettings, ClientHold, MessageRuleSpec, PolicySpec, WebhookSecret};
 use holdfast::store::{
-    HoldOrder, NewApiKey, NewAuthenticator, NewBlockRule, NewOperation, NewPolicy, PurgeAction, Webhook,
+    HoldOrder, NewApiKey, NewAuthenticator, NewBlockRule, NewMessageRule, NewOperation, NewPolicy,
+    PurgeAction, Webhook,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -65,6 +66,7 @@ fn row_of(operation_id: &str) -> Row {
         | "get_authenticator"
         | "delete_authenticator"
         | "delete_authorization_policy"
+        | "delete_message_rule"
         | "delete_webhook"
         | "retry_dead_letters" => Row { least: Role::Admin, ..read() },
         "check_admission" => Row { body: Some(json!({"client_id": "x"})), ..read() },
@@ -107,6 +109,8 @@ fn row_of(operation_id: &str) -> Row {
         | "remove_hold"
         | "list_authorization_policies"
         | "get_authorization_policy"
+        | "list_message_rules"
+        | "get_message_rule"
         | "list_block_rules"
         | "get_block_rule"
         | "delete_block_rule"
@@ -120,6 +124,11 @@ fn row_of(operation_id: &str) -> Row {
         }
         "put_authorization_policy" => {
             let body = json!({"priority": 1, "effect": "allow", "actions": ["connect"]});
+            Row { least: Role::Admin, body: Some(body), ..read() }
+        }
+        "create_message_rule" | "put_message_rule" => {
+            let priority = if operation_id == "put_message_rule" { 1 } else { 2 };
+            let body = json!({"priority": priority, "name": "n", "effects": {"response_topic": "r"}});
             Row { least: Role::Admin, body: Some(body), ..read() }
         }
         "create_block_rule" | "put_block_rule" => {
@@ -184,6 +193,7 @@ async fn fleet() -> Api {
     tx.insert_webhook(&webhook, api.clock.wall()).await.expect("a webhook");
     let (c, now) = (super::support::sessions::cluster_id("c"), api.clock.wall());
     tx.insert_policy(&c, RULE, &a_policy(), now).await.expect("a policy");
+    tx.insert_message_rule(&c, RULE, &a_message_rule(), now).await.expect("a message rule");
     tx.insert_block_rule(&c, RULE, &a_block_rule(), now).await.expect("a block rule");
     let link = NewAuthenticator {
         position: 1,
@@ -197,7 +207,7 @@ async fn fleet() -> Api {
     api
 }
 
-/// The policy, the block rule and the second authenticator of cluster `c`.
+/// The policy, the rules and the second authenticator of cluster `c`.
 const RULE: Uuid = Uuid::from_u128(7);
 
 fn a_policy() -> NewPolicy {
@@ -207,6 +217,12 @@ fn a_policy() -> NewPolicy {
     });
     let spec: PolicySpec = serde_json::from_value(spec).expect("a policy");
     NewPolicy { priority: 1, description: None, spec }
+}
+
+fn a_message_rule() -> NewMessageRule {
+    let spec = json!({"condition": {}, "effects": {"response_topic": "r", "user_properties": []}});
+    let spec: MessageRuleSpec = serde_json::from_value(spec).expect("a rule");
+    NewMessageRule { priority: 1, name: "n".to_owned(), description: None, is_enabled: true, spec }
 }
 
 fn a_block_rule() -> NewBlockRule {
@@ -237,6 +253,7 @@ fn operations(own: &str) -> Vec<(Method, String, String)> {
                 path.replace("{cluster}", "c").replace("{client_id}", "meter").replace("{username}", "ada");
             let path = path.replace("{filter}", "b%2F%23").replace("{webhook_id}", "hook");
             let path = path.replace("{policy_id}", &RULE.to_string());
+            let path = path.replace("{message_rule_id}", &RULE.to_string());
             let path = path.replace("{block_rule_id}", &RULE.to_string());
             let path = path.replace("{authenticator_id}", &RULE.to_string());
             let path = path.replace("{operation_id}", &operation_id(own).to_string());

@@ -214,6 +214,8 @@ fn effects() -> impl Strategy<Value = Value> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Whatever a rule says that was accepted, and whoever publishes: a client of MQTT 5 can read the message, and
     /// its topic and payload are the publisher's.
     #[test]
