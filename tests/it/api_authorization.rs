@@ -66,7 +66,6 @@ fn row_of(operation_id: &str) -> Row {
         | "get_authenticator"
         | "delete_authenticator"
         | "delete_authorization_policy"
-        | "delete_message_rule"
         | "delete_webhook"
         | "retry_dead_letters" => Row { least: Role::Admin, ..read() },
         "check_admission" => Row { body: Some(json!({"client_id": "x"})), ..read() },
@@ -109,8 +108,6 @@ fn row_of(operation_id: &str) -> Row {
         | "remove_hold"
         | "list_authorization_policies"
         | "get_authorization_policy"
-        | "list_message_rules"
-        | "get_message_rule"
         | "list_block_rules"
         | "get_block_rule"
         | "delete_block_rule"
@@ -126,15 +123,24 @@ fn row_of(operation_id: &str) -> Row {
             let body = json!({"priority": 1, "effect": "allow", "actions": ["connect"]});
             Row { least: Role::Admin, body: Some(body), ..read() }
         }
-        "create_message_rule" | "put_message_rule" => {
-            let priority = if operation_id == "put_message_rule" { 1 } else { 2 };
-            let body = json!({"priority": priority, "name": "n", "effects": {"response_topic": "r"}});
-            Row { least: Role::Admin, body: Some(body), ..read() }
-        }
         "create_block_rule" | "put_block_rule" => {
             let body = json!({"subject": "client_id", "pattern": "x"});
             Row { least: Role::Operator, body: Some(body), ..read() }
         }
+        other => row_of_message_rules(other),
+    }
+}
+
+fn row_of_message_rules(operation_id: &str) -> Row {
+    let rule = |priority: u32| {
+        let body = json!({"priority": priority, "name": "n", "effects": {"response_topic": "r"}});
+        Row { least: Role::Admin, body: Some(body), ..read() }
+    };
+    match operation_id {
+        "list_message_rules" | "get_message_rule" => Row { least: Role::Operator, ..read() },
+        "create_message_rule" => rule(2),
+        "put_message_rule" => rule(1),
+        "delete_message_rule" => Row { least: Role::Admin, ..read() },
         other => panic!("the operation {other} has no row: say here who may call it"),
     }
 }
