@@ -107,6 +107,7 @@ fn cluster(policies: Vec<Policy>) -> DesiredCluster {
         resend_after_secs: 120,
         users: Arc::default(),
         access: AccessRules { policies, ..AccessRules::default() }.into(),
+        message_rules: std::sync::Arc::default(),
         authenticators: Arc::default(),
     }
 }

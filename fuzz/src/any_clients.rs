@@ -122,6 +122,7 @@ impl Run {
             resend_after_secs: 120,
             users: Arc::default(),
             access: Arc::default(),
+            message_rules: Arc::default(),
             authenticators: Arc::default(),
         };
         Self {

@@ -29,10 +29,15 @@ struct DropLabels {
 pub(super) fn register(registry: &mut Registry, figures: &[ClusterFigures]) {
     let refusals = Family::<RefusalLabels, Counter>::default();
     let dropped = Family::<DropLabels, Counter>::default();
-    let [connects, received, sent] = std::array::from_fn(|_| Family::<Labels, Counter>::default());
-    for ClusterFigures { cluster, connects: let_in, messages, refusals: refused } in figures {
-        for (family, count) in [(&connects, *let_in), (&received, messages.received), (&sent, messages.sent)]
-        {
+    let [connects, received, sent, left_out] = std::array::from_fn(|_| Family::<Labels, Counter>::default());
+    for ClusterFigures { cluster, connects: let_in, messages, values_left_out, refusals: refused } in figures
+    {
+        for (family, count) in [
+            (&connects, *let_in),
+            (&received, messages.received),
+            (&sent, messages.sent),
+            (&left_out, *values_left_out),
+        ] {
             family.get_or_create(&Labels { cluster: cluster.to_string() }).inc_by(count);
         }
         for (kind, reason, count) in refused {
@@ -51,6 +56,8 @@ pub(super) fn register(registry: &mut Registry, figures: &[ClusterFigures]) {
     registry.register("connects", "CONNECTs that were let in", connects);
     registry.register("messages_received", "PUBLISH packets taken from clients", received);
     registry.register("messages_sent", "PUBLISH packets sent to clients", sent);
+    let about = "Values that message rules could not add: without room, or no topic name";
+    registry.register("message_rule_values_left_out", about, left_out);
     let about = "CONNECTs, subscriptions and publishes that were refused, or slowed, by reason";
     registry.register("refusals", about, refusals);
     registry.register("messages_dropped", "Messages that were lost, by reason", dropped);
@@ -75,6 +82,7 @@ mod tests {
                 dropped_over_rate: 3,
                 ..MessageCounters::default()
             },
+            values_left_out: 8,
             refusals: vec![(RefusalKind::Connect, RefusalReason::Connections, 4)],
         };
         let mut registry = Registry::with_prefix("holdfast");
@@ -85,6 +93,7 @@ mod tests {
             "holdfast_connects_total{cluster=\"default\"} 5",
             "holdfast_messages_received_total{cluster=\"default\"} 6",
             "holdfast_messages_sent_total{cluster=\"default\"} 7",
+            "holdfast_message_rule_values_left_out_total{cluster=\"default\"} 8",
             "holdfast_refusals_total{cluster=\"default\",kind=\"connect\",reason=\"connections\"} 4",
             "holdfast_messages_dropped_total{cluster=\"default\",reason=\"slow\"} 1",
             "holdfast_messages_dropped_total{cluster=\"default\",reason=\"queue_full\"} 0",

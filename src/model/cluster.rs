@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccessRules, Authenticators, ClientHolds, ClusterId, Quota, QuotaOverrides, SharedStrategy, Timestamp,
-    TopicFilter, Users,
+    AccessRules, Authenticators, ClientHolds, ClusterId, MessageRules, Quota, QuotaOverrides, SharedStrategy,
+    Timestamp, TopicFilter, Users,
 };
 
 /// Whether a cluster serves clients.
@@ -98,6 +98,8 @@ pub struct DesiredCluster {
     pub users: Arc<Users>,
     /// Who may do what.
     pub access: Arc<AccessRules>,
+    /// What is added to what its clients publish.
+    pub message_rules: Arc<MessageRules>,
     /// Which client ids are refused for a while.
     pub holds: Arc<ClientHolds>,
     /// How its clients are known.

@@ -7,7 +7,8 @@ use super::{ClientKey, QoS, Timestamp, TopicName};
 /// The MQTT 5 properties of a PUBLISH that a server must forward unaltered (`[MQTT-3.3.2-4]`,
 /// `[MQTT-3.3.2-15]`, `[MQTT-3.3.2-16]`, `[MQTT-3.3.2-17]`, `[MQTT-3.3.2-18]`, `[MQTT-3.3.2-20]`),
 /// in their wire form, already validated by the codec: payload format indicator, response topic,
-/// correlation data, user properties, content type. Empty for messages from v3 clients.
+/// correlation data, user properties, content type. Empty for messages from v3 clients, unless
+/// the cluster's rules add some.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PropertyBytes(pub Bytes);
 

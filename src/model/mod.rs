@@ -13,6 +13,7 @@ mod ids;
 mod latency;
 mod log;
 mod message;
+mod message_rule;
 mod qos;
 mod quota;
 mod rate;
@@ -43,6 +44,10 @@ pub use ids::{ClientId, ClientKey, ClusterId, Epoch, IdError, SessionId};
 pub use latency::{Latencies, Latency};
 pub use log::{FilterId, FilterKey, GroupId, Place, Seq};
 pub use message::{Message, PropertyBytes};
+pub use message_rule::{
+    ExpiryMode, MessageRule, MessageRuleError, MessageRuleSpec, MessageRules, RuleCondition, RuleEffects,
+    RuleExpiry, RuleFilter, RuleProperty, RulePropertyName, RuleText, RuleTopic, RuleValues,
+};
 pub use qos::QoS;
 pub use quota::{Limit, Plan, Quota, QuotaOverrides, QuotaSource};
 pub use rate::{Flapping, RateOverrides, Rates};

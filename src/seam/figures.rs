@@ -46,6 +46,8 @@ pub struct ClusterFigures {
     pub connects: u64,
     /// Messages of all its clients.
     pub messages: MessageCounters,
+    /// Values that message rules could not add.
+    pub values_left_out: u64,
     /// What was refused, and how often.
     pub refusals: Vec<(RefusalKind, RefusalReason, u64)>,
 }

@@ -10,10 +10,12 @@ use super::access::access_rules;
 use super::authenticators::authenticators;
 use super::clusters::{ClusterColumns, cluster_columns};
 use super::holds::holds;
+use super::message_rules::message_rules;
 use super::users::{UsersColumns, users_columns};
 use super::{Error, Result, Store, Tx};
 use crate::model::{
-    AccessRules, Authenticators, ClientHolds, Cluster, Plan, Quota, SharedStrategy, TopicFilter, Users,
+    AccessRules, Authenticators, ClientHolds, Cluster, MessageRules, Plan, Quota, SharedStrategy,
+    TopicFilter, Users,
 };
 use crate::seam::desired::{DesiredCluster, DesiredState};
 
@@ -25,7 +27,7 @@ const READ: &str = concat!(
     cluster_columns!(),
     ", ",
     users_columns!(),
-    ", holds_version, access_revision, authenticators_revision,
+    ", holds_version, access_revision, authenticators_revision, message_rules_revision,
         (SELECT jsonb_object_agg(g.filter, g.strategy) FROM shared_group_settings g
         WHERE g.cluster_id = clusters.id) AS group_strategies
     FROM desired_revision LEFT JOIN clusters ON true"
@@ -34,9 +36,8 @@ const REVISION: &str = "SELECT revision FROM desired_revision";
 const BUMP: &str = "UPDATE desired_revision SET revision = revision + 1 RETURNING revision";
 
 impl Store {
-    /// Every cluster with its limits in force, its users, holds, rules of access and authenticators, as of one
-    /// revision. What
-    /// is as in `known` is not read again, and shared with it.
+    /// Every cluster with its limits in force, its users, holds, rules of access and of messages and authenticators, as
+    /// of one revision. What is as in `known` is not read again, and shared with it.
     pub async fn desired_state(&self, known: &DesiredState) -> Result<DesiredState> {
         let mut tx = self.pool.begin_with(BEGIN).await?;
         let rows = sqlx::query(READ).fetch_all(&mut *tx).await?;
@@ -53,13 +54,16 @@ impl Store {
                 let revision = row.try_get("access_revision")?;
                 let access = known.map(|known| &known.access);
                 let access = access_rules(&mut tx, &cluster.id, revision, access).await?;
+                let revision = row.try_get("message_rules_revision")?;
+                let rules = known.map(|known| &known.message_rules);
+                let rules = message_rules(&mut tx, &cluster.id, revision, rules).await?;
                 let revision = row.try_get("authenticators_revision")?;
                 let chain = known.map(|known| &known.authenticators);
                 let chain = authenticators(&mut tx, &cluster.id, revision, chain).await?;
                 let strategies =
                     row.try_get::<Option<Json<HashMap<String, SharedStrategy>>>, _>("group_strategies")?;
                 let strategies = group_strategies(strategies)?;
-                let desired = desired_cluster(&cluster, users, holds, access, strategies, chain)?;
+                let desired = desired_cluster(&cluster, users, holds, access, rules, strategies, chain)?;
                 state.clusters.insert(cluster.id, Arc::new(desired));
             }
         }
@@ -105,6 +109,7 @@ fn desired_cluster(
     users: Arc<Users>,
     holds: Arc<ClientHolds>,
     access: Arc<AccessRules>,
+    message_rules: Arc<MessageRules>,
     group_strategies: GroupStrategies,
     authenticators: Arc<Authenticators>,
 ) -> Result<DesiredCluster> {
@@ -123,6 +128,7 @@ fn desired_cluster(
         users,
         holds,
         access,
+        message_rules,
         authenticators,
     })
 }

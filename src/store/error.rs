@@ -45,6 +45,8 @@ pub enum Constraint {
     ApiKeyCluster,
     /// Another policy of the cluster has the priority.
     PolicyPriority,
+    /// Another message rule of the cluster has the priority.
+    MessageRulePriority,
     /// Another authenticator of the cluster has the position.
     AuthenticatorPosition,
 }
@@ -55,6 +57,7 @@ impl Constraint {
             "clusters_pkey" => Some(Self::ClusterExists),
             "api_keys_cluster_id_fkey" => Some(Self::ApiKeyCluster),
             "authorization_policies_priority" => Some(Self::PolicyPriority),
+            "message_rules_priority" => Some(Self::MessageRulePriority),
             "authenticators_position" => Some(Self::AuthenticatorPosition),
             _ => None,
         }

@@ -4,9 +4,10 @@
 //! row fails, and so does one whose row says otherwise than what is enforced.
 
 use holdfast::control_plane::tokens::Role;
-use holdfast::model::{AuthenticatorSettings, ClientHold, PolicySpec, WebhookSecret};
+use holdfast::model::{AuthenticatorSettings, ClientHold, MessageRuleSpec, PolicySpec, WebhookSecret};
 use holdfast::store::{
-    HoldOrder, NewApiKey, NewAuthenticator, NewBlockRule, NewOperation, NewPolicy, PurgeAction, Webhook,
+    HoldOrder, NewApiKey, NewAuthenticator, NewBlockRule, NewMessageRule, NewOperation, NewPolicy,
+    PurgeAction, Webhook,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -126,6 +127,20 @@ fn row_of(operation_id: &str) -> Row {
             let body = json!({"subject": "client_id", "pattern": "x"});
             Row { least: Role::Operator, body: Some(body), ..read() }
         }
+        other => row_of_message_rules(other),
+    }
+}
+
+fn row_of_message_rules(operation_id: &str) -> Row {
+    let rule = |priority: u32| {
+        let body = json!({"priority": priority, "name": "n", "effects": {"response_topic": "r"}});
+        Row { least: Role::Admin, body: Some(body), ..read() }
+    };
+    match operation_id {
+        "list_message_rules" | "get_message_rule" => Row { least: Role::Operator, ..read() },
+        "create_message_rule" => rule(2),
+        "put_message_rule" => rule(1),
+        "delete_message_rule" => Row { least: Role::Admin, ..read() },
         other => panic!("the operation {other} has no row: say here who may call it"),
     }
 }
@@ -184,6 +199,7 @@ async fn fleet() -> Api {
     tx.insert_webhook(&webhook, api.clock.wall()).await.expect("a webhook");
     let (c, now) = (super::support::sessions::cluster_id("c"), api.clock.wall());
     tx.insert_policy(&c, RULE, &a_policy(), now).await.expect("a policy");
+    tx.insert_message_rule(&c, RULE, &a_message_rule(), now).await.expect("a message rule");
     tx.insert_block_rule(&c, RULE, &a_block_rule(), now).await.expect("a block rule");
     let link = NewAuthenticator {
         position: 1,
@@ -197,7 +213,7 @@ async fn fleet() -> Api {
     api
 }
 
-/// The policy, the block rule and the second authenticator of cluster `c`.
+/// The policy, the rules and the second authenticator of cluster `c`.
 const RULE: Uuid = Uuid::from_u128(7);
 
 fn a_policy() -> NewPolicy {
@@ -207,6 +223,12 @@ fn a_policy() -> NewPolicy {
     });
     let spec: PolicySpec = serde_json::from_value(spec).expect("a policy");
     NewPolicy { priority: 1, description: None, spec }
+}
+
+fn a_message_rule() -> NewMessageRule {
+    let spec = json!({"condition": {}, "effects": {"response_topic": "r", "user_properties": []}});
+    let spec: MessageRuleSpec = serde_json::from_value(spec).expect("a rule");
+    NewMessageRule { priority: 1, name: "n".to_owned(), description: None, is_enabled: true, spec }
 }
 
 fn a_block_rule() -> NewBlockRule {
@@ -237,6 +259,7 @@ fn operations(own: &str) -> Vec<(Method, String, String)> {
                 path.replace("{cluster}", "c").replace("{client_id}", "meter").replace("{username}", "ada");
             let path = path.replace("{filter}", "b%2F%23").replace("{webhook_id}", "hook");
             let path = path.replace("{policy_id}", &RULE.to_string());
+            let path = path.replace("{message_rule_id}", &RULE.to_string());
             let path = path.replace("{block_rule_id}", &RULE.to_string());
             let path = path.replace("{authenticator_id}", &RULE.to_string());
             let path = path.replace("{operation_id}", &operation_id(own).to_string());

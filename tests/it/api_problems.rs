@@ -155,6 +155,7 @@ async fn what_contradicts(api: &Api, met: &mut Met) {
     met.code(Code::UserNotFound, &admin.get("/v1/clusters/c/users/x").await);
     met.code(Code::TooManyUsers, &one_user_more(api).await);
     access_rules(api, met).await;
+    message_rules(api, met).await;
     authenticators(api, met).await;
     met.code(Code::ClusterExists, &admin.post("/v1/clusters", &json!({"id": "c"})).await);
     met.code(Code::PreconditionRequired, &admin.put(quota, &json!({})).await);
@@ -226,6 +227,18 @@ async fn shared_groups(api: &Api, met: &mut Met) {
     met.code(Code::TooManySharedGroups, &one_more);
     connection.execute("DELETE FROM shared_group_settings").await.expect("delete them");
     connection.close().await.expect("close");
+}
+
+async fn message_rules(api: &Api, met: &mut Met) {
+    let (rules, admin) = ("/v1/clusters/c/message-rules", api.admin());
+    met.code(Code::MessageRuleNotFound, &admin.get(&format!("{rules}/x")).await);
+    let rule = |priority: u32| json!({"priority": priority, "name": "n", "effects": {"response_topic": "r"}});
+    admin.post(rules, &rule(0)).await.expect(201);
+    met.code(Code::MessageRulePriorityTaken, &admin.post(rules, &rule(0)).await);
+    for priority in 1..10 {
+        admin.post(rules, &rule(priority)).await.expect(201);
+    }
+    met.code(Code::TooManyMessageRules, &admin.post(rules, &rule(10)).await);
 }
 
 async fn authenticators(api: &Api, met: &mut Met) {

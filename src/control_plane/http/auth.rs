@@ -91,6 +91,10 @@ scopes! {
     BlockRulesRead, "block-rules:read", Operator;
     /// Make, change or delete block rules.
     BlockRulesWrite, "block-rules:write", Operator;
+    /// Read message enhancement rules.
+    MessageRulesRead, "message-rules:read", Operator;
+    /// Make, change or delete message enhancement rules.
+    MessageRulesWrite, "message-rules:write", Admin;
     /// Read authenticators, without their secrets.
     AuthenticatorsRead, "authenticators:read", Admin;
     /// Make, change or delete authenticators.

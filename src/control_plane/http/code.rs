@@ -98,6 +98,8 @@ codes! {
         "The cluster has no authorisation policy of this id.";
     BlockRuleNotFound, "block_rule_not_found", NOT_FOUND, "No such block rule",
         "The cluster has no block rule of this id.";
+    MessageRuleNotFound, "message_rule_not_found", NOT_FOUND, "No such message rule",
+        "The cluster has no message enhancement rule of this id.";
     AuthenticatorNotFound, "authenticator_not_found", NOT_FOUND, "No such authenticator",
         "The cluster has no authenticator of this id.";
     ApiKeyNotFound, "api_key_not_found", NOT_FOUND, "No such API key",
@@ -136,6 +138,10 @@ codes! {
     TooManyAccessRules, "too_many_access_rules", CONFLICT, "The cluster has as many rules as it may",
         "A cluster has at most 500 authorisation policies and 1,000 block rules that have not expired. Delete \
          one first.";
+    MessageRulePriorityTaken, "message_rule_priority_taken", CONFLICT, "The priority is another rule's",
+        "No two message enhancement rules of a cluster have the same priority. Nothing was done.";
+    TooManyMessageRules, "too_many_message_rules", CONFLICT, "The cluster has as many message rules as it may",
+        "A cluster has at most 10 message enhancement rules, disabled ones included. Delete one first.";
     AuthenticatorPositionTaken, "authenticator_position_taken", CONFLICT, "The position is another authenticator's",
         "No two authenticators of a cluster have the same position. Nothing was done.";
     TooManyAuthenticators, "too_many_authenticators", CONFLICT, "The cluster has as many authenticators as it may",

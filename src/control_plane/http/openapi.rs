@@ -104,6 +104,7 @@ fn tags() -> Vec<utoipa::openapi::Tag> {
             "access",
             "What clients may do, who is kept out, and API keys: what programs send in place of a token.",
         ),
+        ("messages", "What is added to what clients publish."),
         ("audit", "Who asked for which change, and what became of it."),
         ("health", "Probes and the specification itself."),
     ]

@@ -243,6 +243,10 @@ impl From<store::Error> for Problem {
                 let detail = "another policy of the cluster has this priority";
                 Self::field(Code::PolicyPriorityTaken, "/priority", detail)
             }
+            store::Error::Conflict(store::Constraint::MessageRulePriority) => {
+                let detail = "another message rule of the cluster has this priority";
+                Self::field(Code::MessageRulePriorityTaken, "/priority", detail)
+            }
             store::Error::Conflict(store::Constraint::AuthenticatorPosition) => {
                 let detail = "another authenticator of the cluster has this position";
                 Self::field(Code::AuthenticatorPositionTaken, "/position", detail)

@@ -13,11 +13,11 @@ use super::code::Code;
 use super::page::PageSize;
 use crate::control_plane::tokens::Role;
 use crate::model::{
-    AccessAction, BlockSubject, BodyEncoding, ClientId, ClusterId, ClusterStatus, EndedBy, Epoch,
+    AccessAction, BlockSubject, BodyEncoding, ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpiryMode,
     ExpirySource, Fingerprint, Glob, HttpMethod, HttpUrl, JwtAlgorithm, OperatorReason, PolicyEffect,
-    ProtocolVersion, QoS, QuotaSource, RefusalKind, RefusalReason, Resource, RetainHandling, SessionId,
-    SessionState, SharedStrategy, SubscriptionOrigin, Template, Timestamp, TokenIn, Transport, UrlTemplate,
-    Username, WillChoice,
+    ProtocolVersion, QoS, QuotaSource, RefusalKind, RefusalReason, Resource, RetainHandling, RuleFilter,
+    RulePropertyName, RuleText, RuleTopic, SessionId, SessionState, SharedStrategy, SubscriptionOrigin,
+    Template, Timestamp, TokenIn, Transport, UrlTemplate, Username, WillChoice,
 };
 use crate::store::{AuditOutcome, EventKind, PurgeAction};
 
@@ -120,6 +120,24 @@ schemas! {
         .min_length(Some(1))
         .max_length(Some(Resource::BYTES_MAX))
         .examples(["meters/${clientid}/#"]);
+    RuleFilter: text("Topics, as MQTT writes them: `+` stands for one level, `#` at the end for all levels from there on. Not of a shared subscription. What begins with a wildcard has no topic that begins with `$`. Up to 1,024 bytes of UTF-8.")
+        .min_length(Some(1))
+        .max_length(Some(RuleFilter::BYTES_MAX))
+        .examples(["meters/+/request"]);
+    RuleText: text("A text in which `${clientid}`, `${username}` (nothing for a client without one) and `${topic}` are the message's own; a dollar sign is written `$$`. 1 to 1,024 bytes of UTF-8 without control characters; of what it becomes the first 1,024 bytes are used, up to the last whole character.")
+        .min_length(Some(1))
+        .max_length(Some(RuleText::BYTES_MAX))
+        .examples(["${clientid}"]);
+    RuleTopic: text("A topic in which `${clientid}`, `${username}` and `${topic}` are the message's own; a dollar sign is written `$$`. Without wildcards, 1 to 1,024 bytes of UTF-8 without control characters. Where it would become no topic name, or one beyond the limits of topics (empty, a `+` or `#` in a client id, more than 1,024 bytes or 16 levels), it is left out.")
+        .min_length(Some(1))
+        .max_length(Some(RuleText::BYTES_MAX))
+        .examples(["replies/${clientid}"]);
+    RulePropertyName: text("The name of a user property: 1 to 256 bytes of UTF-8 without control characters.")
+        .min_length(Some(1))
+        .max_length(Some(RulePropertyName::BYTES_MAX))
+        .examples(["origin"]);
+    ExpiryMode: words("`set`: in place of what the publisher says. `cap`: unless the publisher's is shorter.",
+        [ExpiryMode::Set, ExpiryMode::Cap].map(ExpiryMode::as_str));
     TokenIn: words("Where in CONNECT the token is.", [TokenIn::Username, TokenIn::Password].map(TokenIn::as_str));
     JwtAlgorithm: words("How tokens are signed.", JwtAlgorithm::ALL.map(JwtAlgorithm::as_str));
     HttpMethod: words("How the service is asked.", [HttpMethod::Get, HttpMethod::Post].map(HttpMethod::as_str));

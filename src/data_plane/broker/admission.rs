@@ -158,6 +158,7 @@ mod tests {
             resend_after_secs: 120,
             users: std::sync::Arc::default(),
             access: std::sync::Arc::default(),
+            message_rules: std::sync::Arc::default(),
             authenticators: std::sync::Arc::default(),
         }
     }

@@ -22,7 +22,7 @@ use crate::data_plane::session::inbound::{AliasesIn, TOPIC_ALIAS_MAXIMUM};
 use crate::data_plane::session::link::{ConnId, Fetched, Link, Origin};
 use crate::data_plane::session::outgoing::Outgoing;
 use crate::data_plane::session::output::Output;
-use crate::data_plane::session::{HeldWill, Offline, RECEIVE_MAXIMUM, Session};
+use crate::data_plane::session::{HeldWill, Offline, RECEIVE_MAXIMUM, Session, WillAuthor};
 use crate::model::{
     ClientId, Message, MessageCounters, Now, ProtocolVersion, RefusalReason, SessionEnd, SessionExpiry,
     SessionId,
@@ -169,11 +169,15 @@ impl Cluster {
         proven: Option<Proven>,
     ) {
         let receive_maximum = receive_maximum(&connect);
-        let will = connect.will.map(|will| Box::new(held_will(will, now)));
         let (username, by, enhanced) = match proven {
             Some(Proven { username, by, enhanced }) => (username, Some(by), enhanced),
             None => (connect.credentials.username, None, None),
         };
+        let author = || WillAuthor {
+            client_id: self.sessions[slot.0 as usize].client_id.clone(),
+            username: username.as_deref().map(Into::into),
+        };
+        let will = connect.will.map(|will| Box::new(held_will(will, author(), now)));
         let (secrets_id, vouched) = match by {
             Some(Proof::Secrets(id)) => (Some(id), None),
             Some(Proof::Vouched(vouched)) => (None, Some(vouched)),
@@ -393,7 +397,7 @@ fn assigned_client_id(fresh_id: Uuid) -> Result<ClientId, Refused> {
     })
 }
 
-fn held_will(will: Will, now: Now) -> HeldWill {
+fn held_will(will: Will, author: WillAuthor, now: Now) -> HeldWill {
     HeldWill {
         message: Message {
             topic: will.topic,
@@ -409,5 +413,6 @@ fn held_will(will: Will, now: Now) -> HeldWill {
         message_expiry_secs: will.properties.message_expiry_secs,
         delay_secs: will.delay_secs,
         due_at: None,
+        author: Some(author),
     }
 }

@@ -282,6 +282,9 @@ impl Cluster {
         let mut message = will.message;
         message.published_at = now.wall;
         message.expires_at = will.message_expiry_secs.map(|secs| now.wall.plus_secs(secs));
+        if let Some(author) = &will.author {
+            self.enhance_will(author, &mut message);
+        }
         if may_take(&message).is_ok() {
             // When the disk is full a will is lost: there is nobody to be told to try again.
             let _ = self.publish(now, message, along);

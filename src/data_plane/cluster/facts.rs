@@ -17,10 +17,10 @@ use smallvec::SmallVec;
 use crate::data_plane::message_log::Change;
 use crate::data_plane::message_log::{get_message, put_message};
 use crate::data_plane::protocol::PacketId;
-use crate::data_plane::session::HeldWill;
 use crate::data_plane::session::outbound::Phase;
 use crate::data_plane::session::progress::{Body, Frozen, Progress, Trimmed};
-use crate::model::{FilterKey, Message, Place, QoS, Seq, SessionId, Timestamp, TopicFilter};
+use crate::data_plane::session::{HeldWill, WillAuthor};
+use crate::model::{ClientId, FilterKey, Message, Place, QoS, Seq, SessionId, Timestamp, TopicFilter};
 
 /// The format of the values.
 const FORMAT: u8 = 1;
@@ -172,6 +172,11 @@ pub(super) fn will(id: SessionId, will: &HeldWill) -> Change {
     value.put_u32_le(will.delay_secs);
     put_optional(&mut value, will.due_at, |value, at| value.put_i64_le(at.as_millis()));
     put_message(&mut value, &will.message);
+    // Last, so that what was written without it is read too.
+    if let Some(WillAuthor { client_id, username }) = &will.author {
+        put_text(&mut value, client_id.as_str());
+        put_optional(&mut value, username.as_deref(), put_text);
+    }
     Change::Put { key: session_key(id, b"w"), value: value.into() }
 }
 
@@ -247,7 +252,14 @@ pub(super) fn get_will(value: &mut Bytes) -> Option<HeldWill> {
     let delay_secs = value.try_get_u32_le().ok()?;
     let due_at = get_optional(value, |value| value.try_get_i64_le().ok())?.map(Timestamp::from_millis);
     let message = get_message(value)?;
-    Some(HeldWill { message, message_expiry_secs, delay_secs, due_at })
+    let author = if value.has_remaining() { Some(get_author(value)?) } else { None };
+    Some(HeldWill { message, message_expiry_secs, delay_secs, due_at, author })
+}
+
+fn get_author(value: &mut Bytes) -> Option<WillAuthor> {
+    let client_id = ClientId::new(&get_text(value)?).ok()?;
+    let username = get_optional(value, get_text)?.map(String::into_boxed_str);
+    Some(WillAuthor { client_id, username })
 }
 
 /// Reads [`owed`].

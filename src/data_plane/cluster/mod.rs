@@ -11,7 +11,7 @@
 //! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`subscribe`], [`share`], [`group_orders`], [`detach`], [`orders`], [`shed`], [`on_behalf`], [`users`],
+//! [`enhance`], [`subscribe`], [`share`], [`group_orders`], [`detach`], [`orders`], [`shed`], [`on_behalf`], [`users`],
 //! [`access`], [`settings`], [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself:
 //! [`backlog`], [`browse`], [`groups_told`], [`counters`], [`events`], [`system_topics`]; what it does not take:
 //! [`limits`], [`throttle`]; whom it does not let in: [`verdict`].
@@ -24,6 +24,7 @@ mod counters;
 mod deliver;
 mod detach;
 mod effects;
+mod enhance;
 mod events;
 mod facts;
 mod group_orders;
@@ -142,6 +143,8 @@ pub struct Cluster {
     ended_counters: MessageCounters,
     /// How many messages the log let go of that somebody still had to read.
     lost_messages: u64,
+    /// How many values rules could not add to messages.
+    values_left_out: u64,
     /// How many CONNECTs were let in since the process started.
     connects: u64,
     /// What was last told of the cluster itself.
@@ -183,6 +186,7 @@ impl Cluster {
             sent_uncharged: 0,
             ended_counters: MessageCounters::default(),
             lost_messages: 0,
+            values_left_out: 0,
             connects: 0,
             told: Told::default(),
             store_away: false,

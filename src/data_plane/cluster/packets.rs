@@ -108,7 +108,7 @@ impl Cluster {
     }
 
     /// A message from a client: passed on and answered, or refused.
-    fn take_publish(&mut self, now: Now, slot: Slot, message: Message, ack: PublishAck) {
+    fn take_publish(&mut self, now: Now, slot: Slot, mut message: Message, ack: PublishAck) {
         if let Err(not_taken) = may_take(&message).and_then(|()| self.may_publish(slot, &message)) {
             if not_taken.reason == ReasonCode::NotAuthorized {
                 let (code, why) = (not_taken.reason, not_taken.why.clone());
@@ -119,6 +119,7 @@ impl Cluster {
             return;
         }
         let Some(bytes) = self.affords_publish(now, slot, &message, ack) else { return };
+        self.enhance_published(slot, &mut message);
         let v5 = self.session(slot).link.as_ref().is_some_and(|link| link.version.is_v5());
         // Who cannot be told of it has its message passed on, but not retained (PRODUCT Q-10).
         if v5

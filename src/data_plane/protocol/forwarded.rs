@@ -2,7 +2,7 @@
 //!
 //! On the way from publisher to subscriber these properties stay bytes ([`PropertyBytes`]): nothing is
 //! parsed twice or put in another order. Whoever must look at them iterates; whoever makes a message
-//! without a PUBLISH (an API call, a rule) builds them here.
+//! without a PUBLISH (an API call), or adds to one (a rule), builds them here.
 
 use std::iter::FusedIterator;
 
@@ -104,31 +104,69 @@ pub enum PropertyValueError {
     Nul(Property),
 }
 
-impl ForwardedValues<'_> {
+impl<'a> ForwardedValues<'a> {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.properties().next().is_none()
+    }
+
     /// The values in wire form.
     pub fn to_bytes(&self) -> Result<PropertyBytes, PropertyValueError> {
-        let mut out = Vec::new();
-        if let Some(is_utf8) = self.payload_is_utf8 {
-            out.extend_from_slice(&[Property::PayloadFormatIndicator as u8, u8::from(is_utf8)]);
-        }
-        if let Some(content_type) = self.content_type {
-            out.push(Property::ContentType as u8);
-            put_text(Property::ContentType, content_type, &mut out)?;
-        }
-        if let Some(topic) = self.response_topic {
-            out.push(Property::ResponseTopic as u8);
-            put_text(Property::ResponseTopic, topic.as_str(), &mut out)?;
-        }
-        if let Some(data) = self.correlation_data {
-            out.push(Property::CorrelationData as u8);
-            put_blob(Property::CorrelationData, data, &mut out)?;
-        }
-        for (name, value) in self.user_properties {
-            out.push(Property::UserProperty as u8);
-            put_text(Property::UserProperty, name, &mut out)?;
-            put_text(Property::UserProperty, value, &mut out)?;
+        self.put_to(&PropertyBytes::default())
+    }
+
+    /// The values put to properties that there are: what there can be one of takes the place of that, user
+    /// properties come after those.
+    pub fn put_to(&self, properties: &PropertyBytes) -> Result<PropertyBytes, PropertyValueError> {
+        let kept = ForwardedProperties::of(properties).filter(|property| !self.replaces(property));
+        let mut out = Vec::with_capacity(properties.0.len());
+        for property in kept.chain(self.properties()) {
+            property.put(&mut out)?;
         }
         Ok(PropertyBytes(Bytes::from(out)))
+    }
+
+    fn replaces(&self, property: &ForwardedProperty<'_>) -> bool {
+        match property {
+            ForwardedProperty::PayloadFormat { .. } => self.payload_is_utf8.is_some(),
+            ForwardedProperty::ContentType(_) => self.content_type.is_some(),
+            ForwardedProperty::ResponseTopic(_) => self.response_topic.is_some(),
+            ForwardedProperty::CorrelationData(_) => self.correlation_data.is_some(),
+            ForwardedProperty::UserProperty(..) => false,
+        }
+    }
+
+    fn properties(&self) -> impl Iterator<Item = ForwardedProperty<'a>> + use<'a> {
+        let Self { payload_is_utf8, content_type, response_topic, correlation_data, user_properties } = *self;
+        let payload = payload_is_utf8.map(|is_utf8| ForwardedProperty::PayloadFormat { is_utf8 });
+        let content_type = content_type.map(ForwardedProperty::ContentType);
+        let topic = response_topic.map(|topic| ForwardedProperty::ResponseTopic(topic.as_str()));
+        let data = correlation_data.map(ForwardedProperty::CorrelationData);
+        let user = user_properties.iter().map(|(name, value)| ForwardedProperty::UserProperty(name, value));
+        [payload, content_type, topic, data].into_iter().flatten().chain(user)
+    }
+}
+
+impl ForwardedProperty<'_> {
+    fn put(&self, out: &mut Vec<u8>) -> Result<(), PropertyValueError> {
+        let property = match self {
+            Self::PayloadFormat { .. } => Property::PayloadFormatIndicator,
+            Self::ContentType(_) => Property::ContentType,
+            Self::ResponseTopic(_) => Property::ResponseTopic,
+            Self::CorrelationData(_) => Property::CorrelationData,
+            Self::UserProperty(..) => Property::UserProperty,
+        };
+        out.push(property as u8);
+        match self {
+            Self::PayloadFormat { is_utf8 } => out.push(u8::from(*is_utf8)),
+            Self::ContentType(text) | Self::ResponseTopic(text) => put_text(property, text, out)?,
+            Self::CorrelationData(data) => put_blob(property, data, out)?,
+            Self::UserProperty(name, value) => {
+                put_text(property, name, out)?;
+                put_text(property, value, out)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -201,6 +239,46 @@ mod tests {
         );
         assert_eq!(forwarded_user_property_bytes(&bytes), 7 + 6);
         assert_eq!(user_property_bytes(&user), 7 + 6);
+    }
+
+    #[test]
+    fn values_put_to_properties_replace_what_there_can_be_one_of() {
+        let topic = |text: &str| TopicName::new(text.to_owned()).expect("a topic");
+        let (own, other) = (topic("own"), topic("other"));
+        let user = |value: &'static str| [(ByteString::from("k"), ByteString::from(value))];
+        let (first, second) = (user("1"), user("2"));
+        let values = ForwardedValues {
+            payload_is_utf8: Some(false),
+            content_type: Some("text/plain"),
+            response_topic: Some(&own),
+            correlation_data: Some(b"own"),
+            user_properties: &first,
+        };
+        let before = values.to_bytes().expect("valid");
+        let none = ForwardedValues::default();
+        assert!(none.is_empty() && !values.is_empty());
+        assert_eq!(none.put_to(&before), Ok(before.clone()));
+        let put = ForwardedValues { response_topic: Some(&other), user_properties: &second, ..none };
+        let properties = put.put_to(&before).expect("valid");
+        assert_eq!(
+            ForwardedProperties::of(&properties).collect::<Vec<_>>(),
+            [
+                ForwardedProperty::PayloadFormat { is_utf8: false },
+                ForwardedProperty::ContentType("text/plain"),
+                ForwardedProperty::CorrelationData(b"own"),
+                ForwardedProperty::UserProperty("k", "1"),
+                ForwardedProperty::ResponseTopic("other"),
+                ForwardedProperty::UserProperty("k", "2"),
+            ]
+        );
+        let put = ForwardedValues {
+            payload_is_utf8: Some(true),
+            content_type: Some("x"),
+            correlation_data: Some(&[]),
+            ..none
+        };
+        let properties = put.put_to(&before).expect("valid");
+        assert_eq!(ForwardedProperties::of(&properties).count(), 5, "one of each");
     }
 
     #[test]

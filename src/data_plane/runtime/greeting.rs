@@ -349,6 +349,7 @@ mod tests {
             resend_after_secs: 120,
             users: users(&["ada"]).into(),
             access: Arc::default(),
+            message_rules: Arc::default(),
             authenticators: Arc::default(),
         };
         let (sender, receiver) = desired::channel();

@@ -181,6 +181,17 @@ pub struct HeldWill {
     pub delay_secs: u32,
     /// When it is published, once the connection has ended.
     pub due_at: Option<Timestamp>,
+    /// Who set it; `None` when it was written down by a release that did not say.
+    pub author: Option<WillAuthor>,
+}
+
+/// Who set a will: the session may be gone when it is published, and its connection always is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WillAuthor {
+    /// The client.
+    pub client_id: ClientId,
+    /// The user name of its CONNECT.
+    pub username: Option<Box<str>>,
 }
 
 /// A session without a connection.

@@ -1,4 +1,4 @@
-//! What the paths of access rules name, and what people say of them.
+//! What the paths of a cluster's rules name, and what people say of them.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -55,6 +55,8 @@ paths! {
     PolicyPath, "policy_id", policy_id, PolicyNotFound, "policy";
     /// The authenticator that a path names.
     AuthenticatorPath, "authenticator_id", authenticator_id, AuthenticatorNotFound, "authenticator";
+    /// The message rule that a path names.
+    MessageRulePath, "message_rule_id", message_rule_id, MessageRuleNotFound, "message rule";
     /// The block rule that a path names.
     BlockRulePath, "block_rule_id", block_rule_id, BlockRuleNotFound, "block rule";
 }

@@ -13,6 +13,8 @@ mod dead_letters;
 mod events;
 mod holds;
 mod labels;
+mod message_rule_body;
+mod message_rules;
 mod message_view;
 mod metrics;
 mod nodes;
@@ -74,6 +76,7 @@ pub(super) fn routes() -> Routes {
     let routes = users::routes(routes);
     let routes = authorization_policies::routes(routes);
     let routes = block_rules::routes(routes);
+    let routes = message_rules::routes(routes);
     let routes = authenticators::routes(routes);
     let routes = events::routes(routes);
     let routes = webhooks::routes(routes);

@@ -216,6 +216,7 @@ fn cluster(policies: Vec<Policy>, allow_anonymous: bool) -> DesiredCluster {
         resend_after_secs: 120,
         users: std::sync::Arc::default(),
         access: AccessRules { policies, ..AccessRules::default() }.into(),
+        message_rules: std::sync::Arc::default(),
         authenticators: std::sync::Arc::default(),
     }
 }

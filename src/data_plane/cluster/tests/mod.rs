@@ -13,6 +13,7 @@ mod browse;
 mod connecting;
 mod disk;
 mod durability;
+mod enhance;
 mod events;
 mod exactly_once;
 mod flow;
@@ -143,6 +144,7 @@ impl World {
             resend_after_secs: 120,
             users: Arc::default(),
             access: Arc::default(),
+            message_rules: Arc::default(),
             authenticators: Arc::default(),
         };
         Self {

@@ -53,6 +53,7 @@ fn cluster(chain: Vec<model::Authenticator>) -> (Arc<DesiredCluster>, DesiredSta
         resend_after_secs: 120,
         users: users().into(),
         access: Arc::default(),
+        message_rules: Arc::default(),
         holds: Arc::default(),
         authenticators: Authenticators { revision: Uuid::nil(), chain }.into(),
     });

@@ -131,6 +131,7 @@ fn cluster(no: ClusterNo, now: Now) -> Cluster {
         resend_after_secs: 120,
         users: Arc::default(),
         access: Arc::default(),
+        message_rules: Arc::default(),
         authenticators: std::sync::Arc::default(),
     };
     let mut cluster = Cluster::new(Arc::new(rules), no, RecentLog::new(Seq::ZERO, u64::MAX), 1);

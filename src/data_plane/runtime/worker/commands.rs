@@ -108,6 +108,7 @@ impl Worker {
                         cluster: id.clone(),
                         connects: self.clusters.get(home)?.connects(),
                         messages: self.clusters.get(home)?.message_counters(),
+                        values_left_out: self.clusters.get(home)?.values_left_out(),
                         refusals: self.refusals.totals(id),
                     })
                 });
