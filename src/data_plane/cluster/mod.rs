@@ -201,6 +201,16 @@ impl Cluster {
         self.index.len()
     }
 
+    /// Under how many names something is shared (PRODUCT Q-10).
+    pub fn share_name_count(&self) -> u32 {
+        self.groups.names.len()
+    }
+
+    /// What the cluster's messages may take in the log, in bytes (PRODUCT Q-10).
+    pub fn log_bytes_max(&self) -> Option<u64> {
+        self.rules.quota.log_mib.map(|mib| u64::from(mib) * 1_024 * 1_024)
+    }
+
     /// Ends the turn: what is to be done outside since the last call.
     pub fn take_effects(&mut self) -> Effects {
         self.end_turn();
