@@ -108,5 +108,6 @@ fn cluster(policies: Vec<Policy>) -> DesiredCluster {
         users: Arc::default(),
         access: AccessRules { policies, ..AccessRules::default() }.into(),
         authenticators: Arc::default(),
+        automatic: Arc::default(),
     }
 }

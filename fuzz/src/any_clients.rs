@@ -123,6 +123,7 @@ impl Run {
             users: Arc::default(),
             access: Arc::default(),
             authenticators: Arc::default(),
+            automatic: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules), ClusterNo(1), RecentLog::new(Seq::ZERO, u64::MAX), 1),

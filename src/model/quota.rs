@@ -42,6 +42,12 @@ impl Quota {
     /// The default and greatest ceiling of a session's expiry: 3 days (PRODUCT S-6).
     pub const SESSION_EXPIRY_MAX_SECS: u32 = 259_200;
 
+    /// How many levels a topic name or filter may have (PRODUCT Q-9).
+    pub const TOPIC_LEVELS_MAX: usize = 16;
+
+    /// How long a topic name or filter may be, in bytes of UTF-8 (PRODUCT Q-9).
+    pub const TOPIC_BYTES_MAX: usize = 1_024;
+
     /// A plan's limits with a cluster's overrides laid over them.
     pub fn resolve(plan: &Plan, overrides: &QuotaOverrides) -> Self {
         let connections = overrides.connections.or(plan.connections);

@@ -8,12 +8,14 @@ use sqlx::{FromRow, Row};
 
 use super::access::access_rules;
 use super::authenticators::authenticators;
+use super::auto_subscriptions::auto_subscriptions;
 use super::clusters::{ClusterColumns, cluster_columns};
 use super::holds::holds;
 use super::users::{UsersColumns, users_columns};
 use super::{Error, Result, Store, Tx};
 use crate::model::{
-    AccessRules, Authenticators, ClientHolds, Cluster, Plan, Quota, SharedStrategy, TopicFilter, Users,
+    AccessRules, Authenticators, AutoSubscriptions, ClientHolds, Cluster, Plan, Quota, SharedStrategy,
+    TopicFilter, Users,
 };
 use crate::seam::desired::{DesiredCluster, DesiredState};
 
@@ -25,7 +27,7 @@ const READ: &str = concat!(
     cluster_columns!(),
     ", ",
     users_columns!(),
-    ", holds_version, access_revision, authenticators_revision,
+    ", holds_version, access_revision, authenticators_revision, auto_subscriptions_revision,
         (SELECT jsonb_object_agg(g.filter, g.strategy) FROM shared_group_settings g
         WHERE g.cluster_id = clusters.id) AS group_strategies
     FROM desired_revision LEFT JOIN clusters ON true"
@@ -56,10 +58,13 @@ impl Store {
                 let revision = row.try_get("authenticators_revision")?;
                 let chain = known.map(|known| &known.authenticators);
                 let chain = authenticators(&mut tx, &cluster.id, revision, chain).await?;
+                let revision = row.try_get("auto_subscriptions_revision")?;
+                let automatic = known.map(|known| &known.automatic);
+                let automatic = auto_subscriptions(&mut tx, &cluster.id, revision, automatic).await?;
                 let strategies =
                     row.try_get::<Option<Json<HashMap<String, SharedStrategy>>>, _>("group_strategies")?;
                 let strategies = group_strategies(strategies)?;
-                let desired = desired_cluster(&cluster, users, holds, access, strategies, chain)?;
+                let desired = desired_cluster(&cluster, users, holds, access, strategies, chain, automatic)?;
                 state.clusters.insert(cluster.id, Arc::new(desired));
             }
         }
@@ -107,6 +112,7 @@ fn desired_cluster(
     access: Arc<AccessRules>,
     group_strategies: GroupStrategies,
     authenticators: Arc<Authenticators>,
+    automatic: Arc<AutoSubscriptions>,
 ) -> Result<DesiredCluster> {
     let plan = Plan::by_name(&cluster.plan).ok_or_else(|| {
         Error::unreadable(format!("cluster {} has the unknown plan {:?}", cluster.id, cluster.plan))
@@ -124,5 +130,6 @@ fn desired_cluster(
         holds,
         access,
         authenticators,
+        automatic,
     })
 }

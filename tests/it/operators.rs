@@ -345,7 +345,6 @@ async fn quotas_of_shared_groups_hold_for_operators() {
     let mut server = Server::start_dev().await;
     let api = server.api();
     let quota = api.get("/v1/clusters/default/quota").await;
-    assert_eq!(quota.expect(200)["shared_groups"], json!({"limit": null, "source": "plan", "used": 0}));
     let limits = json!({"shared_groups": 1, "filters_per_shared_group": 1, "members_per_shared_group": 1});
     api.put_over(&quota, "/v1/clusters/default/quota", limits).await.expect(200);
     let share = |group: &str, filter: &str| json!({"subscriptions": {(format!("$share/{group}/{filter}")): {"qos": 1}}});

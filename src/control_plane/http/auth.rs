@@ -91,6 +91,10 @@ scopes! {
     BlockRulesRead, "block-rules:read", Operator;
     /// Make, change or delete block rules.
     BlockRulesWrite, "block-rules:write", Operator;
+    /// Read automatic subscriptions.
+    AutoSubscriptionsRead, "auto-subscriptions:read", Operator;
+    /// Make, change or delete automatic subscriptions.
+    AutoSubscriptionsWrite, "auto-subscriptions:write", Admin;
     /// Read authenticators, without their secrets.
     AuthenticatorsRead, "authenticators:read", Admin;
     /// Make, change or delete authenticators.

@@ -159,6 +159,7 @@ mod tests {
             users: std::sync::Arc::default(),
             access: std::sync::Arc::default(),
             authenticators: std::sync::Arc::default(),
+            automatic: std::sync::Arc::default(),
         }
     }
 

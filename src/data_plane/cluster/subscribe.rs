@@ -84,7 +84,7 @@ impl Cluster {
     }
 
     /// A filter, or all of a SUBSCRIBE, was refused.
-    fn tell_not_subscribed(
+    pub(super) fn tell_not_subscribed(
         &mut self,
         now: Now,
         slot: Slot,

@@ -350,6 +350,7 @@ mod tests {
             users: users(&["ada"]).into(),
             access: Arc::default(),
             authenticators: Arc::default(),
+            automatic: Arc::default(),
         };
         let (sender, receiver) = desired::channel();
         let clusters = [(id, Arc::new(cluster))].into();

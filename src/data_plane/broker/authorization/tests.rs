@@ -217,6 +217,7 @@ fn cluster(policies: Vec<Policy>, allow_anonymous: bool) -> DesiredCluster {
         users: std::sync::Arc::default(),
         access: AccessRules { policies, ..AccessRules::default() }.into(),
         authenticators: std::sync::Arc::default(),
+        automatic: std::sync::Arc::default(),
     }
 }
 

@@ -8,6 +8,7 @@
 mod access;
 mod admission;
 mod aliases;
+mod automatic;
 mod backlog;
 mod browse;
 mod connecting;
@@ -143,6 +144,7 @@ impl World {
             users: Arc::default(),
             access: Arc::default(),
             authenticators: Arc::default(),
+            automatic: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules.clone()), NO, RecentLog::new(Seq::ZERO, u64::MAX), 1),

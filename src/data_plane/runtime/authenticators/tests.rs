@@ -55,6 +55,7 @@ fn cluster(chain: Vec<model::Authenticator>) -> (Arc<DesiredCluster>, DesiredSta
         access: Arc::default(),
         holds: Arc::default(),
         authenticators: Authenticators { revision: Uuid::nil(), chain }.into(),
+        automatic: Arc::default(),
     });
     let clusters = [(id, Arc::clone(&cluster))].into();
     (cluster, DesiredState { revision: 1, clusters })

@@ -136,6 +136,7 @@ fn cluster(no: ClusterNo, now: Now, overrides: &QuotaOverrides) -> Cluster {
         users: Arc::default(),
         access: Arc::default(),
         authenticators: std::sync::Arc::default(),
+        automatic: std::sync::Arc::default(),
     };
     let mut cluster = Cluster::new(Arc::new(rules), no, RecentLog::new(Seq::ZERO, u64::MAX), 1);
     cluster.restore(now, stored(), &mut Memory::default());
