@@ -6,7 +6,8 @@
 use holdfast::control_plane::tokens::Role;
 use holdfast::model::{AuthenticatorSettings, ClientHold, PolicySpec, WebhookSecret};
 use holdfast::store::{
-    HoldOrder, NewApiKey, NewAuthenticator, NewBlockRule, NewOperation, NewPolicy, PurgeAction, Webhook,
+    HoldOrder, NewApiKey, NewAuthenticator, NewAutoSubscription, NewBlockRule, NewOperation, NewPolicy,
+    PurgeAction, Webhook,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -107,6 +108,8 @@ fn row_of(operation_id: &str) -> Row {
         | "remove_hold"
         | "list_authorization_policies"
         | "get_authorization_policy"
+        | "list_auto_subscriptions"
+        | "get_auto_subscription"
         | "list_block_rules"
         | "get_block_rule"
         | "delete_block_rule"
@@ -122,6 +125,10 @@ fn row_of(operation_id: &str) -> Row {
             let body = json!({"priority": 1, "effect": "allow", "actions": ["connect"]});
             Row { least: Role::Admin, body: Some(body), ..read() }
         }
+        "create_auto_subscription" | "put_auto_subscription" => {
+            Row { least: Role::Admin, body: Some(json!({"filter": "x", "qos": 1})), ..read() }
+        }
+        "delete_auto_subscription" => Row { least: Role::Admin, ..read() },
         "create_block_rule" | "put_block_rule" => {
             let body = json!({"subject": "client_id", "pattern": "x"});
             Row { least: Role::Operator, body: Some(body), ..read() }
@@ -185,6 +192,15 @@ async fn fleet() -> Api {
     let (c, now) = (super::support::sessions::cluster_id("c"), api.clock.wall());
     tx.insert_policy(&c, RULE, &a_policy(), now).await.expect("a policy");
     tx.insert_block_rule(&c, RULE, &a_block_rule(), now).await.expect("a block rule");
+    let spec = json!({
+        "client_id": null, "username": null, "filter": "x", "qos": 1, "no_local": false,
+        "retain_as_published": false, "retain_handling": 0,
+    });
+    let rule = NewAutoSubscription {
+        description: None,
+        spec: serde_json::from_value(spec).expect("an automatic subscription"),
+    };
+    tx.insert_auto_subscription(&c, RULE, &rule, now).await.expect("an automatic subscription");
     let link = NewAuthenticator {
         position: 1,
         description: None,
@@ -197,7 +213,7 @@ async fn fleet() -> Api {
     api
 }
 
-/// The policy, the block rule and the second authenticator of cluster `c`.
+/// The policy, the block rule, the automatic subscription and the second authenticator of cluster `c`.
 const RULE: Uuid = Uuid::from_u128(7);
 
 fn a_policy() -> NewPolicy {
@@ -237,6 +253,7 @@ fn operations(own: &str) -> Vec<(Method, String, String)> {
                 path.replace("{cluster}", "c").replace("{client_id}", "meter").replace("{username}", "ada");
             let path = path.replace("{filter}", "b%2F%23").replace("{webhook_id}", "hook");
             let path = path.replace("{policy_id}", &RULE.to_string());
+            let path = path.replace("{auto_subscription_id}", &RULE.to_string());
             let path = path.replace("{block_rule_id}", &RULE.to_string());
             let path = path.replace("{authenticator_id}", &RULE.to_string());
             let path = path.replace("{operation_id}", &operation_id(own).to_string());
