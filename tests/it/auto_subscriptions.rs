@@ -154,7 +154,7 @@ async fn shared_and_retained_as_for_a_subscribe() {
         members.push((client, version));
     }
     let group = api.get(&format!("{CLUSTER}/shared-groups/$share%2Fg%2Fjobs")).await.expect(200);
-    assert_eq!(group["members"].as_array().map(Vec::len), Some(2), "{group}");
+    assert_eq!(group["member_sessions"].as_array().map(Vec::len), Some(2), "{group}");
     // Both leave but one: what is published goes to the one who is there.
     let (mut left, version) = members.remove(1);
     drop(members);
