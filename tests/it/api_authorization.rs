@@ -58,6 +58,7 @@ fn row_of(operation_id: &str) -> Row {
         "list_api_keys"
         | "get_api_key"
         | "revoke_api_key"
+        | "delete_auto_subscription"
         | "delete_cluster"
         | "list_users"
         | "get_user"
@@ -117,18 +118,14 @@ fn row_of(operation_id: &str) -> Row {
         "create_authenticator" | "put_authenticator" => {
             Row { least: Role::Admin, body: Some(json!({"position": 2, "password": {}})), ..read() }
         }
-        "create_authorization_policy" => {
-            let body = json!({"priority": 2, "effect": "allow", "actions": ["connect"]});
-            Row { least: Role::Admin, body: Some(body), ..read() }
-        }
-        "put_authorization_policy" => {
-            let body = json!({"priority": 1, "effect": "allow", "actions": ["connect"]});
+        "create_authorization_policy" | "put_authorization_policy" => {
+            let priority = if operation_id.starts_with("put") { 1 } else { 2 };
+            let body = json!({"priority": priority, "effect": "allow", "actions": ["connect"]});
             Row { least: Role::Admin, body: Some(body), ..read() }
         }
         "create_auto_subscription" | "put_auto_subscription" => {
             Row { least: Role::Admin, body: Some(json!({"filter": "x", "qos": 1})), ..read() }
         }
-        "delete_auto_subscription" => Row { least: Role::Admin, ..read() },
         "create_block_rule" | "put_block_rule" => {
             let body = json!({"subject": "client_id", "pattern": "x"});
             Row { least: Role::Operator, body: Some(body), ..read() }

@@ -238,8 +238,8 @@ fn the_matrix_names_tests_that_exist() {
 /// Whether a function of that name is marked as a test, in the lines right above it.
 fn has_test(text: &str, name: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let is_it = |line: &&str| line.contains(&format!("fn {name}("));
-    let Some(at) = lines.iter().position(|line| is_it(&line)) else { return false };
+    let is_it = |line: &str| line.contains(&format!("fn {name}("));
+    let Some(at) = lines.iter().position(|line| is_it(line)) else { return false };
     let marks = lines[..at].iter().rev().take_while(|line| line.starts_with('#') || line.starts_with("//"));
     marks.into_iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"))
 }
