@@ -118,20 +118,31 @@ fn row_of(operation_id: &str) -> Row {
         "create_authenticator" | "put_authenticator" => {
             Row { least: Role::Admin, body: Some(json!({"position": 2, "password": {}})), ..read() }
         }
+        other => rule_row_of(other),
+    }
+}
+
+/// The same of what is written as a rule.
+fn rule_row_of(operation_id: &str) -> Row {
+    match operation_id {
         "create_authorization_policy" | "put_authorization_policy" => {
-            let priority = if operation_id.starts_with("put") { 1 } else { 2 };
-            let body = json!({"priority": priority, "effect": "allow", "actions": ["connect"]});
+            let body = a_policy_like(if operation_id.starts_with("put") { 1 } else { 2 });
             Row { least: Role::Admin, body: Some(body), ..read() }
         }
         "create_auto_subscription" | "put_auto_subscription" => {
             Row { least: Role::Admin, body: Some(json!({"filter": "x", "qos": 1})), ..read() }
         }
-        "create_block_rule" | "put_block_rule" => {
-            let body = json!({"subject": "client_id", "pattern": "x"});
-            Row { least: Role::Operator, body: Some(body), ..read() }
-        }
+        "create_block_rule" | "put_block_rule" => Row {
+            least: Role::Operator,
+            body: Some(json!({"subject": "client_id", "pattern": "x"})),
+            ..read()
+        },
         other => panic!("the operation {other} has no row: say here who may call it"),
     }
+}
+
+fn a_policy_like(priority: u32) -> Value {
+    json!({"priority": priority, "effect": "allow", "actions": ["connect"]})
 }
 
 /// Two clusters, a client that is online in each, and a user.
