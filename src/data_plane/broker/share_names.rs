@@ -189,13 +189,13 @@ mod tests {
             let of = ["a", "b", "c/#"][usize::try_from(pick(37, 3)).expect("small")];
             let slot = u32::try_from(pick(41, 5)).expect("small");
             if pick(45, 2) == 0 {
-                world.share(name, of, slot)
+                world.share(name, of, slot);
             } else {
-                world.leave(name, of, slot)
+                world.leave(name, of, slot);
             }
             let of_name: Vec<_> = world.shares.iter().filter(|(n, ..)| n == name).collect();
-            let distinct = |what: &dyn Fn(&&(String, String, u32)) -> String| {
-                count(of_name.iter().map(|it| what(&it)).collect::<std::collections::BTreeSet<_>>().len())
+            let distinct = |what: &dyn Fn(&(String, String, u32)) -> String| {
+                count(of_name.iter().map(|it| what(it)).collect::<std::collections::BTreeSet<_>>().len())
             };
             let known = world.names.by_name.get(name);
             assert_eq!(known.map_or(0, |k| k.filters), distinct(&|(_, f, _)| f.clone()));

@@ -107,6 +107,7 @@ fn it_goes_on_over_resume_and_restart_and_begins_once() {
 
 #[test]
 fn what_the_session_has_stays_and_the_newest_of_several_rules_holds() {
+    use SubscriptionOrigin::{Automatic, Client, Operator};
     let mut world = World::new();
     let client = world.connect(&v5("c").expiry(100));
     world.subscribe(client, "own", Q0);
@@ -128,7 +129,6 @@ fn what_the_session_has_stays_and_the_newest_of_several_rules_holds() {
         .iter()
         .map(|s| (s.filter.as_str().to_owned(), (s.qos, s.origin)))
         .collect();
-    use SubscriptionOrigin::{Automatic, Client, Operator};
     let expected = [("own", (Q0, Client)), ("operator", (Q0, Operator)), ("x/c", (Q2, Automatic))];
     assert_eq!(held, expected.map(|(filter, held)| (filter.to_owned(), held)).into());
 }
