@@ -109,5 +109,6 @@ fn cluster(policies: Vec<Policy>) -> DesiredCluster {
         access: AccessRules { policies, ..AccessRules::default() }.into(),
         message_rules: std::sync::Arc::default(),
         authenticators: Arc::default(),
+        automatic: Arc::default(),
     }
 }

@@ -124,6 +124,7 @@ impl Run {
             access: Arc::default(),
             message_rules: Arc::default(),
             authenticators: Arc::default(),
+            automatic: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules), ClusterNo(1), RecentLog::new(Seq::ZERO, u64::MAX), 1),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AccessRules, Authenticators, ClientHolds, ClusterId, MessageRules, Quota, QuotaOverrides, SharedStrategy,
-    Timestamp, TopicFilter, Users,
+    AccessRules, Authenticators, AutoSubscriptions, ClientHolds, ClusterId, MessageRules, Quota,
+    QuotaOverrides, SharedStrategy, Timestamp, TopicFilter, Users,
 };
 
 /// Whether a cluster serves clients.
@@ -104,6 +104,8 @@ pub struct DesiredCluster {
     pub holds: Arc<ClientHolds>,
     /// How its clients are known.
     pub authenticators: Arc<Authenticators>,
+    /// What its clients are subscribed to when they connect.
+    pub automatic: Arc<AutoSubscriptions>,
 }
 
 impl DesiredCluster {

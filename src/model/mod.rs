@@ -5,6 +5,7 @@
 
 mod access;
 mod authenticator;
+mod auto_subscription;
 mod cluster;
 mod counters;
 mod ending;
@@ -35,6 +36,9 @@ pub use authenticator::{
     Acl, AclError, Authenticator, AuthenticatorSettings, Authenticators, BodyEncoding, Fingerprint, Hidden,
     HttpMethod, HttpSettings, JwtAlgorithm, JwtKey, JwtSettings, NotFingerprint, Template, TemplateError,
     TlsSettings, TokenIn, UrlTemplate, Values, Vouched,
+};
+pub use auto_subscription::{
+    AutoSubscription, AutoSubscriptionSpec, AutoSubscriptions, FilterTemplate, FilterTemplateError, Unfit,
 };
 pub use cluster::{Cluster, ClusterStatus, DesiredCluster, RESEND_AFTER_SECS, SessionCounts};
 pub use counters::MessageCounters;

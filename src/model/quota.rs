@@ -20,6 +20,14 @@ pub struct Quota {
     pub retained_messages: Limit,
     /// bytes of retained messages: topics, payloads and properties.
     pub retained_bytes: Limit,
+    /// share names in the cluster, however many filters are shared under each.
+    pub shared_groups: Limit,
+    /// filters that are shared under one name.
+    pub filters_per_shared_group: Limit,
+    /// sessions that share something under one name.
+    pub members_per_shared_group: Limit,
+    /// what the cluster's messages may take in the message log, in MiB.
+    pub log_mib: Limit,
     /// the shortest session expiry interval granted, in seconds; 0 for none.
     pub session_expiry_min_secs: u32,
     /// the longest session expiry interval granted, in seconds.
@@ -34,6 +42,12 @@ impl Quota {
     /// The default and greatest ceiling of a session's expiry: 3 days (PRODUCT S-6).
     pub const SESSION_EXPIRY_MAX_SECS: u32 = 259_200;
 
+    /// How many levels a topic name or filter may have (PRODUCT Q-9).
+    pub const TOPIC_LEVELS_MAX: usize = 16;
+
+    /// How long a topic name or filter may be, in bytes of UTF-8 (PRODUCT Q-9).
+    pub const TOPIC_BYTES_MAX: usize = 1_024;
+
     /// A plan's limits with a cluster's overrides laid over them.
     pub fn resolve(plan: &Plan, overrides: &QuotaOverrides) -> Self {
         let connections = overrides.connections.or(plan.connections);
@@ -45,6 +59,10 @@ impl Quota {
             filters_per_client: overrides.filters_per_client.or(plan.filters_per_client),
             retained_messages: overrides.retained_messages.or(plan.retained_messages),
             retained_bytes: overrides.retained_bytes.or(plan.retained_bytes),
+            shared_groups: overrides.shared_groups.or(plan.shared_groups),
+            filters_per_shared_group: overrides.filters_per_shared_group.or(plan.filters_per_shared_group),
+            members_per_shared_group: overrides.members_per_shared_group.or(plan.members_per_shared_group),
+            log_mib: overrides.log_mib.or(plan.log_mib),
             session_expiry_min_secs: overrides.session_expiry_min_secs.unwrap_or(0),
             session_expiry_max_secs: overrides
                 .session_expiry_max_secs
@@ -69,6 +87,14 @@ pub struct QuotaOverrides {
     pub retained_messages: Option<u32>,
     /// See [`Quota::retained_bytes`].
     pub retained_bytes: Option<u32>,
+    /// See [`Quota::shared_groups`].
+    pub shared_groups: Option<u32>,
+    /// See [`Quota::filters_per_shared_group`].
+    pub filters_per_shared_group: Option<u32>,
+    /// See [`Quota::members_per_shared_group`].
+    pub members_per_shared_group: Option<u32>,
+    /// See [`Quota::log_mib`].
+    pub log_mib: Option<u32>,
     /// See [`Quota::session_expiry_min_secs`].
     pub session_expiry_min_secs: Option<u32>,
     /// See [`Quota::session_expiry_max_secs`].
@@ -102,6 +128,14 @@ pub struct Plan {
     pub retained_messages: Limit,
     ///
     pub retained_bytes: Limit,
+    ///
+    pub shared_groups: Limit,
+    ///
+    pub filters_per_shared_group: Limit,
+    ///
+    pub members_per_shared_group: Limit,
+    ///
+    pub log_mib: Limit,
     ///
     pub messages_per_second: Limit,
     /// The guard against clients that connect over and over.
@@ -111,9 +145,9 @@ pub struct Plan {
 impl Plan {
     /// Every plan, smallest first.
     pub const ALL: [Self; 4] = [
-        Self::sized("basic", 1_000, 64, 10_000),
-        Self::sized("pro", 100_000, 512, 100_000),
-        Self::sized("platinum", 1_000_000, 2_048, 1_000_000),
+        Self::sized("basic", 1_000, 64, 16, 10_000),
+        Self::sized("pro", 100_000, 512, 64, 100_000),
+        Self::sized("platinum", 1_000_000, 2_048, 256, 1_000_000),
         Self {
             name: "unlimited",
             connections: None,
@@ -121,16 +155,22 @@ impl Plan {
             filters_per_client: None,
             retained_messages: None,
             retained_bytes: None,
+            shared_groups: None,
+            filters_per_shared_group: None,
+            members_per_shared_group: None,
+            log_mib: None,
             messages_per_second: None,
             flapping: Flapping::OFF,
         },
     ];
 
-    /// Ten retained messages for each connection, of so many MiB together: they are held in memory.
+    /// Ten retained messages for each connection, of so many MiB together: they are held in memory. Of the message
+    /// log so many GiB.
     const fn sized(
         name: &'static str,
         connections: u32,
         retained_mib: u32,
+        log_gib: u32,
         messages_per_second: u32,
     ) -> Self {
         Self {
@@ -140,6 +180,10 @@ impl Plan {
             filters_per_client: Some(30),
             retained_messages: Some(connections.saturating_mul(10)),
             retained_bytes: Some(retained_mib * 1_024 * 1_024),
+            shared_groups: Some(20),
+            filters_per_shared_group: Some(10),
+            members_per_shared_group: Some(1_024),
+            log_mib: Some(log_gib * 1_024),
             messages_per_second: Some(messages_per_second),
             flapping: Flapping::DEFAULT,
         }

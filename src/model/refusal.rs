@@ -79,6 +79,12 @@ words! {
         Subscriptions, "subscriptions";
         ///
         FiltersPerClient, "filters_per_client";
+        /// share names.
+        SharedGroups, "shared_groups";
+        /// filters under one share name.
+        FiltersPerSharedGroup, "filters_per_shared_group";
+        /// sessions under one share name.
+        MembersPerSharedGroup, "members_per_shared_group";
         /// The filter is none that the service takes.
         FilterInvalid, "filter_invalid";
         ///

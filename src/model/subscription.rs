@@ -66,20 +66,26 @@ pub enum SubscriptionOrigin {
     Client,
     /// An operator, over the API.
     Operator,
+    /// A rule of the cluster's, at CONNECT.
+    Automatic,
 }
 
 impl SubscriptionOrigin {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Client, Self::Operator, Self::Automatic];
+
     /// As the API and the store write it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Client => "client",
             Self::Operator => "operator",
+            Self::Automatic => "automatic",
         }
     }
 
     /// The reverse of [`SubscriptionOrigin::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Client, Self::Operator].into_iter().find(|origin| origin.as_str() == text)
+        Self::ALL.into_iter().find(|origin| origin.as_str() == text)
     }
 }
 

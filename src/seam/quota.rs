@@ -10,6 +10,13 @@ use crate::model::{ClientId, ClusterId, Quota, SessionCounts};
 /// One command about a cluster's quota.
 #[derive(Debug)]
 pub enum QuotaCommand {
+    /// Say how much is used, exactly, by the clock.
+    Measure {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Where the answer goes.
+        reply: Reply<QuotaUse>,
+    },
     /// Enforce these limits if what is used fits them, and nothing otherwise. They hold until the next desired
     /// state of the cluster, or [`QuotaCommand::Leave`].
     Try {
@@ -48,6 +55,17 @@ pub enum QuotaCommand {
     },
 }
 
+/// How much is used of what a quota limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuotaUse {
+    /// Sessions.
+    pub sessions: SessionCounts,
+    /// Share names.
+    pub shared_groups: u32,
+    /// What messages take in the message log, in bytes.
+    pub log_bytes: u64,
+}
+
 /// How much is used of what a quota limits, and whether that fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fit {
@@ -55,7 +73,9 @@ pub struct Fit {
     pub sessions: SessionCounts,
     /// Subscriptions.
     pub subscriptions: u32,
-    /// Whether both are within the limits.
+    /// Share names.
+    pub shared_groups: u32,
+    /// Whether all are within the limits.
     pub fits: bool,
 }
 
@@ -89,6 +109,11 @@ pub struct Shed {
 }
 
 impl DataPlane {
+    /// See [`QuotaCommand::Measure`].
+    pub async fn quota_use(&self, cluster: ClusterId, deadline: Duration) -> Result<QuotaUse, CommandError> {
+        self.ask(deadline, |reply| Command::Quota(QuotaCommand::Measure { cluster, reply })).await
+    }
+
     /// See [`QuotaCommand::Try`].
     pub async fn try_quota(
         &self,

@@ -20,7 +20,8 @@ macro_rules! cluster_columns {
          quota_subscriptions, quota_filters_per_client, quota_session_expiry_min_secs, \
          quota_session_expiry_max_secs, created_at, updated_at, version, quota_version, \
          shared_strategy, server_keep_alive_secs, quota_retained_messages, quota_retained_bytes, \
-         resend_after_secs, quota_rates"
+         resend_after_secs, quota_rates, quota_shared_groups, quota_filters_per_shared_group, \
+         quota_members_per_shared_group, quota_log_mib"
     };
 }
 pub(super) use cluster_columns;
@@ -39,7 +40,7 @@ const INSERT: &str = concat!(
     "INSERT INTO clusters (",
     cluster_columns!(),
     ") VALUES ($1, $2, $3, 'active', $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, 1, 1, $13, $14, $15, \
-     $16, $17, $18) RETURNING ",
+     $16, $17, $18, $19, $20, $21, $22) RETURNING ",
     cluster_columns!()
 );
 
@@ -54,7 +55,9 @@ const UPDATE_QUOTA: &str = concat!(
     "UPDATE clusters SET plan = $2, quota_connections = $3, quota_subscriptions = $4, \
      quota_filters_per_client = $5, quota_session_expiry_min_secs = $6, \
      quota_session_expiry_max_secs = $7, updated_at = $8, quota_retained_messages = $9, \
-     quota_retained_bytes = $10, quota_rates = $11, version = version + 1, \
+     quota_retained_bytes = $10, quota_rates = $11, quota_shared_groups = $12, \
+     quota_filters_per_shared_group = $13, quota_members_per_shared_group = $14, quota_log_mib = $15, \
+     version = version + 1, \
      quota_version = quota_version + 1 WHERE id = $1 RETURNING ",
     cluster_columns!()
 );
@@ -132,6 +135,10 @@ impl Tx {
             .bind(quota.retained_bytes.map(i64::from))
             .bind(i64::from(new.resend_after_secs))
             .bind(Json(&quota.rates))
+            .bind(quota.shared_groups.map(i64::from))
+            .bind(quota.filters_per_shared_group.map(i64::from))
+            .bind(quota.members_per_shared_group.map(i64::from))
+            .bind(quota.log_mib.map(i64::from))
             .fetch_one(&mut *self.transaction)
             .await?;
         let (id, first) = (Uuid::now_v7(), NewAuthenticator::first());
@@ -186,6 +193,10 @@ impl Tx {
             .bind(overrides.retained_messages.map(i64::from))
             .bind(overrides.retained_bytes.map(i64::from))
             .bind(Json(&overrides.rates))
+            .bind(overrides.shared_groups.map(i64::from))
+            .bind(overrides.filters_per_shared_group.map(i64::from))
+            .bind(overrides.members_per_shared_group.map(i64::from))
+            .bind(overrides.log_mib.map(i64::from))
             .fetch_one(&mut *self.transaction)
             .await?;
         self.bump_desired_revision().await?;
@@ -230,6 +241,10 @@ pub(super) struct ClusterColumns {
     quota_retained_bytes: Option<i64>,
     resend_after_secs: i32,
     quota_rates: Json<RateOverrides>,
+    quota_shared_groups: Option<i64>,
+    quota_filters_per_shared_group: Option<i64>,
+    quota_members_per_shared_group: Option<i64>,
+    quota_log_mib: Option<i64>,
 }
 
 impl TryFrom<ClusterColumns> for Cluster {
@@ -258,6 +273,10 @@ impl TryFrom<ClusterColumns> for Cluster {
                 filters_per_client: limit(row.quota_filters_per_client)?,
                 retained_messages: limit(row.quota_retained_messages)?,
                 retained_bytes: limit(row.quota_retained_bytes)?,
+                shared_groups: limit(row.quota_shared_groups)?,
+                filters_per_shared_group: limit(row.quota_filters_per_shared_group)?,
+                members_per_shared_group: limit(row.quota_members_per_shared_group)?,
+                log_mib: limit(row.quota_log_mib)?,
                 session_expiry_min_secs: limit(row.quota_session_expiry_min_secs)?,
                 session_expiry_max_secs: limit(row.quota_session_expiry_max_secs)?,
                 rates: row.quota_rates.0,

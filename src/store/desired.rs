@@ -3,20 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, Row};
+use sqlx::{FromRow, PgConnection, Row};
 
 use super::access::access_rules;
 use super::authenticators::authenticators;
+use super::auto_subscriptions::auto_subscriptions;
 use super::clusters::{ClusterColumns, cluster_columns};
 use super::holds::holds;
 use super::message_rules::message_rules;
 use super::users::{UsersColumns, users_columns};
 use super::{Error, Result, Store, Tx};
-use crate::model::{
-    AccessRules, Authenticators, ClientHolds, Cluster, MessageRules, Plan, Quota, SharedStrategy,
-    TopicFilter, Users,
-};
+use crate::model::{Cluster, Plan, Quota, SharedStrategy, TopicFilter};
 use crate::seam::desired::{DesiredCluster, DesiredState};
 
 // One transaction that sees one moment: revision, clusters and users belong together.
@@ -27,7 +26,8 @@ const READ: &str = concat!(
     cluster_columns!(),
     ", ",
     users_columns!(),
-    ", holds_version, access_revision, authenticators_revision, message_rules_revision,
+    ", holds_version, access_revision, authenticators_revision, auto_subscriptions_revision,
+        message_rules_revision,
         (SELECT jsonb_object_agg(g.filter, g.strategy) FROM shared_group_settings g
         WHERE g.cluster_id = clusters.id) AS group_strategies
     FROM desired_revision LEFT JOIN clusters ON true"
@@ -46,24 +46,8 @@ impl Store {
             state.revision = row.try_get("revision")?;
             if row.try_get::<Option<&str>, _>("id")?.is_some() {
                 let cluster = Cluster::try_from(ClusterColumns::from_row(row)?)?;
-                let known = known.clusters.get(&cluster.id);
-                let users = UsersColumns::from_row(row)?;
-                let users = users.users(&mut tx, &cluster.id, known.map(|known| &known.users)).await?;
-                let version = row.try_get("holds_version")?;
-                let holds = holds(&mut tx, &cluster.id, version, known.map(|known| &known.holds)).await?;
-                let revision = row.try_get("access_revision")?;
-                let access = known.map(|known| &known.access);
-                let access = access_rules(&mut tx, &cluster.id, revision, access).await?;
-                let revision = row.try_get("message_rules_revision")?;
-                let rules = known.map(|known| &known.message_rules);
-                let rules = message_rules(&mut tx, &cluster.id, revision, rules).await?;
-                let revision = row.try_get("authenticators_revision")?;
-                let chain = known.map(|known| &known.authenticators);
-                let chain = authenticators(&mut tx, &cluster.id, revision, chain).await?;
-                let strategies =
-                    row.try_get::<Option<Json<HashMap<String, SharedStrategy>>>, _>("group_strategies")?;
-                let strategies = group_strategies(strategies)?;
-                let desired = desired_cluster(&cluster, users, holds, access, rules, strategies, chain)?;
+                let known = known.clusters.get(&cluster.id).map(Arc::as_ref);
+                let desired = desired_cluster(&mut tx, row, &cluster, known).await?;
                 state.clusters.insert(cluster.id, Arc::new(desired));
             }
         }
@@ -104,25 +88,34 @@ fn group_strategies(read: Option<Json<HashMap<String, SharedStrategy>>>) -> Resu
     strategies.map(by_filter).collect()
 }
 
-fn desired_cluster(
+/// One cluster. What is as in `known` is shared with it.
+async fn desired_cluster(
+    tx: &mut PgConnection,
+    row: &PgRow,
     cluster: &Cluster,
-    users: Arc<Users>,
-    holds: Arc<ClientHolds>,
-    access: Arc<AccessRules>,
-    message_rules: Arc<MessageRules>,
-    group_strategies: GroupStrategies,
-    authenticators: Arc<Authenticators>,
+    known: Option<&DesiredCluster>,
 ) -> Result<DesiredCluster> {
-    let plan = Plan::by_name(&cluster.plan).ok_or_else(|| {
-        Error::unreadable(format!("cluster {} has the unknown plan {:?}", cluster.id, cluster.plan))
-    })?;
+    let id = &cluster.id;
+    let plan = Plan::by_name(&cluster.plan)
+        .ok_or_else(|| Error::unreadable(format!("cluster {id} has the unknown plan {:?}", cluster.plan)))?;
+    let users = UsersColumns::from_row(row)?.users(tx, id, known.map(|known| &known.users)).await?;
+    let version = row.try_get("holds_version")?;
+    let holds = holds(tx, id, version, known.map(|known| &known.holds)).await?;
+    let revision = row.try_get("access_revision")?;
+    let access = access_rules(tx, id, revision, known.map(|known| &known.access)).await?;
+    let revision = row.try_get("message_rules_revision")?;
+    let message_rules = message_rules(tx, id, revision, known.map(|known| &known.message_rules)).await?;
+    let revision = row.try_get("authenticators_revision")?;
+    let authenticators = authenticators(tx, id, revision, known.map(|known| &known.authenticators)).await?;
+    let revision = row.try_get("auto_subscriptions_revision")?;
+    let automatic = auto_subscriptions(tx, id, revision, known.map(|known| &known.automatic)).await?;
     Ok(DesiredCluster {
         id: cluster.id.clone(),
         status: cluster.status,
         allow_anonymous: cluster.allow_anonymous,
         quota: Quota::resolve(plan, &cluster.overrides),
         shared_strategy: cluster.shared_strategy,
-        group_strategies,
+        group_strategies: group_strategies(row.try_get("group_strategies")?)?,
         server_keep_alive_secs: cluster.server_keep_alive_secs,
         resend_after_secs: cluster.resend_after_secs,
         users,
@@ -130,5 +123,6 @@ fn desired_cluster(
         access,
         message_rules,
         authenticators,
+        automatic,
     })
 }

@@ -6,8 +6,8 @@
 use holdfast::control_plane::tokens::Role;
 use holdfast::model::{AuthenticatorSettings, ClientHold, MessageRuleSpec, PolicySpec, WebhookSecret};
 use holdfast::store::{
-    HoldOrder, NewApiKey, NewAuthenticator, NewBlockRule, NewMessageRule, NewOperation, NewPolicy,
-    PurgeAction, Webhook,
+    HoldOrder, NewApiKey, NewAuthenticator, NewAutoSubscription, NewBlockRule, NewMessageRule, NewOperation,
+    NewPolicy, PurgeAction, Webhook,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -58,6 +58,7 @@ fn row_of(operation_id: &str) -> Row {
         "list_api_keys"
         | "get_api_key"
         | "revoke_api_key"
+        | "delete_auto_subscription"
         | "delete_cluster"
         | "list_users"
         | "get_user"
@@ -108,6 +109,8 @@ fn row_of(operation_id: &str) -> Row {
         | "remove_hold"
         | "list_authorization_policies"
         | "get_authorization_policy"
+        | "list_auto_subscriptions"
+        | "get_auto_subscription"
         | "list_block_rules"
         | "get_block_rule"
         | "delete_block_rule"
@@ -115,18 +118,25 @@ fn row_of(operation_id: &str) -> Row {
         "create_authenticator" | "put_authenticator" => {
             Row { least: Role::Admin, body: Some(json!({"position": 2, "password": {}})), ..read() }
         }
-        "create_authorization_policy" => {
-            let body = json!({"priority": 2, "effect": "allow", "actions": ["connect"]});
+        other => rule_row_of(other),
+    }
+}
+
+/// The same of what is written as a rule.
+fn rule_row_of(operation_id: &str) -> Row {
+    match operation_id {
+        "create_authorization_policy" | "put_authorization_policy" => {
+            let body = a_policy_like(if operation_id.starts_with("put") { 1 } else { 2 });
             Row { least: Role::Admin, body: Some(body), ..read() }
         }
-        "put_authorization_policy" => {
-            let body = json!({"priority": 1, "effect": "allow", "actions": ["connect"]});
-            Row { least: Role::Admin, body: Some(body), ..read() }
+        "create_auto_subscription" | "put_auto_subscription" => {
+            Row { least: Role::Admin, body: Some(json!({"filter": "x", "qos": 1})), ..read() }
         }
-        "create_block_rule" | "put_block_rule" => {
-            let body = json!({"subject": "client_id", "pattern": "x"});
-            Row { least: Role::Operator, body: Some(body), ..read() }
-        }
+        "create_block_rule" | "put_block_rule" => Row {
+            least: Role::Operator,
+            body: Some(json!({"subject": "client_id", "pattern": "x"})),
+            ..read()
+        },
         other => row_of_message_rules(other),
     }
 }
@@ -143,6 +153,10 @@ fn row_of_message_rules(operation_id: &str) -> Row {
         "delete_message_rule" => Row { least: Role::Admin, ..read() },
         other => panic!("the operation {other} has no row: say here who may call it"),
     }
+}
+
+fn a_policy_like(priority: u32) -> Value {
+    json!({"priority": priority, "effect": "allow", "actions": ["connect"]})
 }
 
 /// Two clusters, a client that is online in each, and a user.
@@ -201,6 +215,15 @@ async fn fleet() -> Api {
     tx.insert_policy(&c, RULE, &a_policy(), now).await.expect("a policy");
     tx.insert_message_rule(&c, RULE, &a_message_rule(), now).await.expect("a message rule");
     tx.insert_block_rule(&c, RULE, &a_block_rule(), now).await.expect("a block rule");
+    let spec = json!({
+        "client_id": null, "username": null, "filter": "x", "qos": 1, "no_local": false,
+        "retain_as_published": false, "retain_handling": 0,
+    });
+    let rule = NewAutoSubscription {
+        description: None,
+        spec: serde_json::from_value(spec).expect("an automatic subscription"),
+    };
+    tx.insert_auto_subscription(&c, RULE, &rule, now).await.expect("an automatic subscription");
     let link = NewAuthenticator {
         position: 1,
         description: None,
@@ -213,7 +236,7 @@ async fn fleet() -> Api {
     api
 }
 
-/// The policy, the rules and the second authenticator of cluster `c`.
+/// The policy, the rules, the automatic subscription and the second authenticator of cluster `c`.
 const RULE: Uuid = Uuid::from_u128(7);
 
 fn a_policy() -> NewPolicy {
@@ -260,6 +283,7 @@ fn operations(own: &str) -> Vec<(Method, String, String)> {
             let path = path.replace("{filter}", "b%2F%23").replace("{webhook_id}", "hook");
             let path = path.replace("{policy_id}", &RULE.to_string());
             let path = path.replace("{message_rule_id}", &RULE.to_string());
+            let path = path.replace("{auto_subscription_id}", &RULE.to_string());
             let path = path.replace("{block_rule_id}", &RULE.to_string());
             let path = path.replace("{authenticator_id}", &RULE.to_string());
             let path = path.replace("{operation_id}", &operation_id(own).to_string());

@@ -194,6 +194,16 @@ async fn access_rules(api: &Api, met: &mut Met) {
     connection.execute("DELETE FROM authorization_policies WHERE priority > 0").await.expect("delete them");
     admin.delete(&path).await.expect(204);
 
+    let automatic = "/v1/clusters/c/auto-subscriptions";
+    met.code(Code::AutoSubscriptionNotFound, &admin.get(&format!("{automatic}/x")).await);
+    let body = json!({"filter": "x", "qos": 1});
+    admin.post(automatic, &body).await.expect(201);
+    let many = "INSERT INTO auto_subscriptions SELECT 'c', gen_random_uuid(), NULL, spec, now(), now(), 1 \
+         FROM auto_subscriptions, generate_series(1, 99) n";
+    connection.execute(many).await.expect("make rules");
+    met.code(Code::TooManyAutoSubscriptions, &admin.post(automatic, &body).await);
+    connection.execute("DELETE FROM auto_subscriptions").await.expect("delete them");
+
     // Of block rules those that have expired make room.
     let body = json!({"subject": "client_id", "pattern": "x"});
     admin.post(rules, &body).await.expect(201);

@@ -73,6 +73,10 @@ async fn bounds_are_kept() {
         ("filters_per_client", 1_000_000),
         ("retained_messages", 1_000_000_000),
         ("retained_bytes", 4_294_967_295_i64),
+        ("shared_groups", 1_000_000),
+        ("filters_per_shared_group", 1_000_000),
+        ("members_per_shared_group", 100_000_000),
+        ("log_mib", 1_073_741_824),
         ("session_expiry_min_seconds", 259_200),
         ("session_expiry_max_seconds", 259_200),
     ] {
@@ -231,7 +235,7 @@ async fn a_change_that_does_not_fit_is_rejected_when_asked() {
     let api = three().await;
     let admin = api.admin().header("if-match", "*");
     let path = format!("{QUOTA}?on_excess=reject_change");
-    for body in [json!({"connections": 2}), json!({"subscriptions": 0})] {
+    for body in [json!({"connections": 2}), json!({"subscriptions": 0}), json!({"shared_groups": 1})] {
         admin.put(&path, &body).await.expect_problem("quota_below_use");
     }
     assert_eq!(api.admin().get(QUOTA).await.etag(), "\"1\"");

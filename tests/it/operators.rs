@@ -338,3 +338,44 @@ async fn quotas_of_subscriptions_hold_for_operators() {
     api.get(&format!("{SESSIONS}/third")).await.expect_problem(404, "session_not_found");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn quotas_of_shared_groups_hold_for_operators() {
+    //
+    let mut server = Server::start_dev().await;
+    let api = server.api();
+    let quota = api.get("/v1/clusters/default/quota").await;
+    let limits = json!({"shared_groups": 1, "filters_per_shared_group": 1, "members_per_shared_group": 1});
+    api.put_over(&quota, "/v1/clusters/default/quota", limits).await.expect(200);
+    let share = |group: &str, filter: &str| json!({"subscriptions": {(format!("$share/{group}/{filter}")): {"qos": 1}}});
+    api.put(&format!("{SESSIONS}/one"), share("g", "a")).await.expect(201);
+    for (group, filter, quota) in [
+        ("h", "a", "shared_groups"),
+        ("g", "b", "filters_per_shared_group"),
+        ("g", "a", "members_per_shared_group"),
+    ] {
+        let made = api.put(&format!("{SESSIONS}/two"), share(group, filter)).await;
+        let problem = made.expect_problem(409, "quota_exceeded");
+        assert_eq!(problem["detail"], format!("quota {quota}: limit 1, in use 1"));
+    }
+    let used = api.get("/v1/clusters/default/quota").await.expect(200);
+    assert_eq!(used["shared_groups"], json!({"limit": 1, "source": "override", "used": 1}));
+
+    // Clients of both versions, over the socket, before and after a restart.
+    let (mut v5, _) = admitted(&server, &connect_v5("v5", true, 0)).await;
+    v5.send_hex("82 ~ 0001 { } s'$share/h/a' 01 s'plain' 01").await;
+    let why = "quota shared_groups: limit 1, in use 1";
+    v5.expect_hex(&format!("90 ~ 0001 {{ 1f s'{why}' }} 97 01")).await;
+    let (mut v3, _) = admitted(&server, &connect_v3("v3")).await;
+    v3.send_hex("82 ~ 0001 s'$share/g/a' 01 s'plain' 01").await;
+    v3.expect_hex("90 ~ 0001 80 01").await;
+    server.kill().await;
+    server.start_again().await;
+    let (mut v5, _) = admitted(&server, &connect_v5("v5", true, 0)).await;
+    v5.send_hex("82 ~ 0001 { } s'$share/g/a' 01").await;
+    v5.expect_hex("90 ~ 0001 { ... } 97").await;
+    server.api().delete(&format!("{SESSIONS}/one")).await.expect(200);
+    v5.send_hex("82 ~ 0002 { } s'$share/g/a' 01").await;
+    v5.expect_hex("90 ~ 0002 { } 01").await;
+    server.stop().await;
+}

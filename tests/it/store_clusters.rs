@@ -35,6 +35,10 @@ fn decorated(id: &str) -> NewCluster {
             filters_per_client: Some(5),
             retained_messages: Some(7),
             retained_bytes: Some(u32::MAX),
+            shared_groups: Some(11),
+            filters_per_shared_group: Some(12),
+            members_per_shared_group: Some(13),
+            log_mib: Some(14),
             session_expiry_min_secs: Some(60),
             session_expiry_max_secs: Some(7_200),
             rates: RateOverrides {
@@ -251,6 +255,10 @@ async fn the_desired_state_holds_the_limits_in_force() {
         filters_per_client: Some(5),
         retained_messages: Some(7),
         retained_bytes: Some(u32::MAX),
+        shared_groups: Some(11),
+        filters_per_shared_group: Some(12),
+        members_per_shared_group: Some(13),
+        log_mib: Some(14),
         session_expiry_min_secs: 60,
         session_expiry_max_secs: 7_200,
         rates: Rates {

@@ -95,6 +95,10 @@ scopes! {
     MessageRulesRead, "message-rules:read", Operator;
     /// Make, change or delete message enhancement rules.
     MessageRulesWrite, "message-rules:write", Admin;
+    /// Read automatic subscriptions.
+    AutoSubscriptionsRead, "auto-subscriptions:read", Operator;
+    /// Make, change or delete automatic subscriptions.
+    AutoSubscriptionsWrite, "auto-subscriptions:write", Admin;
     /// Read authenticators, without their secrets.
     AuthenticatorsRead, "authenticators:read", Admin;
     /// Make, change or delete authenticators.

@@ -100,6 +100,8 @@ codes! {
         "The cluster has no block rule of this id.";
     MessageRuleNotFound, "message_rule_not_found", NOT_FOUND, "No such message rule",
         "The cluster has no message enhancement rule of this id.";
+    AutoSubscriptionNotFound, "auto_subscription_not_found", NOT_FOUND, "No such automatic subscription",
+        "The cluster has no automatic subscription of this id.";
     AuthenticatorNotFound, "authenticator_not_found", NOT_FOUND, "No such authenticator",
         "The cluster has no authenticator of this id.";
     ApiKeyNotFound, "api_key_not_found", NOT_FOUND, "No such API key",
@@ -127,8 +129,8 @@ codes! {
     ClusterProtected, "cluster_protected", CONFLICT, "The cluster is protected",
         "The cluster has `delete_protection`. Take that back with PATCH first.";
     QuotaBelowUse, "quota_below_use", CONFLICT, "More is used than the quota would allow",
-        "`on_excess=reject_change` was asked for, and more connections or subscriptions are in use than the new \
-         limits allow. `detail` says how many. Nothing was changed.";
+        "`on_excess=reject_change` was asked for, and more connections, subscriptions or shared groups are in \
+         use than the new limits allow. `detail` says how many. Nothing was changed.";
     TooManyWebhooks, "too_many_webhooks", CONFLICT, "The cluster has as many webhooks as it may",
         "A cluster has at most 10 webhooks. Delete one first.";
     TooManyUsers, "too_many_users", CONFLICT, "The cluster has as many users as it may",
@@ -142,6 +144,9 @@ codes! {
         "No two message enhancement rules of a cluster have the same priority. Nothing was done.";
     TooManyMessageRules, "too_many_message_rules", CONFLICT, "The cluster has as many message rules as it may",
         "A cluster has at most 10 message enhancement rules, disabled ones included. Delete one first.";
+    TooManyAutoSubscriptions, "too_many_auto_subscriptions", CONFLICT,
+        "The cluster has as many automatic subscriptions as it may",
+        "A cluster has at most 100 automatic subscriptions. Delete one first.";
     AuthenticatorPositionTaken, "authenticator_position_taken", CONFLICT, "The position is another authenticator's",
         "No two authenticators of a cluster have the same position. Nothing was done.";
     TooManyAuthenticators, "too_many_authenticators", CONFLICT, "The cluster has as many authenticators as it may",

@@ -14,10 +14,11 @@ use super::page::PageSize;
 use crate::control_plane::tokens::Role;
 use crate::model::{
     AccessAction, BlockSubject, BodyEncoding, ClientId, ClusterId, ClusterStatus, EndedBy, Epoch, ExpiryMode,
-    ExpirySource, Fingerprint, Glob, HttpMethod, HttpUrl, JwtAlgorithm, OperatorReason, PolicyEffect,
-    ProtocolVersion, QoS, QuotaSource, RefusalKind, RefusalReason, Resource, RetainHandling, RuleFilter,
-    RulePropertyName, RuleText, RuleTopic, SessionId, SessionState, SharedStrategy, SubscriptionOrigin,
-    Template, Timestamp, TokenIn, Transport, UrlTemplate, Username, WillChoice,
+    ExpirySource, FilterTemplate, Fingerprint, Glob, HttpMethod, HttpUrl, JwtAlgorithm, OperatorReason,
+    PolicyEffect, ProtocolVersion, QoS, Quota, QuotaSource, RefusalKind, RefusalReason, Resource,
+    RetainHandling, RuleFilter, RulePropertyName, RuleText, RuleTopic, SessionId, SessionState,
+    SharedStrategy, SubscriptionOrigin, Template, Timestamp, TokenIn, Transport, UrlTemplate, Username,
+    WillChoice,
 };
 use crate::store::{AuditOutcome, EventKind, PurgeAction};
 
@@ -86,8 +87,8 @@ schemas! {
         .max_length(Some(OperatorReason::BYTES_MAX))
         .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]*$"))
         .examples(["moved to another site"]);
-    SubscriptionOrigin: words("Who asked for the subscription last: the `client`, or an `operator` on its behalf.",
-        [SubscriptionOrigin::Client, SubscriptionOrigin::Operator].map(SubscriptionOrigin::as_str));
+    SubscriptionOrigin: words("Who asked for the subscription last: the `client`, an `operator` on its behalf, or, at CONNECT, a rule of the cluster's (`automatic`).",
+        SubscriptionOrigin::ALL.map(SubscriptionOrigin::as_str));
     SharedStrategy: words("Which member of a shared group gets a message: any one (`random`), the same one for the same topic (`hash_topic`), or for the same publisher (`hash_client_id`).",
         [SharedStrategy::Random, SharedStrategy::HashTopic, SharedStrategy::HashClientId].map(SharedStrategy::as_str));
     ProtocolVersion: words("The MQTT version that the client speaks.",
@@ -138,6 +139,10 @@ schemas! {
         .examples(["origin"]);
     ExpiryMode: words("`set`: in place of what the publisher says. `cap`: unless the publisher's is shorter.",
         [ExpiryMode::Set, ExpiryMode::Cap].map(ExpiryMode::as_str));
+    FilterTemplate: text("A topic filter, `$share/{name}/` before it too, in which `${clientid}` and `${username}` are the client's own. Up to 1,024 bytes and 16 levels.")
+        .min_length(Some(1))
+        .max_length(Some(Quota::TOPIC_BYTES_MAX))
+        .examples(["down/${clientid}/#"]);
     TokenIn: words("Where in CONNECT the token is.", [TokenIn::Username, TokenIn::Password].map(TokenIn::as_str));
     JwtAlgorithm: words("How tokens are signed.", JwtAlgorithm::ALL.map(JwtAlgorithm::as_str));
     HttpMethod: words("How the service is asked.", [HttpMethod::Get, HttpMethod::Post].map(HttpMethod::as_str));

@@ -160,6 +160,7 @@ mod tests {
             access: std::sync::Arc::default(),
             message_rules: std::sync::Arc::default(),
             authenticators: std::sync::Arc::default(),
+            automatic: std::sync::Arc::default(),
         }
     }
 

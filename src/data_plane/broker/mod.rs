@@ -6,6 +6,7 @@
 //! - [`authorization`]: whether a client may do what it asks.
 //! - [`topic_trie`] and [`subscription_index`]: topic → filters → subscribers.
 //! - [`shared_group`]: who of a group gets a message, and how far the group has come.
+//! - [`share_names`]: what is shared under each name, as the quota counts it.
 //! - [`retained`]: the last message of each topic.
 //!
 //! Knows nothing of one client's protocol state; that is the session's.
@@ -17,6 +18,7 @@ pub mod flapping;
 pub mod rates;
 pub mod registry;
 pub mod retained;
+pub mod share_names;
 pub mod shared_group;
 pub mod subscription_index;
 pub mod topic_trie;

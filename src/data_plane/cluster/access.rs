@@ -33,7 +33,7 @@ use crate::data_plane::session::link::{ConnId, Link};
 use crate::data_plane::session::{HeldSubscription, Session};
 use crate::model::{
     AccessClient, AccessRequest, ClientId, DesiredCluster, FilterShape, Message, Now, Policy, RefusalReason,
-    Subscription, Variables,
+    Subscription, SubscriptionOrigin, Variables,
 };
 
 /// Connections that block rules have ended, until their ends are proven.
@@ -130,7 +130,11 @@ impl Cluster {
     }
 
     fn link_may_subscribe(&self, session: &Session, link: &Link, subscription: &Subscription) -> bool {
-        let Subscription { filter, qos, .. } = subscription;
+        let Subscription { filter, qos, origin, .. } = subscription;
+        if *origin == SubscriptionOrigin::Automatic {
+            // An operator's own word, as EMQX takes it too; the client's own SUBSCRIBE to the same is judged.
+            return true;
+        }
         let no_rules = self.rules.access.policies.is_empty() && link.own_rules().is_empty();
         if no_rules && !filter.pattern().starts_with('$') {
             return true;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::detach::Ending;
 use super::effects::Farewell;
-use super::pending::{Attachment, Awaiting};
+use super::pending::{Attaching, Attachment, Awaiting};
 use super::verdict::{Asker, Refused, Welcome};
 use super::{Cluster, RecordOutcome, facts};
 use crate::data_plane::PACKET_BYTES_MAX;
@@ -99,7 +99,14 @@ impl Cluster {
         };
         self.grant_expiry(slot, asked_secs);
         self.link(now, slot, conn, origin, connect, proven);
-        self.announce(now, Attachment { slot, conn }, resumed.is_some(), asked_secs, assigned);
+        let attaching = Attaching {
+            attachment: Attachment { slot, conn },
+            session_present: resumed.is_some(),
+            expiry_asked_secs: asked_secs,
+            assigned,
+            automatic: Vec::new(),
+        };
+        self.announce(now, attaching);
         Ok(slot)
     }
 
@@ -235,43 +242,28 @@ impl Cluster {
         }
     }
 
-    /// Writes the record and sends CONNACK, in that order where the session is to last.
-    fn announce(
-        &mut self,
-        now: Now,
-        attachment: Attachment,
-        session_present: bool,
-        expiry_asked_secs: u32,
-        assigned: bool,
-    ) {
-        let session = &self.sessions[attachment.slot.0 as usize];
+    /// Writes the record, with what the client is subscribed to unasked, and sends CONNACK, in that order where
+    /// the session is to last.
+    fn announce(&mut self, now: Now, mut attaching: Attaching) {
+        let slot = attaching.attachment.slot;
+        let session = &self.sessions[slot.0 as usize];
         let waits = session.is_persistent(now.wall);
-        let Some(row) = session.link.as_ref().map(|link| self.online_row(attachment.slot, link)) else {
+        let Some(row) = session.link.as_ref().map(|link| self.online_row(slot, link)) else {
             return;
         };
-        let awaiting = Awaiting::Attach { attachment, session_present, expiry_asked_secs, assigned };
-        let write = SessionWrite::Put(Box::new(row));
+        self.effects.writes.push((SessionWrite::Put(Box::new(row)), None));
+        attaching.automatic = self.subscribe_automatically(now, slot);
         if waits && !self.store_away {
-            let ticket = self.pending.ticket(awaiting);
-            self.effects.writes.push((write, Some(ticket)));
+            self.ticket_last_write(Awaiting::Attach(attaching));
         } else {
-            self.effects.writes.push((write, None));
-            self.admit_attached(now, attachment, session_present, expiry_asked_secs, assigned);
+            self.admit_attached(now, attaching);
         }
     }
 
     /// The record of an attachment was committed, or not.
-    pub(super) fn attach_recorded(
-        &mut self,
-        now: Now,
-        attachment: Attachment,
-        session_present: bool,
-        expiry_asked_secs: u32,
-        assigned: bool,
-        outcome: RecordOutcome,
-    ) {
-        let Attachment { slot, conn } = attachment;
-        let Some(session) = self.attached_session(attachment) else {
+    pub(super) fn attach_recorded(&mut self, now: Now, attaching: Attaching, outcome: RecordOutcome) {
+        let Attachment { slot, conn } = attaching.attachment;
+        let Some(session) = self.attached_session(attaching.attachment) else {
             // The connection has gone, or another took over; the record was written all the same.
             return;
         };
@@ -280,8 +272,12 @@ impl Cluster {
             RecordOutcome::StoreAway => (!session.admitted).then(Refused::store_away),
             RecordOutcome::Refused => Some(Refused::not_recorded()),
         };
+        let mut attaching = attaching;
+        if outcome != RecordOutcome::Committed {
+            self.take_back_automatic(slot, &std::mem::take(&mut attaching.automatic));
+        }
         match refused {
-            None => self.admit_attached(now, attachment, session_present, expiry_asked_secs, assigned),
+            None => self.admit_attached(now, attaching),
             Some(refused) => {
                 if let Some(link) = self.unlink(slot) {
                     let client_id = self.session(slot).client_id.clone();
@@ -295,25 +291,20 @@ impl Cluster {
     }
 
     /// CONNACK, and then whatever waits for the client (`[MQTT-3.2.0-1]`, PRODUCT S-2).
-    fn admit_attached(
-        &mut self,
-        now: Now,
-        attachment: Attachment,
-        session_present: bool,
-        expiry_asked_secs: u32,
-        assigned: bool,
-    ) {
+    fn admit_attached(&mut self, now: Now, attaching: Attaching) {
+        let Attaching { attachment, session_present, expiry_asked_secs, assigned, automatic } = attaching;
         let Attachment { slot, conn } = attachment;
         let session = &mut self.sessions[slot.0 as usize];
         session.admitted = true;
+        let durable = session.durable;
         let in_force_secs = session.expiry.interval_secs(now.wall);
         let assigned_client_id = assigned.then(|| ByteString::from(session.client_id.as_str()));
         let response_information =
             |link: &Link| link.response_information.then(|| response_information(&session.client_id));
         let Some(link) = session.link.as_mut() else { return };
-        if session_present || session.will.is_some() {
-            // It tells that a will is kept, and that the one before is not published. A crash must not
-            // take that back.
+        if session_present || session.will.is_some() || (durable && !automatic.is_empty()) {
+            // It tells that a will is kept, and that the one before is not published; and from where on there
+            // are messages for what the client did not ask for. A crash must not take that back.
             link.out.hold();
         }
         let server_final = link.enhanced.as_mut().and_then(|enhanced| enhanced.take_server_final());
@@ -349,6 +340,7 @@ impl Cluster {
         self.effects.attached.push(conn);
         self.connects += 1;
         self.tell_connected(now, slot, session_present);
+        self.tell_subscribed(now, slot, &automatic);
         self.catch_up(now, slot);
         self.touch(slot);
     }

@@ -10,14 +10,15 @@
 //! reports the ticket ([`Cluster::record_committed`]). What must not be seen before it is on disk is held
 //! back in the connections' output ([`journal`]).
 //!
-//! One file for each thing that can happen: [`attach`], [`packets`], [`publish`], [`deliver`],
-//! [`enhance`], [`subscribe`], [`share`], [`group_orders`], [`detach`], [`orders`], [`shed`], [`on_behalf`], [`users`],
+//! One file for each thing that can happen: [`attach`], [`automatic`], [`packets`], [`enhance`], [`publish`],
+//! [`deliver`], [`subscribe`], [`share`], [`group_orders`], [`detach`], [`orders`], [`shed`], [`on_behalf`], [`users`],
 //! [`access`], [`settings`], [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself:
 //! [`backlog`], [`browse`], [`groups_told`], [`counters`], [`events`], [`system_topics`]; what it does not take:
 //! [`limits`], [`throttle`]; whom it does not let in: [`verdict`].
 
 mod access;
 mod attach;
+mod automatic;
 mod backlog;
 mod browse;
 mod counters;
@@ -88,20 +89,15 @@ use super::message_log::{ClusterNo, RecentLog};
 use super::session::Session;
 use super::session::link::ConnId;
 use super::session::output::Output;
-use crate::model::{ClusterId, DesiredCluster, MessageCounters, Monotonic, SessionCounts, Timestamp};
+use crate::model::{ClusterId, DesiredCluster, MessageCounters, Monotonic, Quota, SessionCounts, Timestamp};
 
-/// How many levels a topic name or filter may have (PRODUCT Q-9).
-pub const TOPIC_LEVELS_MAX: usize = 16;
-
-/// How long a topic name or filter may be, in bytes of UTF-8 (PRODUCT Q-9).
-pub const TOPIC_BYTES_MAX: usize = 1_024;
-
-/// Whether a topic name or filter keeps within the limits; if not, why, for people.
+/// Whether a topic name or filter keeps within the limits (PRODUCT Q-9); if not, why, for people.
 fn topic_within_limits(text: &str, levels: usize) -> Result<(), String> {
-    if text.len() > TOPIC_BYTES_MAX {
-        Err(format!("limit topic_bytes: at most {TOPIC_BYTES_MAX}, this topic has {}", text.len()))
-    } else if levels > TOPIC_LEVELS_MAX {
-        Err(format!("limit topic_levels: at most {TOPIC_LEVELS_MAX}, this topic has {levels}"))
+    let (bytes_max, levels_max) = (Quota::TOPIC_BYTES_MAX, Quota::TOPIC_LEVELS_MAX);
+    if text.len() > bytes_max {
+        Err(format!("limit topic_bytes: at most {bytes_max}, this topic has {}", text.len()))
+    } else if levels > levels_max {
+        Err(format!("limit topic_levels: at most {levels_max}, this topic has {levels}"))
     } else {
         Ok(())
     }
@@ -207,6 +203,16 @@ impl Cluster {
     /// How many subscriptions there are.
     pub fn subscription_count(&self) -> u32 {
         self.index.len()
+    }
+
+    /// Under how many names something is shared (PRODUCT Q-10).
+    pub fn share_name_count(&self) -> u32 {
+        self.groups.names.len()
+    }
+
+    /// What the cluster's messages may take in the log, in bytes (PRODUCT Q-10).
+    pub fn log_bytes_max(&self) -> Option<u64> {
+        self.rules.quota.log_mib.map(|mib| u64::from(mib) * 1_024 * 1_024)
     }
 
     /// Ends the turn: what is to be done outside since the last call.

@@ -142,10 +142,7 @@ impl Cluster {
         self.store_away = outcome == RecordOutcome::StoreAway;
         match self.pending.take(ticket) {
             None => {}
-            Some(Awaiting::Attach { attachment, session_present, expiry_asked_secs, assigned }) => {
-                let asked = expiry_asked_secs;
-                self.attach_recorded(now, attachment, session_present, asked, assigned, outcome);
-            }
+            Some(Awaiting::Attach(attaching)) => self.attach_recorded(now, attaching, outcome),
             Some(awaited @ Awaiting::SubAck { .. }) => self.subscriptions_recorded(now, awaited, outcome),
             Some(Awaiting::UnsubAck { attachment, packet_id, reasons }) => {
                 self.removals_recorded(attachment, packet_id, reasons);

@@ -14,7 +14,7 @@ use crate::seam::command::{CommandError, SessionRef};
 #[derive(Debug)]
 pub(super) enum Awaiting {
     /// CONNACK.
-    Attach { attachment: Attachment, session_present: bool, expiry_asked_secs: u32, assigned: bool },
+    Attach(Attaching),
     /// SUBACK.
     SubAck {
         attachment: Attachment,
@@ -31,6 +31,18 @@ pub(super) enum Awaiting {
     Expelled,
     /// A part of an order.
     Order(CommandId),
+}
+
+/// A connection that is attached to its session and has no CONNACK yet.
+#[derive(Debug)]
+pub(super) struct Attaching {
+    pub(super) attachment: Attachment,
+    pub(super) session_present: bool,
+    pub(super) expiry_asked_secs: u32,
+    /// Whether the client id was chosen for the client.
+    pub(super) assigned: bool,
+    /// What the client was subscribed to at this CONNECT.
+    pub(super) automatic: Vec<TopicFilter>,
 }
 
 /// How to take a subscription back that could not be recorded.

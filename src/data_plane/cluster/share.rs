@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::deliver::{ColdRead, READ_FROM_DISK_AT_ONCE, Reader, keys_of};
 use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
+use crate::data_plane::broker::share_names::ShareNames;
 use crate::data_plane::broker::shared_group::{Member, SharedGroup, Waiting};
 use crate::data_plane::broker::subscription_index::{FilterEntry, SubscriptionIndex};
 use crate::data_plane::message_log::{Found, LogEntry};
@@ -28,6 +29,8 @@ pub(super) struct Groups {
     /// By the whole filter, `$share/{name}/…`.
     by_filter: HashMap<TopicFilter, GroupId, foldhash::fast::RandomState>,
     last_id: u64,
+    /// What is shared under each name, as the quota counts it.
+    pub(super) names: ShareNames,
     /// Groups whose progress is to be written down.
     unsaved: HashSet<GroupId, foldhash::fast::RandomState>,
     /// State of the generator that picks members; not for secrets.
@@ -40,6 +43,7 @@ impl Groups {
             by_id: HashMap::default(),
             by_filter: HashMap::default(),
             last_id: 0,
+            names: ShareNames::default(),
             unsaved: HashSet::default(),
             random: seed | 1,
         }
@@ -109,6 +113,7 @@ impl Groups {
     fn begin(&mut self, share: &TopicFilter, index: &mut SubscriptionIndex, tail: Seq) -> GroupId {
         self.last_id += 1;
         let id = GroupId(self.last_id);
+        self.names.filter_begins(share);
         let filter = index.put_group(share, id);
         self.by_id.insert(id, SharedGroup::new(share.clone(), filter, tail));
         self.by_filter.insert(share.clone(), id);
@@ -162,6 +167,7 @@ impl Cluster {
         let known = groups.by_filter.get(&subscription.filter).copied();
         let id = known.unwrap_or_else(|| groups.begin(&subscription.filter, index, log.tail()));
         if is_new {
+            groups.names.member_joins(&subscription.filter, slot);
             index.member_joined();
         }
         if durable {
@@ -200,6 +206,7 @@ impl Cluster {
         let Self { groups, index, journal, .. } = self;
         let Some(group) = groups.by_id.get_mut(&id) else { return false };
         group.leave(slot);
+        groups.names.member_leaves(&group.share, slot);
         index.member_left();
         if !group.is_empty() {
             return false;
@@ -208,6 +215,7 @@ impl Cluster {
         if durable {
             journal.change(vec![facts::no_group(&group.share)]);
         }
+        groups.names.filter_ends(&group.share);
         groups.by_filter.remove(&group.share);
         groups.by_id.remove(&id);
         index.remove_group(filter, id, durable)

@@ -14,9 +14,12 @@ impl Cluster {
     /// How much is used of what `quota` limits, and whether that fits.
     pub fn fit(&self, quota: &Quota) -> Fit {
         let (sessions, subscriptions) = (self.counts(), self.subscription_count());
+        let shared_groups = self.share_name_count();
         let within = |limit: Option<u32>, used| limit.is_none_or(|limit| used <= limit);
-        let fits = within(quota.connections, sessions.total()) && within(quota.subscriptions, subscriptions);
-        Fit { sessions, subscriptions, fits }
+        let fits = within(quota.connections, sessions.total())
+            && within(quota.subscriptions, subscriptions)
+            && within(quota.shared_groups, shared_groups);
+        Fit { sessions, subscriptions, shared_groups, fits }
     }
 
     /// The sessions that [`Cluster::shed`] would end.

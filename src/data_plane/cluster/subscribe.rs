@@ -1,8 +1,9 @@
-//! SUBSCRIBE and UNSUBSCRIBE (MQTT 5.0, 3.8.4, 3.10.4; PRODUCT ).
+//! SUBSCRIBE and UNSUBSCRIBE (MQTT 5.0, 3.8.4, 3.10.4; PRODUCT ).
 
 use super::pending::{Attachment, Awaiting, Undo};
 use super::{Cluster, RecordOutcome, topic_within_limits};
 use crate::data_plane::broker::Slot;
+use crate::data_plane::broker::share_names::Full;
 use crate::data_plane::broker::subscription_index::Subscriber;
 use crate::data_plane::protocol::{PacketId, ReasonCode, Subscribe, SubscribeFilter, Unsubscribe};
 use crate::data_plane::session::progress::Note;
@@ -81,7 +82,7 @@ impl Cluster {
     }
 
     /// A filter, or all of a SUBSCRIBE, was refused.
-    fn tell_not_subscribed(
+    pub(super) fn tell_not_subscribed(
         &mut self,
         now: Now,
         slot: Slot,
@@ -219,6 +220,7 @@ impl Cluster {
         };
         if is_held.is_none() {
             self.check_room(held)?;
+            self.check_share(slot, &subscription.filter)?;
         }
         let owed = self.owe(now, slot, (&subscription, is_held.is_none()), is_granted);
         let reason = granted(subscription.qos);
@@ -277,21 +279,26 @@ impl Cluster {
         HeldSubscription { subscription, filter, group, start, assured, muted: false }
     }
 
+    /// PRODUCT.
     fn check_room(&self, held: usize) -> Result<(), NotGranted> {
         let quota = &self.rules.quota;
-        let refuse = |reason: RefusalReason, limit: u32, in_use: usize| {
-            let why = format!("quota {}: limit {limit}, in use {in_use}", reason.as_str());
-            Err((ReasonCode::QuotaExceeded, reason, why))
-        };
         let limit = quota.filters_per_client.map_or(FILTERS_MAX, |limit| limit.min(FILTERS_MAX));
         if held >= limit as usize {
-            return refuse(RefusalReason::FiltersPerClient, limit, held);
+            return Err(no_room(RefusalReason::FiltersPerClient, limit, held));
         }
         let in_use = self.index.len();
         if let Some(limit) = quota.subscriptions.filter(|limit| in_use >= *limit) {
-            return refuse(RefusalReason::Subscriptions, limit, in_use as usize);
+            return Err(no_room(RefusalReason::Subscriptions, limit, in_use as usize));
         }
         Ok(())
+    }
+
+    /// PRODUCT Q-10: whether one more session may share this filter, if it is shared.
+    fn check_share(&self, slot: Slot, filter: &TopicFilter) -> Result<(), NotGranted> {
+        let Some(shared) = filter.shared() else { return Ok(()) };
+        let is_new = self.groups.find(filter).is_none();
+        let full = self.groups.names.room_for(&self.rules.quota, shared.group, is_new, slot);
+        full.map_err(|Full { reason, limit, in_use }| no_room(reason, limit, in_use as usize))
     }
 
     pub(super) fn unsubscribe_one(&mut self, slot: Slot, filter: &TopicFilter) -> bool {
@@ -356,6 +363,11 @@ impl Cluster {
         self.save(slot);
         self.save_groups_of(slot);
     }
+}
+
+fn no_room(reason: RefusalReason, limit: u32, in_use: usize) -> NotGranted {
+    let why = format!("quota {}: limit {limit}, in use {in_use}", reason.as_str());
+    (ReasonCode::QuotaExceeded, reason, why)
 }
 
 /// PRODUCT Q-9.

@@ -351,6 +351,7 @@ mod tests {
             access: Arc::default(),
             message_rules: Arc::default(),
             authenticators: Arc::default(),
+            automatic: Arc::default(),
         };
         let (sender, receiver) = desired::channel();
         let clusters = [(id, Arc::new(cluster))].into();

@@ -318,6 +318,11 @@ impl LogWriter {
         }
     }
 
+    /// What a cluster's messages take in segments, in bytes.
+    pub fn bytes_of(&self, cluster: ClusterNo) -> u64 {
+        self.journal.figures().cluster_bytes.get(&cluster).copied().unwrap_or_default()
+    }
+
     pub(super) fn journal(&self) -> &Journal {
         &self.journal
     }

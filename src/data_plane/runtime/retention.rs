@@ -1,7 +1,7 @@
 //! Letting go of segments that nobody needs any longer (PRODUCT S-14).
 //!
 //! A sealed segment is needed while a session or group has still to read one of its messages, but at
-//! most for [`KEPT_MAX`], and of each cluster at most [`CLUSTER_BYTES_MAX`]. Once a second the segments are
+//! most for [`KEPT_MAX`], and of each cluster at most what its quota gives it (PRODUCT Q-10). Once a second the segments are
 //! gone through, oldest first. What was found to need a segment is asked first the next time; only when
 //! it no longer does is the segment's table of filters read again. So a backlog that sleeps costs a look
 //! at each segment a second, however many sessions wait for it.
@@ -24,9 +24,6 @@ use crate::model::{FilterKey, Monotonic, Now, Seq, Timestamp};
 
 /// How long a message is kept at most.
 const KEPT_MAX: Duration = Duration::from_hours(72);
-
-/// How many bytes of a cluster's messages are kept at most.
-const CLUSTER_BYTES_MAX: u64 = 16 * 1_024 * 1_024 * 1_024;
 
 /// How often the segments are gone through.
 const ROUND: Duration = Duration::from_secs(1);
@@ -180,7 +177,8 @@ impl Retention {
         self.needed_by.retain(|at, _| known(at));
         self.cleared.retain(|at, _| known(at));
         self.lost.retain(|at, _| known(at));
-        let too_old = oldest_kept(&sealed);
+        let bytes_max = |no: ClusterNo| clusters.get(&no)?.log_bytes_max();
+        let too_old = oldest_kept(&sealed, bytes_max);
         for segment in &sealed {
             match self.judge(now, segment, &too_old, clusters) {
                 Verdict::Needed => {}
@@ -243,14 +241,17 @@ fn read_through(page: &[FilterSpan], done: usize) -> Cleared {
 
 /// For each cluster that has more than it may: the first segment that still fits, counted from the
 /// newest.
-fn oldest_kept(sealed: &[SealedSegment]) -> HashMap<ClusterNo, u64> {
+fn oldest_kept(
+    sealed: &[SealedSegment],
+    bytes_max: impl Fn(ClusterNo) -> Option<u64>,
+) -> HashMap<ClusterNo, u64> {
     let mut bytes: HashMap<ClusterNo, u64> = HashMap::new();
     let mut oldest = HashMap::new();
     for segment in sealed.iter().rev() {
         for span in &segment.clusters {
             let kept = bytes.entry(span.cluster).or_default();
             *kept += span.bytes;
-            if *kept > CLUSTER_BYTES_MAX {
+            if bytes_max(span.cluster).is_some_and(|most| *kept > most) {
                 oldest.entry(span.cluster).or_insert(segment.number + 1);
             }
         }

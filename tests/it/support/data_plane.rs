@@ -14,7 +14,7 @@ use holdfast::seam::command::{Command, CommandError, NewSession, Reply, SessionC
 use holdfast::seam::desired::DesiredReceiver;
 use holdfast::seam::figures::LogFigures;
 use holdfast::seam::ports::{SessionRow, SessionStore, SessionWrite};
-use holdfast::seam::quota::{Fit, QuotaCommand, Shed, ShedFirst, ShedOrder};
+use holdfast::seam::quota::{Fit, QuotaCommand, QuotaUse, Shed, ShedFirst, ShedOrder};
 use holdfast::store::{SessionFilter, SessionRecord, Store};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -208,6 +208,10 @@ impl FakeDataPlane {
 
     async fn carry_out_quota(&self, command: QuotaCommand) {
         match command {
+            QuotaCommand::Measure { cluster, reply } => {
+                let sessions = counts(&self.sessions(&cluster).await);
+                answer(reply, Ok(QuotaUse { sessions, shared_groups: 2, log_bytes: 3 << 20 }));
+            }
             QuotaCommand::Try { cluster, quota, reply } => {
                 let sessions = counts(&self.sessions(&cluster).await);
                 let subscriptions = self.store.count_subscriptions(&cluster, self.clock.wall()).await;
@@ -215,7 +219,9 @@ impl FakeDataPlane {
                 let within = |limit: Option<u32>, used| limit.is_none_or(|limit| used <= limit);
                 let fits =
                     within(quota.connections, sessions.total()) && within(quota.subscriptions, subscriptions);
-                answer(reply, Ok(Fit { sessions, subscriptions, fits }));
+                let shared_groups = 2;
+                let fits = fits && within(quota.shared_groups, shared_groups);
+                answer(reply, Ok(Fit { sessions, subscriptions, shared_groups, fits }));
             }
             QuotaCommand::Leave { reply, .. } => answer(reply, Ok(())),
             QuotaCommand::Foresee { cluster, order, reply } => {
@@ -329,6 +335,7 @@ fn counts(rows: &[SessionRecord]) -> SessionCounts {
 
 fn refuse(command: Command, error: CommandError) {
     match command {
+        Command::Quota(QuotaCommand::Measure { reply, .. }) => answer(reply, Err(error)),
         Command::Quota(QuotaCommand::Try { reply, .. }) => answer(reply, Err(error)),
         Command::Quota(QuotaCommand::Foresee { reply, .. } | QuotaCommand::Shed { reply, .. }) => {
             answer(reply, Err(error));

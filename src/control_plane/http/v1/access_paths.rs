@@ -59,6 +59,9 @@ paths! {
     MessageRulePath, "message_rule_id", message_rule_id, MessageRuleNotFound, "message rule";
     /// The block rule that a path names.
     BlockRulePath, "block_rule_id", block_rule_id, BlockRuleNotFound, "block rule";
+    /// The automatic subscription that a path names.
+    AutoSubscriptionPath, "auto_subscription_id", auto_subscription_id, AutoSubscriptionNotFound,
+        "automatic subscription";
 }
 
 /// What people say of a rule: 1 to 256 characters, none of them a control character.

@@ -7,6 +7,7 @@ mod audit_log;
 mod authenticator_settings;
 mod authenticators;
 mod authorization_policies;
+mod auto_subscriptions;
 mod block_rules;
 mod clusters;
 mod dead_letters;
@@ -78,6 +79,7 @@ pub(super) fn routes() -> Routes {
     let routes = block_rules::routes(routes);
     let routes = message_rules::routes(routes);
     let routes = authenticators::routes(routes);
+    let routes = auto_subscriptions::routes(routes);
     let routes = events::routes(routes);
     let routes = webhooks::routes(routes);
     let routes = dead_letters::routes(routes);

@@ -37,6 +37,18 @@ struct PlanView {
     /// Bytes of all retained messages; null for no limit.
     #[schema(example = 67_108_864, minimum = 0, required)]
     retained_bytes: Option<u32>,
+    /// Share names in the cluster, however many filters are shared under each; null for no limit.
+    #[schema(example = 20, minimum = 0, required)]
+    shared_groups: Option<u32>,
+    /// Filters that are shared under one name; null for no limit.
+    #[schema(example = 10, minimum = 0, required)]
+    filters_per_shared_group: Option<u32>,
+    /// Sessions that share something under one name; null for no limit.
+    #[schema(example = 1024, minimum = 0, required)]
+    members_per_shared_group: Option<u32>,
+    /// What the cluster's messages may take in the message log, in MiB; null for no limit.
+    #[schema(example = 16_384, minimum = 0, required)]
+    log_mib: Option<u32>,
     /// The longest a session may outlive its connection, in seconds.
     #[schema(example = 259_200, minimum = 0)]
     session_expiry_max_seconds: u32,
@@ -54,6 +66,10 @@ impl From<&Plan> for PlanView {
             filters_per_client: quota.filters_per_client,
             retained_messages: quota.retained_messages,
             retained_bytes: quota.retained_bytes,
+            shared_groups: quota.shared_groups,
+            filters_per_shared_group: quota.filters_per_shared_group,
+            members_per_shared_group: quota.members_per_shared_group,
+            log_mib: quota.log_mib,
             session_expiry_max_seconds: quota.session_expiry_max_secs,
             rates: PlanRatesView::from(&quota),
         }

@@ -35,6 +35,10 @@ pub(super) fn routes(routes: Routes) -> Routes {
     "filters_per_client": {"limit": 30, "source": "plan"},
     "retained_messages": {"limit": 10_000, "source": "plan"},
     "retained_bytes": {"limit": 67_108_864, "source": "plan"},
+    "shared_groups": {"limit": 20, "source": "plan", "used": 1},
+    "filters_per_shared_group": {"limit": 10, "source": "plan"},
+    "members_per_shared_group": {"limit": 1024, "source": "plan"},
+    "log_mib": {"limit": 16_384, "source": "plan", "used": 12},
     "session_expiry_min_seconds": {"limit": 0, "source": "plan"},
     "session_expiry_max_seconds": {"limit": 259_200, "source": "plan"},
     "rates": {
@@ -68,6 +72,15 @@ pub(super) struct QuotaView {
     retained_messages: PlainLimit,
     /// Bytes of all retained messages: topics, payloads and properties.
     retained_bytes: PlainLimit,
+    /// Share names: all groups `$share/{name}/…` of one name are one here, whatever filters they share.
+    shared_groups: UsedLimit,
+    /// Filters that are shared under one name.
+    filters_per_shared_group: PlainLimit,
+    /// Sessions that share something under one name, online or not.
+    members_per_shared_group: PlainLimit,
+    /// What the cluster's messages may take in the message log, in MiB. Over it the oldest are let go of, a
+    /// segment at a time, and counted for each session that had still to read them.
+    log_mib: UsedLimit,
     /// The shortest that a session outlives its connection, in seconds.
     session_expiry_min_seconds: PlainLimit,
     /// The longest that a session outlives its connection, in seconds.
@@ -81,6 +94,8 @@ pub(super) struct QuotaView {
     #[schema(nullable = false)]
     excess: Option<Excess>,
 }
+
+const MIB: u64 = 1_024 * 1_024;
 
 /// A limit and how much of it is used.
 #[derive(Debug, Serialize, ToSchema)]
@@ -120,15 +135,15 @@ fn source(own: Option<u32>) -> QuotaSource {
 pub(super) async fn tagged(state: &ApiState, cluster: Cluster, excess: Option<Excess>) -> Result<Response> {
     let quota = quota_of(&cluster)?;
     let now = state.clock.wall();
-    let counts = state.data_plane.count(cluster.id.clone(), DATA_PLANE_WAIT).await;
-    let counts = counts.map_err(|error| data_plane_away(&error))?;
+    let in_use = state.data_plane.quota_use(cluster.id.clone(), DATA_PLANE_WAIT).await;
+    let in_use = in_use.map_err(|error| data_plane_away(&error))?;
     let subscriptions = state.store.count_subscriptions(&cluster.id, now).await?;
     let own = &cluster.overrides;
     let view = QuotaView {
         connections: UsedLimit {
             limit: quota.connections,
             source: source(own.connections),
-            used: u64::from(counts.online) + u64::from(counts.offline_persistent),
+            used: in_use.sessions.total().into(),
         },
         subscriptions: UsedLimit {
             limit: quota.subscriptions,
@@ -138,6 +153,24 @@ pub(super) async fn tagged(state: &ApiState, cluster: Cluster, excess: Option<Ex
         filters_per_client: PlainLimit::new(quota.filters_per_client, own.filters_per_client),
         retained_messages: PlainLimit::new(quota.retained_messages, own.retained_messages),
         retained_bytes: PlainLimit::new(quota.retained_bytes, own.retained_bytes),
+        shared_groups: UsedLimit {
+            limit: quota.shared_groups,
+            source: source(own.shared_groups),
+            used: in_use.shared_groups.into(),
+        },
+        filters_per_shared_group: PlainLimit::new(
+            quota.filters_per_shared_group,
+            own.filters_per_shared_group,
+        ),
+        members_per_shared_group: PlainLimit::new(
+            quota.members_per_shared_group,
+            own.members_per_shared_group,
+        ),
+        log_mib: UsedLimit {
+            limit: quota.log_mib,
+            source: source(own.log_mib),
+            used: in_use.log_bytes.div_ceil(MIB),
+        },
         session_expiry_min_seconds: PlainLimit::new(
             Some(quota.session_expiry_min_secs),
             own.session_expiry_min_secs,

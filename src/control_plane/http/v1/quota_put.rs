@@ -73,6 +73,18 @@ struct QuotaPut {
     /// Bytes of all retained messages: topics, payloads and properties.
     #[schema(value_type = Option<u32>, minimum = 0, maximum = 4_294_967_295_i64)]
     retained_bytes: Option<AtMost<{ u32::MAX }>>,
+    /// Share names, however many filters are shared under each.
+    #[schema(value_type = Option<u32>, minimum = 0, maximum = 1_000_000)]
+    shared_groups: Option<AtMost<1_000_000>>,
+    /// Filters that are shared under one name.
+    #[schema(value_type = Option<u32>, minimum = 0, maximum = 1_000_000)]
+    filters_per_shared_group: Option<AtMost<1_000_000>>,
+    /// Sessions that share something under one name.
+    #[schema(value_type = Option<u32>, minimum = 0, maximum = 100_000_000)]
+    members_per_shared_group: Option<AtMost<100_000_000>>,
+    /// What the cluster's messages may take in the message log, in MiB; over it the oldest are let go of.
+    #[schema(value_type = Option<u32>, minimum = 0, maximum = 1_073_741_824)]
+    log_mib: Option<AtMost<1_073_741_824>>,
     /// The shortest that a session outlives its connection, in seconds; a shorter wish is raised.
     #[schema(value_type = Option<u32>, minimum = 0, maximum = 259_200)]
     session_expiry_min_seconds: Option<AtMost<{ Quota::SESSION_EXPIRY_MAX_SECS }>>,
@@ -93,6 +105,10 @@ impl From<QuotaPut> for QuotaOverrides {
             filters_per_client: body.filters_per_client.map(|n| n.0),
             retained_messages: body.retained_messages.map(|n| n.0),
             retained_bytes: body.retained_bytes.map(|n| n.0),
+            shared_groups: body.shared_groups.map(|n| n.0),
+            filters_per_shared_group: body.filters_per_shared_group.map(|n| n.0),
+            members_per_shared_group: body.members_per_shared_group.map(|n| n.0),
+            log_mib: body.log_mib.map(|n| n.0),
             session_expiry_min_secs: body.session_expiry_min_seconds.map(|n| n.0),
             session_expiry_max_secs: body.session_expiry_max_seconds.map(|n| n.0),
             rates: overrides(body.rates, body.flapping),
@@ -166,8 +182,8 @@ pub(super) struct Excess {
 ///
 /// Replaces everything that the cluster sets over its plan: what is null or not sent is the plan's
 /// again. The limits are enforced when this is answered. What is above a lower limit stays unless `on_excess`
-/// says otherwise, which is about sessions; subscriptions and retained messages that exist always stay, and sessions
-/// that are `protected` are never ended. `validate_only` tries all of it and changes nothing. Ending sessions goes on
+/// says otherwise, which is about sessions; subscriptions, shared groups and retained messages that exist always stay,
+/// and sessions that are `protected` are never ended. `validate_only` tries all of it and changes nothing. Ending sessions goes on
 /// when the caller hangs up.
 #[utoipa::path(
     put,
@@ -261,8 +277,11 @@ impl Putting<'_> {
         let fit = data_plane.try_quota(id.clone(), self.quota.clone(), DATA_PLANE_WAIT).await;
         let fit = fit.map_err(|error| data_plane_away(&error))?;
         if !fit.fits {
-            let (sessions, subscriptions) = (fit.sessions.total(), fit.subscriptions);
-            let detail = format!("in use are {sessions} connections and {subscriptions} subscriptions");
+            let (sessions, subscriptions, groups) =
+                (fit.sessions.total(), fit.subscriptions, fit.shared_groups);
+            let detail = format!(
+                "in use are {sessions} connections, {subscriptions} subscriptions and {groups} shared groups"
+            );
             return Err(Problem::new(Code::QuotaBelowUse, detail));
         }
         let state = self.state;

@@ -218,6 +218,7 @@ fn cluster(policies: Vec<Policy>, allow_anonymous: bool) -> DesiredCluster {
         access: AccessRules { policies, ..AccessRules::default() }.into(),
         message_rules: std::sync::Arc::default(),
         authenticators: std::sync::Arc::default(),
+        automatic: std::sync::Arc::default(),
     }
 }
 

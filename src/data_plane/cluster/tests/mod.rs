@@ -8,6 +8,7 @@
 mod access;
 mod admission;
 mod aliases;
+mod automatic;
 mod backlog;
 mod browse;
 mod connecting;
@@ -146,6 +147,7 @@ impl World {
             access: Arc::default(),
             message_rules: Arc::default(),
             authenticators: Arc::default(),
+            automatic: Arc::default(),
         };
         Self {
             cluster: Cluster::new(Arc::new(rules.clone()), NO, RecentLog::new(Seq::ZERO, u64::MAX), 1),

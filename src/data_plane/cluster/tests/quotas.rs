@@ -1,9 +1,11 @@
-//! The connection quota is exact (PRODUCT S-8), and so is that of subscriptions.
+//! The connection quota is exact (PRODUCT S-8), and so are those of subscriptions and
+//! of shared groups.
 
 use super::packets::*;
 use super::records::Mode;
 use super::*;
 use crate::data_plane::cluster::RecordOutcome;
+use crate::model::RefusalReason;
 
 fn capped(connections: u32) -> World {
     World::with_quota(QuotaOverrides { connections: Some(connections), ..QuotaOverrides::default() })
@@ -152,4 +154,105 @@ fn filters_over_a_quota_are_refused_one_by_one() {
     world.take(one);
     world.subscribe(two, "b", Q1);
     assert_eq!(world.cluster.subscription_count(), 3);
+}
+
+/// At most two share names, two filters under each and two members.
+fn sharing() -> World {
+    World::with_quota(QuotaOverrides {
+        shared_groups: Some(2),
+        filters_per_shared_group: Some(2),
+        members_per_shared_group: Some(2),
+        ..QuotaOverrides::default()
+    })
+}
+
+#[test]
+fn shared_groups_over_a_quota_are_refused_filter_by_filter() {
+    //
+    use ReasonCode::{GrantedQoS1, QuotaExceeded};
+    let mut world = sharing();
+    let one = world.connect(&v5("one").expiry(100));
+    let wishes = ["$share/g/a", "$share/g/b", "$share/g/c", "$share/h/a", "$share/i/a", "plain"];
+    world.send(one, &subscribe(1, wishes.iter().map(|filter| wish(filter, Q1)).collect()));
+    let suback = world.suback(one);
+    let granted = [GrantedQoS1, GrantedQoS1, QuotaExceeded, GrantedQoS1, QuotaExceeded, GrantedQoS1];
+    assert_eq!(suback.reasons, granted);
+    assert_eq!(suback.reason_string.as_deref(), Some("quota shared_groups: limit 2, in use 2"));
+    let refused: Vec<_> =
+        std::mem::take(&mut world.refusals).into_iter().map(|refusal| refusal.reason).collect();
+    assert_eq!(refused, [RefusalReason::FiltersPerSharedGroup, RefusalReason::SharedGroups]);
+
+    let two = world.connect(&v3("two"));
+    world.subscribe(two, "$share/g/a", Q1);
+    let three = world.connect(&v3("three"));
+    world.send(three, &subscribe(1, vec![wish("$share/g/a", Q1), wish("$share/h/a", Q1)]));
+    assert_eq!(world.suback(three).reasons, [ReasonCode::UnspecifiedError, GrantedQoS1], "v3: 0x80");
+    let [refused] = &world.refusals[..] else { panic!("one refusal") };
+    assert_eq!(refused.reason, RefusalReason::MembersPerSharedGroup);
+    assert_eq!(refused.detail, "quota members_per_shared_group: limit 2, in use 2");
+    assert_eq!(world.cluster.share_name_count(), 2);
+}
+
+#[test]
+fn places_in_shared_groups_follow_the_sessions() {
+    let mut world = sharing();
+    let one = world.connect(&v5("one").expiry(100));
+    world.subscribe(one, "$share/g/a", Q1);
+    let clean = world.connect(&v5("clean"));
+    world.subscribe(clean, "$share/h/a", Q1);
+    world.cut(one);
+    let refused = |world: &mut World, client: &str, filter: &str| {
+        let peer = world.connect(&v5(client));
+        world.send(peer, &subscribe(1, vec![wish(filter, Q1)]));
+        let refused = world.suback(peer).reasons == [ReasonCode::QuotaExceeded];
+        world.cut(peer);
+        refused
+    };
+    // An offline member counts; one that ends with its connection, or expires, does not.
+    assert!(refused(&mut world, "x", "$share/i/a"));
+    world.cut(clean);
+    assert!(!refused(&mut world, "x", "$share/i/a"));
+    let h = world.connect(&v5("h").expiry(1_000));
+    world.subscribe(h, "$share/h/a", Q1);
+    assert!(refused(&mut world, "x", "$share/i/a"));
+    world.advance(100);
+    assert!(!refused(&mut world, "x", "$share/i/a"));
+    // So does one that unsubscribes.
+    world.subscribe(h, "$share/i/a", Q1);
+    assert!(refused(&mut world, "x", "$share/k/a"));
+    world.send(h, &unsubscribe(2, &["$share/i/a"]));
+    world.take(h);
+    assert!(!refused(&mut world, "x", "$share/k/a"));
+}
+
+#[test]
+fn a_restart_counts_what_was_shared() {
+    let mut world = sharing();
+    for client in ["a", "b"] {
+        let peer = world.connect(&v5(client).expiry(100));
+        world.subscribe(peer, "$share/g/t", Q1);
+    }
+    world.restart(5);
+    assert_eq!(world.cluster.share_name_count(), 1);
+    let third = world.connect(&v5("c"));
+    world.send(third, &subscribe(1, vec![wish("$share/g/t", Q1)]));
+    assert_eq!(world.suback(third).reasons, [ReasonCode::QuotaExceeded]);
+}
+
+#[test]
+fn a_lower_limit_cuts_no_shared_group_and_grants_none() {
+    let mut world = sharing();
+    let one = world.connect(&v5("one").expiry(100));
+    for filter in ["$share/g/a", "$share/g/b", "$share/h/a"] {
+        world.subscribe(one, filter, Q1);
+    }
+    world.change_rules(|rules| {
+        rules.quota.shared_groups = Some(1);
+        rules.quota.filters_per_shared_group = Some(1);
+        rules.quota.members_per_shared_group = Some(1);
+    });
+    assert_eq!(world.cluster.share_name_count(), 2);
+    // What a session has it may ask for again, with other options.
+    world.send(one, &subscribe(5, vec![wish("$share/g/a", Q0), wish("$share/g/c", Q0)]));
+    assert_eq!(world.suback(one).reasons, [ReasonCode::Success, ReasonCode::QuotaExceeded]);
 }

@@ -56,6 +56,7 @@ fn cluster(chain: Vec<model::Authenticator>) -> (Arc<DesiredCluster>, DesiredSta
         message_rules: Arc::default(),
         holds: Arc::default(),
         authenticators: Authenticators { revision: Uuid::nil(), chain }.into(),
+        automatic: Arc::default(),
     });
     let clusters = [(id, Arc::clone(&cluster))].into();
     (cluster, DesiredState { revision: 1, clusters })

@@ -32,6 +32,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_quota(QuotaOverrides::default())
+    }
+
+    fn with_quota(overrides: QuotaOverrides) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let events = Arc::new(LogEvents::default());
         let told = Arc::clone(&events);
@@ -47,7 +51,7 @@ impl Bench {
         let (journal, _) = Journal::open(disk, options, callbacks).expect("a journal");
         let log = LogWriter::new(Arc::new(journal), events, &Inherited::default());
         let now = Now { wall: T, mono: Monotonic::default() };
-        let clusters = [OLD, YOUNG].map(|no| (no, cluster(no, now))).into_iter().collect();
+        let clusters = [OLD, YOUNG].map(|no| (no, cluster(no, now, &overrides))).into_iter().collect();
         Self { retention: Retention::default(), clusters, log, now, _directory: directory }
     }
 
@@ -117,7 +121,7 @@ fn posted(seq: u64, at: Timestamp) -> Posted {
     }
 }
 
-fn cluster(no: ClusterNo, now: Now) -> Cluster {
+fn cluster(no: ClusterNo, now: Now, overrides: &QuotaOverrides) -> Cluster {
     let plan = Plan::by_name("basic").expect("a plan");
     let rules = DesiredCluster {
         holds: Arc::default(),
@@ -126,13 +130,14 @@ fn cluster(no: ClusterNo, now: Now) -> Cluster {
         id: ClusterId::default_cluster(),
         status: ClusterStatus::Active,
         allow_anonymous: true,
-        quota: Quota::resolve(plan, &QuotaOverrides::default()),
+        quota: Quota::resolve(plan, overrides),
         server_keep_alive_secs: None,
         resend_after_secs: 120,
         users: Arc::default(),
         access: Arc::default(),
         message_rules: Arc::default(),
         authenticators: std::sync::Arc::default(),
+        automatic: std::sync::Arc::default(),
     };
     let mut cluster = Cluster::new(Arc::new(rules), no, RecentLog::new(Seq::ZERO, u64::MAX), 1);
     cluster.restore(now, stored(), &mut Memory::default());
@@ -188,6 +193,27 @@ async fn what_is_too_old_goes_and_is_counted_once_for_who_needed_it() {
     assert_eq!(bench.lost(OLD), (8, 8));
     bench.until_left(0).await;
     assert_eq!((bench.lost(OLD), bench.lost(YOUNG)), ((8, 8), (0, 0)), "going round again counts nothing");
+}
+
+#[tokio::test]
+async fn what_is_over_the_quota_of_bytes_goes_oldest_first_and_is_counted() {
+    // Q-10, S-14: a segment of the bench holds 60 KB.
+    let mut bench = Bench::with_quota(QuotaOverrides { log_mib: Some(1), ..QuotaOverrides::default() });
+    bench.say(OLD, 1, 69, T).await;
+    assert_eq!(bench.log.sealed().len(), 17);
+    bench.round().await;
+    assert_eq!(
+        (bench.log.sealed().len(), bench.lost(OLD)),
+        (17, (0, 0)),
+        "17 segments of four are below 1 MiB"
+    );
+    bench.say(OLD, 70, 12, T).await;
+    assert_eq!(bench.log.sealed().len(), 20);
+    bench.until_left(17).await;
+    bench.round().await;
+    assert_eq!((bench.log.sealed().len(), bench.lost(OLD)), (17, (12, 12)), "three segments of four");
+    assert_eq!(bench.lost(YOUNG), (0, 0));
+    assert!(bench.log.bytes_of(OLD) > 17 * 4 * 14_848);
 }
 
 #[tokio::test]

@@ -6,12 +6,15 @@ use super::Worker;
 use crate::data_plane::cluster::{Cluster, CommandId};
 use crate::model::{ClusterId, DesiredCluster, Now, Quota};
 use crate::seam::command::{CommandError, Reply};
-use crate::seam::quota::{Fit, QuotaCommand, Shed, ShedOrder};
+use crate::seam::quota::{Fit, QuotaCommand, QuotaUse, Shed, ShedOrder};
 
 impl Worker {
     pub(super) fn take_quota_command(&mut self, command: QuotaCommand) {
         // Where nobody waits for the answer any longer it is dropped.
         match command {
+            QuotaCommand::Measure { cluster, reply } => {
+                let _ = reply.send(self.measure(&cluster).ok_or(CommandError::NoSuchCluster));
+            }
             QuotaCommand::Try { cluster, quota, reply } => {
                 let fit = self.try_quota(&cluster, *quota);
                 let _ = reply.send(fit.ok_or(CommandError::NoSuchCluster));
@@ -25,6 +28,15 @@ impl Worker {
             }
             QuotaCommand::Shed { cluster, order, reply } => self.shed(&cluster, &order, reply),
         }
+    }
+
+    fn measure(&mut self, id: &ClusterId) -> Option<QuotaUse> {
+        let log_bytes = self.log.bytes_of(self.by_id.get(id)?.0);
+        self.in_cluster(id, |cluster, _| QuotaUse {
+            sessions: cluster.counts(),
+            shared_groups: cluster.share_name_count(),
+            log_bytes,
+        })
     }
 
     /// Enforces the limits if what is used fits. The desired state stays what it is: its next revision puts
