@@ -235,7 +235,10 @@ fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let mut packet = vec![first];
     if length >= 128 {
-        packet.extend([u8::try_from(length & 0x7f | 0x80).unwrap_or(0), u8::try_from(length >> 7).unwrap_or(0)]);
+        packet.extend([
+            u8::try_from(length & 0x7f | 0x80).unwrap_or(0),
+            u8::try_from(length >> 7).unwrap_or(0),
+        ]);
     } else {
         packet.push(u8::try_from(length).unwrap_or(0));
     }
