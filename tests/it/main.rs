@@ -42,6 +42,7 @@ mod conformance;
 mod crash;
 mod durable;
 mod fuzz_broker;
+mod generated_client;
 mod import_rules;
 mod lifecycle;
 mod limits_matrix;
