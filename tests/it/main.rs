@@ -16,6 +16,7 @@ mod api_keys;
 mod api_limits;
 mod api_message_rules;
 mod api_metrics;
+mod api_pending;
 mod api_problems;
 mod api_purges;
 mod api_quota;

@@ -5,11 +5,9 @@
 //! - [`ClusterPath`], [`SessionPath`], [`SubscriptionPath`], [`UserPath`], [`GroupPath`]: what a path names,
 //!   percent-decoded.
 //! - [`NoBody`]: nothing may be sent.
-//! - [`Wait`]: how long the caller would wait, from `Prefer: wait=N`.
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
@@ -22,12 +20,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde_path_to_error::Segment;
 use utoipa::IntoParams;
-use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::code::Code;
-use super::etag::optional_header;
 use super::problem::{Problem, Result};
-use super::state::DATA_PLANE_WAIT;
 use crate::model::{ClientId, ClusterId, TopicFilter, Username};
 use crate::store::FILTER_BYTES_MAX;
 
@@ -320,39 +315,6 @@ pub(super) async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S, name: 
     found.ok_or_else(|| Problem::internal(format!("the route has no parameter {name}")))
 }
 
-/// How long the caller would wait for an effect: `Prefer: wait=N` (RFC 7240, 4.3), in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wait(pub(super) Duration);
-
-impl Wait {
-    /// The longest wait granted; below the time that a whole request may take.
-    pub(super) const SECS_MAX: u64 = 20;
-}
-
-impl<S: Sync> FromRequestParts<S> for Wait {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let preferences = parts.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-        let secs = preferences.flat_map(|value| value.split([',', ';'])).find_map(wait_secs);
-        Ok(Self(secs.map_or(DATA_PLANE_WAIT, |secs| Duration::from_secs(secs.min(Self::SECS_MAX)))))
-    }
-}
-
-impl IntoParams for Wait {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let about = "`wait=N`: how many seconds to wait for the effect, at most 20; 2 when not sent.";
-        vec![optional_header("Prefer", about, "wait=5")]
-    }
-}
-
-/// A preference that cannot be read is as if it had not been sent (RFC 7240, 2).
-fn wait_secs(preference: &str) -> Option<u64> {
-    let (name, value) = preference.split_once('=')?;
-    let is_wait = name.trim().eq_ignore_ascii_case("wait");
-    is_wait.then(|| value.trim().trim_matches('"').parse().ok()).flatten()
-}
-
 /// Deserialises a field that may be left out but not be null.
 pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -365,8 +327,6 @@ where
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-
-    use axum::http;
 
     use super::*;
 
@@ -452,24 +412,6 @@ mod tests {
         }
         for bad in [None, Some(""), Some("text/plain"), Some("application/x-www-form-urlencoded")] {
             assert!(!is_json(bad), "{bad:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn the_wait_is_what_the_caller_prefers_within_bounds() {
-        for (prefer, wait) in [
-            ("wait=5", 5),
-            ("respond-async, wait=10", 10),
-            ("WAIT = 0", 0),
-            ("wait=3600", Wait::SECS_MAX),
-            ("wait=soon", 2),
-            ("return=minimal", 2),
-            ("", 2),
-        ] {
-            let request = http::Request::builder().header("prefer", prefer).body(()).expect("a request");
-            let (mut parts, ()) = request.into_parts();
-            let Ok(found) = Wait::from_request_parts(&mut parts, &()).await;
-            assert_eq!(found, Wait(Duration::from_secs(wait)), "{prefer}");
         }
     }
 }

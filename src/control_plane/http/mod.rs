@@ -28,6 +28,7 @@ mod schema;
 pub mod server;
 mod state;
 mod v1;
+mod wait;
 
 use std::any::Any;
 use std::time::Duration;

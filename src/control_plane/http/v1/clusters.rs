@@ -31,22 +31,17 @@ use crate::model::{
 };
 use crate::store::NewCluster;
 
-/// What a change can answer when it is committed but not known to be in force.
-const ENFORCEMENT: [Code; 3] = [Code::StoreUnavailable, Code::DataPlaneUnavailable, Code::NotConfirmed];
-/// What a conditional change can answer beside that.
-const CONDITION: [Code; 2] = [Code::PreconditionFailed, Code::InvalidHeader];
-
 pub(super) fn routes(routes: Routes) -> Routes {
-    let create = [&ENFORCEMENT[..], &[Code::ClusterExists]].concat();
-    let change = [&ENFORCEMENT[..], &CONDITION].concat();
+    let create = [Code::ClusterExists];
+    let change = [Code::PreconditionFailed, Code::InvalidHeader];
     let delete = [&change[..], &[Code::ClusterProtected], &NO_BODY].concat();
     let list = [Code::StoreUnavailable, Code::PageTokenInvalid];
     routes
         .add(Scope::ClustersRead, &list, routes!(list_clusters))
-        .add(Scope::ClustersCreate, &create, routes!(create_cluster))
+        .add_enforced(Scope::ClustersCreate, &create, routes!(create_cluster))
         .add(Scope::ClustersRead, &[Code::StoreUnavailable], routes!(get_cluster))
-        .add(Scope::ClustersWrite, &change, routes!(patch_cluster))
-        .add(Scope::ClustersWrite, &delete, routes!(delete_cluster))
+        .add_enforced(Scope::ClustersWrite, &change, routes!(patch_cluster))
+        .add_enforced(Scope::ClustersWrite, &delete, routes!(delete_cluster))
 }
 
 /// A cluster: one tenant's logical MQTT service.

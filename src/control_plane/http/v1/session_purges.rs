@@ -41,7 +41,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         Code::NotConfirmed,
         Code::DataPlaneUnavailable,
     ];
-    routes.add(Scope::SessionsWrite, &codes, routes!(purge_sessions))
+    routes.add_enforced(Scope::SessionsWrite, &codes, routes!(purge_sessions))
 }
 
 /// Which sessions to purge, and how.
