@@ -39,6 +39,7 @@ mod backlog;
 mod browse;
 mod codec;
 mod command_line;
+mod command_line_resources;
 mod conformance;
 mod crash;
 mod durable;
