@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::{HeaderMap, Method};
 use jsonwebtoken::{Header, Validation};
 use parking_lot::RwLock;
 use serde::Deserialize;
@@ -26,7 +25,7 @@ use crate::clock::Clock;
 use crate::config::{self, KeySource, TokenAlgorithms};
 use crate::credentials::key_set::{BadKeySet, KeySet};
 use crate::model::{ClusterId, Monotonic, Timestamp};
-use crate::outbound::{HttpClient, OutboundError, Outgoing};
+use crate::outbound::{HttpClient, OutboundError};
 
 /// How large a key set may be.
 const SET_BYTES_MAX: usize = 256 * 1_024;
@@ -101,10 +100,8 @@ struct Claims {
 enum ReadError {
     #[error("the key set cannot be read")]
     File(#[from] std::io::Error),
-    #[error("the key set cannot be asked for")]
+    #[error("the key set cannot be had")]
     Asked(#[from] OutboundError),
-    #[error("the key set is answered with {0}")]
-    Status(hyper::StatusCode),
     #[error("the key set cannot be used")]
     Bad(#[from] BadKeySet),
 }
@@ -239,21 +236,7 @@ impl ExternalIssuer {
     async fn read(&self) -> Result<(), ReadError> {
         let json = match &self.source {
             KeySource::File(path) => read_file(path).await?,
-            KeySource::Url(url) => {
-                let asked = Outgoing {
-                    method: Method::GET,
-                    url,
-                    headers: HeaderMap::new(),
-                    body: Bytes::new(),
-                    time_max: SET_TIME_MAX,
-                    answer_bytes_max: SET_BYTES_MAX,
-                };
-                let answer = self.http.send(asked).await?;
-                if !answer.status.is_success() {
-                    return Err(ReadError::Status(answer.status));
-                }
-                answer.body
-            }
+            KeySource::Url(url) => self.http.get(url, SET_TIME_MAX, SET_BYTES_MAX).await?,
         };
         let keys = KeySet::read_named(&json)?;
         let count = keys.count();
