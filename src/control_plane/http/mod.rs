@@ -21,6 +21,7 @@ mod idempotency;
 mod number;
 mod openapi;
 mod page;
+mod path;
 mod problem;
 mod rate;
 mod routes;
