@@ -33,6 +33,10 @@ async fn changes(api: &Api) -> Vec<Enforced> {
     let (one_policy, one_rule) =
         (made("authorization-policies", policy(1)).await, made("block-rules", rule("x")).await);
     let one_link = made("authenticators", link(1)).await;
+    let enhancement = |priority: u32| json!({"name": "r", "priority": priority, "effects": {"response_topic": "replies/${clientid}"}});
+    let automatic = |filter: &str| json!({"filter": filter, "qos": 1});
+    let one_enhancement = made("message-rules", enhancement(1)).await;
+    let one_automatic = made("auto-subscriptions", automatic("a/#")).await;
     admin.delete("/v1/clusters/c/sessions/held?hold_seconds=60").await.expect(200);
     let purge = json!({"action": "delete", "filter": "client_id=purged", "hold_seconds": 60});
     let plan = admin.post("/v1/clusters/c/session-purges", &purge).await.expect(200);
@@ -56,6 +60,12 @@ async fn changes(api: &Api) -> Vec<Enforced> {
         ("create_authenticator", Method::POST, chain.to_owned(), Some(link(2)), 201),
         ("put_authenticator", Method::PUT, one_link.clone(), Some(link(3)), 200),
         ("delete_authenticator", Method::DELETE, one_link, None, 204),
+        ("create_message_rule", Method::POST, of("message-rules"), Some(enhancement(2)), 201),
+        ("put_message_rule", Method::PUT, one_enhancement.clone(), Some(enhancement(3)), 200),
+        ("delete_message_rule", Method::DELETE, one_enhancement, None, 204),
+        ("create_auto_subscription", Method::POST, of("auto-subscriptions"), Some(automatic("b/#")), 201),
+        ("put_auto_subscription", Method::PUT, one_automatic.clone(), Some(automatic("c/#")), 200),
+        ("delete_auto_subscription", Method::DELETE, one_automatic, None, 204),
         ("remove_hold", Method::DELETE, of("holds/held"), None, 204),
         ("put_shared_group", Method::PUT, group.clone(), Some(json!({"strategy": "random"})), 200),
         ("delete_shared_group", Method::DELETE, group, None, 200),

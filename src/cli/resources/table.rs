@@ -184,6 +184,42 @@ pub(super) const ALL: &[Resource] = &[
             DELETE,
         ],
     ),
+    resource(
+        "message-rules",
+        "What is added to messages",
+        &[
+            list(&[
+                ("ID", "/id"),
+                ("PRIORITY", "/priority"),
+                ("NAME", "/name"),
+                ("ENABLED", "/enabled"),
+                ("CONDITION", "/condition"),
+                ("EFFECTS", "/effects"),
+            ]),
+            GET,
+            CREATE,
+            PUT,
+            DELETE,
+        ],
+    ),
+    resource(
+        "auto-subscriptions",
+        "What clients are subscribed to when they connect",
+        &[
+            list(&[
+                ("ID", "/id"),
+                ("CLIENT ID", "/client_id"),
+                ("USERNAME", "/username"),
+                ("FILTER", "/filter"),
+                ("QOS", "/qos"),
+                ("DESCRIPTION", "/description"),
+            ]),
+            GET,
+            CREATE,
+            PUT,
+            DELETE,
+        ],
+    ),
     Resource {
         id: "GROUP",
         ..resource(

@@ -34,13 +34,7 @@ const SAMPLE: u32 = 10;
 const PLAN_AGE_MAX_SECS: u32 = 600;
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    let codes = [
-        Code::PlanTokenInvalid,
-        Code::PurgeTooLarge,
-        Code::TooManyHolds,
-        Code::NotConfirmed,
-        Code::DataPlaneUnavailable,
-    ];
+    let codes = [Code::PlanTokenInvalid, Code::PurgeTooLarge, Code::TooManyHolds, Code::DataPlaneUnavailable];
     routes.add_enforced(Scope::SessionsWrite, &codes, routes!(purge_sessions))
 }
 
