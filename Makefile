@@ -27,6 +27,7 @@ build: tools ## Build the release binary, target/release/holdfast
 .PHONY: test
 test: check tools ## Everything CI runs: check, all tests against a real server and a real Postgres, schemathesis
 	@scripts/ensure-mqtt-clients
+	@scripts/ensure-client-generator
 	@scripts/ensure-postgres >/dev/null
 	$(CARGO) test --locked
 	@SCHEMATHESIS_EXAMPLES=5 scripts/schemathesis "$${CARGO_TARGET_DIR:-target}/debug/holdfast"

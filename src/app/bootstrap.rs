@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use tracing::warn;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -37,7 +38,8 @@ pub(super) async fn first_start(
     Ok(secret)
 }
 
-/// A database without clusters gets `default`; `--dev` opens it to anonymous clients.
+/// A database without clusters gets `default`; `--dev` opens it to anonymous clients, which it stays without
+/// `--dev`.
 async fn default_cluster(dev: bool, store: &Store, clock: &Clock) -> anyhow::Result<()> {
     let id = ClusterId::default_cluster();
     let mut tx = store.begin().await?;
@@ -55,9 +57,16 @@ async fn default_cluster(dev: bool, store: &Store, clock: &Clock) -> anyhow::Res
             overrides: QuotaOverrides::default(),
         };
         tx.insert_cluster(&new, clock.wall()).await?;
-    } else if dev && let Some(mut cluster) = tx.lock_cluster(&id).await? {
+    } else if let Some(mut cluster) = tx.lock_cluster(&id).await? {
         let open = cluster.allow_anonymous && cluster.plan == DEV_PLAN;
-        if !open {
+        if open && !dev {
+            // Closing it would cut off whoever has come to rely on it; an operator decides.
+            warn!(
+                "cluster \"default\" lets in clients without credentials, and without a quota, as --dev left it: \
+                 PATCH allow_anonymous and plan of /v1/clusters/default, or delete it"
+            );
+        }
+        if dev && !open {
             cluster.allow_anonymous = true;
             DEV_PLAN.clone_into(&mut cluster.plan);
             tx.update_cluster(&cluster, clock.wall()).await?;

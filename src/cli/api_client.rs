@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, Uri};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, IF_MATCH};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::UsageError;
+use super::{UsageError, output};
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Longer than the service itself allows a request to take.
@@ -31,6 +32,94 @@ pub(super) struct ApiClient {
     host: String,
     port: u16,
     token: String,
+}
+
+/// What a request was answered.
+pub(super) struct Reply {
+    /// `Null` where there is no body.
+    pub(super) json: Value,
+    /// The version of what was answered.
+    pub(super) etag: Option<String>,
+    /// Whether it is committed and not enforced yet.
+    is_pending: bool,
+}
+
+impl Reply {
+    async fn read(answer: Response<Incoming>) -> anyhow::Result<Self> {
+        let (parts, body) = answer.into_parts();
+        let bytes = Limited::new(body, ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| anyhow!(error).context("the answer broke off or is too long"))?
+            .to_bytes();
+        let status = parts.status;
+        let json = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).with_context(|| format!("status {status}, and no JSON"))?
+        };
+        if !status.is_success() {
+            return Err(problem(status.as_u16(), &json));
+        }
+        let header = |name: &str| Some(parts.headers.get(name)?.to_str().ok()?.to_owned());
+        Ok(Self { json, etag: header("etag"), is_pending: header("enforcement").is_some() })
+    }
+}
+
+/// A stream of events that is read as it comes.
+pub(super) struct EventStream {
+    body: Incoming,
+    /// What has come of the next event.
+    read: Vec<u8>,
+    _driver: AbortOnDrop,
+}
+
+/// A task that ends with whoever holds this.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl From<JoinHandle<()>> for AbortOnDrop {
+    fn from(task: JoinHandle<()>) -> Self {
+        Self(task)
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl EventStream {
+    /// The data of the next event; `None` when the stream has ended.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<String>> {
+        loop {
+            while let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                // The service writes an event's data as one line; the other lines repeat parts of it.
+                if let Some(data) = line.strip_prefix(b"data: ") {
+                    return Ok(Some(String::from_utf8_lossy(data).trim_end().to_owned()));
+                }
+            }
+            if self.read.len() > ANSWER_BYTES_MAX {
+                bail!("an event is too long");
+            }
+            // A heartbeat comes more often than this.
+            let frame = timeout(ANSWER_MAX, self.body.frame()).await;
+            let frame = frame.map_err(|_| anyhow!("nothing came for {} s", ANSWER_MAX.as_secs()))?;
+            match frame {
+                None => return Ok(None),
+                Some(frame) => {
+                    if let Ok(bytes) = frame.context("the stream broke off")?.into_data() {
+                        self.read.extend_from_slice(&bytes);
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn within<T>(time_max: Duration, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    timeout(time_max, work).await.map_err(|_| anyhow!("no answer within {} s", time_max.as_secs())).flatten()
 }
 
 /// Path and query of a request, escaped piece by piece.
@@ -91,38 +180,70 @@ impl ApiClient {
         target: &Target,
         body: Option<&Value>,
     ) -> anyhow::Result<Value> {
-        let Self { host, port, .. } = self;
-        let exchange = self.exchange(method, target, body);
-        timeout(ANSWER_MAX, exchange)
-            .await
-            .map_err(|_| anyhow!("no answer within {} s", ANSWER_MAX.as_secs()))
-            .flatten()
-            .with_context(|| format!("http://{host}:{port}{}", target.text))
+        Ok(self.ask(method, target, body, None).await?.json)
     }
 
-    async fn exchange(&self, method: Method, target: &Target, body: Option<&Value>) -> anyhow::Result<Value> {
+    /// The same with a precondition, and with the headers of the answer that matter.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        target: &Target,
+        body: Option<&Value>,
+        if_match: Option<&str>,
+    ) -> anyhow::Result<Reply> {
+        let exchange = async {
+            let mut request = self.request(method, target, body)?;
+            if let Some(tag) = if_match {
+                let refuse = |_| UsageError("--if-match: expected an entity tag or *".to_owned());
+                request.headers_mut().insert(IF_MATCH, HeaderValue::from_str(tag).map_err(refuse)?);
+            }
+            let (answer, driver) = self.exchange(request).await?;
+            let reply = Reply::read(answer).await;
+            driver.abort();
+            reply
+        };
+        let reply = within(ANSWER_MAX, exchange).await.with_context(|| self.url_of(target))?;
+        if reply.is_pending {
+            output::notice("committed, but the service has not confirmed yet that it is enforced");
+        }
+        Ok(reply)
+    }
+
+    /// Follows a stream of events, behind the one with the id `last` where one is given.
+    pub(super) async fn follow(&self, target: &Target, last: Option<&str>) -> anyhow::Result<EventStream> {
+        let open = async {
+            let mut request = self.request(Method::GET, target, None)?;
+            if let Some(last) = last {
+                request.headers_mut().insert("last-event-id", HeaderValue::from_str(last)?);
+            }
+            let (answer, driver) = self.exchange(request).await?;
+            if !answer.status().is_success() {
+                Reply::read(answer).await?;
+                bail!("the answer is no stream");
+            }
+            Ok(EventStream { body: answer.into_body(), read: Vec::new(), _driver: driver.into() })
+        };
+        within(ANSWER_MAX, open).await.with_context(|| self.url_of(target))
+    }
+
+    fn url_of(&self, target: &Target) -> String {
+        format!("http://{}:{}{}", self.host, self.port, target.text)
+    }
+
+    /// Sends a request over a connection of its own, which the task drives until it is aborted.
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> anyhow::Result<(Response<Incoming>, JoinHandle<()>)> {
         let address = (self.host.trim_matches(['[', ']']), self.port);
         let stream = timeout(CONNECT_MAX, TcpStream::connect(address))
             .await
             .map_err(|_| anyhow!("no connection within {} s", CONNECT_MAX.as_secs()))?
             .context("cannot connect (is the service running?)")?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // Drives the exchange; its failure is the failure of the request below.
-        let driver = tokio::spawn(connection);
-        let answer = sender.send_request(self.request(method, target, body)?).await?;
-        let status = answer.status();
-        let bytes = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(|error| anyhow!(error).context("the answer broke off or is too long"))?
-            .to_bytes();
-        driver.abort();
-        let json = if bytes.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_slice(&bytes).with_context(|| format!("status {status}, and no JSON"))?
-        };
-        if status.is_success() { Ok(json) } else { Err(problem(status.as_u16(), &json)) }
+        // Its failure is the failure of the request.
+        let driver = tokio::spawn(async move { drop(connection.await) });
+        Ok((sender.send_request(request).await?, driver))
     }
 
     fn request(
@@ -131,7 +252,7 @@ impl ApiClient {
         target: &Target,
         body: Option<&Value>,
     ) -> anyhow::Result<Request<Full<Bytes>>> {
-        let mut token = hyper::header::HeaderValue::from_str(&format!("Bearer {}", self.token))
+        let mut token = HeaderValue::from_str(&format!("Bearer {}", self.token))
             .map_err(|_| UsageError("--token: expected one line of printable characters".to_owned()))?;
         token.set_sensitive(true);
         let mut request = Request::builder()

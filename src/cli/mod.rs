@@ -11,6 +11,7 @@ mod migrate;
 mod openapi;
 mod output;
 mod remote;
+mod resources;
 mod serve;
 mod session_changes;
 mod sessions;
@@ -50,6 +51,8 @@ enum Command {
     Clusters(clusters::ClustersArgs),
     /// Look at and end sessions of a running service
     Sessions(sessions::SessionsArgs),
+    #[command(flatten)]
+    Resource(resources::ResourceCommand),
 }
 
 /// A command line that is wrong in a way the argument parser cannot see.
@@ -81,6 +84,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(args) => doctor::run(*args),
         Command::Clusters(args) => clusters::run(args),
         Command::Sessions(args) => sessions::run(args),
+        Command::Resource(command) => resources::run(command),
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
 
 /// The text with control characters escaped: a client chooses its own id, and an id must not move
 /// the cursor of whoever lists it.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 

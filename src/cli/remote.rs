@@ -63,6 +63,8 @@ pub(super) enum Answer {
     Record(Value),
     /// A sentence; with `--json` the answer itself.
     Done(String, Value),
+    /// Nothing more: it was shown as it came.
+    Shown,
 }
 
 impl RemoteArgs {
@@ -73,11 +75,18 @@ impl RemoteArgs {
     {
         let client = ApiClient::new(&self.url, self.token()?)?;
         let answer = small_runtime()?.block_on(command(client))?;
-        output::line(&if self.json { as_json(&answer)? } else { as_text(&answer) })?;
+        if !matches!(answer, Answer::Shown) {
+            output::line(&if self.json { as_json(&answer)? } else { as_text(&answer) })?;
+        }
         if let Answer::List(items, true, _) = &answer {
             output::notice(&format!("the first {}; there are more (--limit)", items.len()));
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Whether JSON is to be printed.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
     }
 
     fn token(&self) -> anyhow::Result<String> {
@@ -96,6 +105,7 @@ fn as_json(answer: &Answer) -> anyhow::Result<String> {
     Ok(match answer {
         Answer::List(items, _, _) => serde_json::to_string_pretty(items)?,
         Answer::Record(record) | Answer::Done(_, record) => serde_json::to_string_pretty(record)?,
+        Answer::Shown => String::new(),
     })
 }
 
@@ -112,6 +122,7 @@ fn as_text(answer: &Answer) -> String {
             output::table(&["FIELD", "VALUE"], &rows)
         }
         Answer::Done(sentence, _) => sentence.clone(),
+        Answer::Shown => String::new(),
     }
 }
 

@@ -154,25 +154,25 @@ impl SessionChange {
             Self::Disconnect { client_id, how } => {
                 let target = how.apply(of(&["sessions", client_id.as_str(), "disconnect"]));
                 let answer = client.send(Method::POST, &target, None).await?;
-                Ok(ended(format!("the connection of {client_id} has ended"), answer))
+                Ok(told(format!("the connection of {client_id} has ended"), answer))
             }
             Self::Delete { client_id, how } => {
                 let target = how.apply(of_session(&client_id));
                 let answer = client.send(Method::DELETE, &target, None).await?;
-                Ok(ended(format!("the session of {client_id} is gone"), answer))
+                Ok(told(format!("the session of {client_id} is gone"), answer))
             }
             Self::Create { client_id, how } => {
                 let answer = client.send(Method::PUT, &of_session(&client_id), Some(&how.as_json())).await?;
-                Ok(Answer::Done(format!("the session of {client_id} waits for it"), answer))
+                Ok(told(format!("the session of {client_id} waits for it"), answer))
             }
             Self::Subscribe { client_id, filter, qos } => {
                 let target = of_filter(&client_id, &filter);
                 let answer = client.send(Method::PUT, &target, Some(&json!({ "qos": qos }))).await?;
-                Ok(Answer::Done(format!("{client_id} subscribes to {}", filter.as_str()), answer))
+                Ok(told(format!("{client_id} subscribes to {}", filter.as_str()), answer))
             }
             Self::Unsubscribe { client_id, filter } => {
                 let answer = client.send(Method::DELETE, &of_filter(&client_id, &filter), None).await?;
-                Ok(Answer::Done(format!("{client_id} no longer subscribes to {}", filter.as_str()), answer))
+                Ok(told(format!("{client_id} no longer subscribes to {}", filter.as_str()), answer))
             }
             Self::Holds { limit } => {
                 let (items, more) = client.list(|| of(&["holds"]), limit).await?;
@@ -187,15 +187,15 @@ impl SessionChange {
     }
 }
 
-/// What has ended, or what will tell whether it has.
-fn ended(sentence: String, answer: Value) -> Answer {
-    match answer.pointer("/id").and_then(Value::as_str) {
-        None => Answer::Done(sentence, answer),
-        Some(id) => {
-            let sentence = format!("not confirmed yet; GET /v1/operations/{id} tells what became of it");
-            Answer::Done(sentence, answer)
-        }
-    }
+/// What was done, or what will tell whether it was: an operation, or a path to read.
+fn told(sentence: String, answer: Value) -> Answer {
+    let text = |name: &str| answer[name].as_str();
+    let sentence = match (text("id"), text("path")) {
+        (Some(id), _) => format!("not confirmed yet: holdfast operations wait {id}"),
+        (None, Some(path)) => format!("not confirmed yet: GET {path} tells whether it is done"),
+        (None, None) => sentence,
+    };
+    Answer::Done(sentence, answer)
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -227,9 +227,14 @@ mod tests {
 
     #[test]
     fn what_is_under_way_is_not_said_to_be_done() {
-        let Answer::Done(sentence, _) = ended("done".to_owned(), json!({"id": "4f1d"})) else {
-            panic!("a sentence")
-        };
-        assert!(sentence.contains("/v1/operations/4f1d"), "{sentence}");
+        for (answer, tells) in [
+            (json!({"id": "4f1d"}), "holdfast operations wait 4f1d"),
+            (json!({"path": "/v1/x"}), "GET /v1/x"),
+            (json!({"client_id": "meter"}), "done"),
+            (Value::Null, "done"),
+        ] {
+            let Answer::Done(sentence, _) = told("done".to_owned(), answer) else { panic!("a sentence") };
+            assert!(sentence.contains(tells), "{sentence}");
+        }
     }
 }

@@ -41,6 +41,9 @@ pub enum BadKeySet {
     /// None of its keys is of use.
     #[error("it has no key for RS256, ES256 or EdDSA")]
     NoneOfUse,
+    /// Keys have to be named, and none of those of use is.
+    #[error("it has no key with a name (kid) for RS256, ES256 or EdDSA")]
+    NoneNamed,
 }
 
 impl KeySet {
@@ -56,6 +59,17 @@ impl KeySet {
         }
         let keys: Vec<_> = set.keys.into_iter().filter_map(usable).collect();
         if keys.is_empty() { Err(BadKeySet::NoneOfUse) } else { Ok(Self(keys)) }
+    }
+
+    /// Reads a set of which only keys with names are of use.
+    pub fn read_named(json: &[u8]) -> Result<Self, BadKeySet> {
+        let named: Vec<_> = Self::read(json)?.0.into_iter().filter(|key| key.kid.is_some()).collect();
+        if named.is_empty() { Err(BadKeySet::NoneNamed) } else { Ok(Self(named)) }
+    }
+
+    /// How many keys there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// The key of that name. A token that names none means the only key, where there is one only.
@@ -135,6 +149,15 @@ mod tests {
     fn a_token_without_a_name_means_the_only_key() {
         let only = set(&json!([ec(&json!({}))])).expect("a set");
         assert!(only.get(None).is_some() && only.get(Some("x")).is_none());
+    }
+
+    #[test]
+    fn who_needs_names_passes_over_keys_without_one() {
+        let read = |keys: &Value| KeySet::read_named(json!({ "keys": keys }).to_string().as_bytes());
+        let set = read(&json!([ec(&json!({})), ec(&json!({"kid": "a"}))])).expect("a set");
+        assert!(set.count() == 1 && set.get(Some("a")).is_some());
+        assert!(matches!(read(&json!([ec(&json!({}))])), Err(BadKeySet::NoneNamed)));
+        assert!(matches!(read(&json!([])), Err(BadKeySet::NoneOfUse)));
     }
 
     #[test]

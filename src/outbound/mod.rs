@@ -94,6 +94,9 @@ pub enum OutboundError {
     /// What came back is no answer, or it broke off.
     #[error("the exchange failed")]
     Exchange(#[source] Box<dyn Error + Send + Sync>),
+    /// It is an answer, and not the one that was asked for.
+    #[error("answered with {}", .0.as_u16())]
+    Status(StatusCode),
     /// More came than is read.
     #[error("the answer is longer than {0} bytes")]
     TooLarge(usize),
@@ -148,6 +151,31 @@ impl HttpClient {
         let time_max = asked.time_max;
         let exchange = self.exchange(asked);
         tokio::time::timeout(time_max, exchange).await.unwrap_or(Err(OutboundError::TimedOut(time_max)))
+    }
+
+    /// Gets what is there: the body of an answer that says so.
+    ///
+    /// # Errors
+    /// There is no answer, or it is of another status.
+    ///
+    /// # Cancel safety
+    /// Dropping it closes the connection.
+    pub async fn get(
+        &self,
+        url: &HttpUrl,
+        time_max: Duration,
+        bytes_max: usize,
+    ) -> Result<Bytes, OutboundError> {
+        let asked = Outgoing {
+            method: Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            time_max,
+            answer_bytes_max: bytes_max,
+        };
+        let answer = self.send(asked).await?;
+        if answer.status.is_success() { Ok(answer.body) } else { Err(OutboundError::Status(answer.status)) }
     }
 
     async fn exchange(&self, asked: Outgoing<'_>) -> Result<Incoming, OutboundError> {

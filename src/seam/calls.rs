@@ -66,19 +66,19 @@ impl DataPlane {
         self.under_way(|reply| Command::Destroy { target, options, reply })
     }
 
-    fn under_way(&self, command: impl FnOnce(Reply<SessionRef>) -> Command) -> UnderWay {
-        let (reply, answer) = oneshot::channel();
-        UnderWay { commands: self.commands.clone(), unsent: Some(command(reply)), answer }
+    /// See [`Command::ApplyExpiry`].
+    pub fn apply_expiry(&self, target: Target, operator: Option<OperatorExpiry>) -> UnderWay {
+        self.under_way(|reply| Command::ApplyExpiry { target, operator, reply })
     }
 
     /// See [`Command::Protect`].
-    pub async fn protect(
-        &self,
-        target: Target,
-        protected: bool,
-        deadline: Duration,
-    ) -> Result<SessionRef, CommandError> {
-        self.ask(deadline, |reply| Command::Protect { target, protected, reply }).await
+    pub fn protect(&self, target: Target, protected: bool) -> UnderWay {
+        self.under_way(|reply| Command::Protect { target, protected, reply })
+    }
+
+    fn under_way(&self, command: impl FnOnce(Reply<SessionRef>) -> Command) -> UnderWay {
+        let (reply, answer) = oneshot::channel();
+        UnderWay { commands: self.commands.clone(), unsent: Some(command(reply)), answer }
     }
 
     /// See [`Command::Begin`].
@@ -111,16 +111,6 @@ impl DataPlane {
         deadline: Duration,
     ) -> Result<SessionRef, CommandError> {
         self.ask(deadline, |reply| Command::Unsubscribe { target, filter, reply }).await
-    }
-
-    /// See [`Command::ApplyExpiry`].
-    pub async fn apply_expiry(
-        &self,
-        target: Target,
-        operator: Option<OperatorExpiry>,
-        deadline: Duration,
-    ) -> Result<SessionRef, CommandError> {
-        self.ask(deadline, |reply| Command::ApplyExpiry { target, operator, reply }).await
     }
 
     /// See [`Command::Count`].

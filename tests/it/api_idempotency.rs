@@ -124,14 +124,20 @@ async fn a_request_under_way_is_not_made_again() {
 async fn an_answer_that_was_lost_holds_when_it_is_given_again() {
     let api = Api::with_clusters(&["c"]).await;
     api.data_plane.be(Mood::Silent);
-    let admin = api.admin().header(KEY, "k");
-    admin.post("/v1/clusters", &json!({"id": "d"})).await.expect_problem("not_confirmed");
+    let admin = api.admin().header(KEY, "k").header("prefer", "wait=0");
+    let first = admin.post("/v1/clusters", &json!({"id": "d"})).await;
+    assert!(first.is_pending() && !first.replayed());
+    assert_eq!(first.header("preference-applied"), "wait=0");
+    let etag = first.etag();
+    let made = first.expect(202);
     // Committed with its answer, which is given when the data plane enforces it.
-    admin.post("/v1/clusters", &json!({"id": "d"})).await.expect_problem("not_confirmed");
-    api.data_plane.be(Mood::Works);
     let again = admin.post("/v1/clusters", &json!({"id": "d"})).await;
-    again.expect(201);
-    assert!(again.replayed());
+    assert!(again.is_pending() && again.replayed());
+    assert_eq!((again.etag(), again.expect(202)), (etag, made.clone()));
+    api.data_plane.be(Mood::Works);
+    let again = admin.header("prefer", "wait=9").post("/v1/clusters", &json!({"id": "d"})).await;
+    assert!(!again.is_pending() && again.replayed());
+    assert_eq!((again.etag(), again.expect(201)), (etag, made));
 }
 
 #[tokio::test]

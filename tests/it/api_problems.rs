@@ -343,7 +343,6 @@ async fn what_the_service_cannot_do(api: &Api, met: &mut Met) {
     let (_, second) = tokio::join!(keyed.delete(METER), second);
     met.code(Code::IdempotencyKeyInFlight, &second);
     api.data_plane.be(Mood::Fails(CommandError::TimedOut));
-    met.code(Code::NotConfirmed, &admin.post("/v1/clusters", &json!({"id": "late"})).await);
     met.code(Code::DataPlaneUnavailable, &admin.get("/v1/clusters/c/usage").await);
     met.code(Code::NotReady, &api.anonymous().get("/readyz").await);
     overloaded(api, met).await;

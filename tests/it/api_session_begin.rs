@@ -95,7 +95,9 @@ async fn what_does_not_fit_is_pointed_at() {
     api.admin().get(NEW).await.expect_problem("session_not_found");
     api.admin().put("/v1/clusters/x/sessions/new", &json!({})).await.expect_problem("cluster_not_found");
     api.data_plane.be(Mood::Silent);
-    api.admin().header("prefer", "wait=0").put(NEW, &json!({})).await.expect_problem("not_confirmed");
+    let answer = api.admin().header("prefer", "wait=0").put(NEW, &json!({})).await;
+    assert_eq!((answer.header("location"), answer.header("preference-applied")), (NEW, "wait=0"));
+    assert_eq!(answer.expect(202)["path"], NEW);
 }
 
 #[tokio::test]
@@ -136,6 +138,12 @@ async fn a_client_is_subscribed_and_unsubscribed_in_its_place() {
     api.admin().delete(nobody).await.expect_problem("session_not_found");
     api.data_plane.be(Mood::Silent);
     let hasty = api.admin().header("prefer", "wait=0");
-    hasty.put(path, &json!({"qos": 1})).await.expect_problem("not_confirmed");
-    hasty.delete(path).await.expect_problem("not_confirmed");
+    let list = "/v1/clusters/c/sessions/meter/subscriptions";
+    assert_eq!(hasty.put(path, &json!({"qos": 1})).await.expect(202)["path"], list);
+    assert_eq!(hasty.delete(path).await.expect(202)["path"], list);
+    // Nobody knows what became of it, so it is not made again under its key.
+    let keyed = hasty.header("idempotency-key", "k");
+    keyed.put(path, &json!({"qos": 1})).await.expect(202);
+    api.data_plane.be(Mood::Works);
+    keyed.put(path, &json!({"qos": 1})).await.expect_problem("idempotency_outcome_unknown");
 }

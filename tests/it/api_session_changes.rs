@@ -217,7 +217,9 @@ async fn the_caller_says_how_long_to_wait() {
     let hasty = api.admin().header("prefer", "wait=0");
     hasty.delete(METER).await.expect(202);
     hasty.post(&format!("{METER}/disconnect"), &json!({})).await.expect(202);
-    hasty.patch(METER, &interval(60)).await.expect_problem("not_confirmed");
+    let patched = hasty.patch(METER, &interval(60)).await;
+    assert!(patched.is_pending());
+    assert_eq!(patched.expect(202)["expiry_interval_seconds"], 60);
     assert_eq!(order(&api, "meter").await, Some(OperatorExpiry::Interval(60)), "the order is committed");
 }
 
@@ -229,15 +231,18 @@ async fn what_the_data_plane_refuses_is_told() {
         (CommandError::NoSuchSession, "session_not_found"),
         (superseded, "session_superseded"),
         (CommandError::StoreAway, "store_unavailable"),
-        (CommandError::Stopped, "data_plane_unavailable"),
         (CommandError::NoSuchCluster, "data_plane_unavailable"),
     ] {
         api.data_plane.be(Mood::Fails(error));
         api.admin().delete(METER).await.expect_problem(code);
         api.admin().patch(METER, &interval(60)).await.expect_problem(code);
     }
+    api.data_plane.be(Mood::Fails(CommandError::Stopped));
+    api.admin().delete(METER).await.expect_problem("data_plane_unavailable");
+    // Committed: whoever starts next reads it.
+    assert!(api.admin().patch(METER, &interval(70)).await.is_pending());
+    assert_eq!(order(&api, "meter").await, Some(OperatorExpiry::Interval(70)));
     api.data_plane.be(Mood::Fails(CommandError::TimedOut));
-    api.admin().patch(METER, &interval(60)).await.expect_problem("not_confirmed");
     // There is no record of it, so it cannot be followed.
     api.admin().delete("/v1/clusters/c/sessions/unknown").await.expect_problem("not_confirmed");
 }

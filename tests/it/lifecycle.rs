@@ -47,6 +47,24 @@ async fn a_second_start_keeps_the_token_and_the_secret() {
     server.stop().await;
 }
 
+/// Dropping `--dev` closes nothing: whoever started with it once is told that anybody may still come in.
+#[tokio::test]
+async fn what_dev_left_open_is_told_until_it_is_closed() {
+    let warnings =
+        |server: &Server| server.log().iter().filter(|line| line.contains("as --dev left it")).count();
+    let mut server = Server::start_dev().await;
+    assert_eq!(warnings(&server), 0);
+    server.kill().await;
+    server.start_again_with(&[]).await;
+    assert_eq!(warnings(&server), 1);
+    let closed = serde_json::json!({"allow_anonymous": false});
+    server.api().patch("/v1/clusters/default", closed).await.expect(200);
+    server.kill().await;
+    server.start_again_with(&[]).await;
+    assert_eq!(warnings(&server), 0);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn without_a_database_it_brings_its_own_and_finds_it_again_after_a_kill() {
     let options =

@@ -9,10 +9,14 @@
 //! the effect is the data plane's, the handler calls [`Change::dispatch`] first; a crash between that
 //! and the answer leaves an audit row that says `started` and a key whose outcome is not known. The
 //! service then repeats nothing by itself.
+//!
+//! An answer comes when the effect does, or when the caller has waited long enough: then it is 202, as
+//! [`wait`](super::wait) says.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request};
@@ -28,9 +32,11 @@ use super::auth::Caller;
 use super::envelope::RequestId;
 use super::extract::{SessionPath, read};
 use super::idempotency::{self, fingerprint, kept, read_out, sent_key};
-use super::problem::{Problem, Result};
+use super::problem::{Problem, Result, command_failed};
 use super::state::ApiState;
-use crate::model::{Epoch, SessionId};
+use super::wait::{Pending, Wait, pending};
+use crate::model::{ClusterId, Epoch, Monotonic, SessionId};
+use crate::seam::command::{CommandError, UnderWay};
 use crate::store::{AuditEnd, AuditOutcome, AuditStart, EventKind, IdempotencyKey, KeptAnswer, NewEvent, Tx};
 
 /// One change under way. As an extractor it is there in every operation that is not a read.
@@ -48,23 +54,87 @@ struct Inner {
     committed: AtomicBool,
     /// Whether a command went to the data plane.
     dispatched: AtomicBool,
+    /// Whether it was answered that nobody knows the outcome yet.
+    is_open: AtomicBool,
+    /// Whether the specification says that the data plane enforces it.
+    is_enforced: bool,
+    path: String,
+    /// How long the caller waits, from when the request came.
+    wait: Wait,
+    asked_at: Monotonic,
 }
 
 impl Change {
     /// Commits the transaction together with the answer and, for the audit log, the record `before`; the
     /// answer is the record after. Gives the answer back when the data plane enforces the change, where it is
-    /// one that it enforces: what is answered holds for the next packet.
+    /// one that it enforces: what is answered holds for the next packet. When that takes longer than the
+    /// caller waits, the answer says so.
     pub(super) async fn commit(
         &self,
         tx: Tx,
         before: Option<&(impl Serialize + Sync)>,
         response: Response,
     ) -> Result<Response> {
+        let is_enforced = tx.desired_revision().is_some();
+        debug_assert!(!is_enforced || self.0.is_enforced, "register it by Routes::add_enforced");
         let (response, body) = read_out(response).await?;
         let after = serde_json::from_slice(&body).ok();
-        let answer = kept(&response, &body, tx.desired_revision().is_some());
-        self.commit_keeping(tx, before, after.as_ref(), answer).await?;
+        self.commit_keeping(tx, before, after.as_ref(), kept(&response, &body, is_enforced)).await?;
+        let holds = !is_enforced || self.0.state.enforces(self.remaining()).await;
+        Ok(if holds { response } else { pending(response, self.0.wait) })
+    }
+
+    /// As [`Change::commit`], for a session's record: these orders bring it into force in the data plane. One that it
+    /// does not confirm in time is carried out all the same, and the answer says so.
+    pub(super) async fn commit_and_order(
+        &self,
+        tx: Tx,
+        before: &(impl Serialize + Sync),
+        response: Response,
+        path: &SessionPath,
+        orders: Vec<UnderWay>,
+    ) -> Result<Response> {
+        let (mut response, body) = read_out(response).await?;
+        let after = serde_json::from_slice(&body).ok();
+        // Orders are taken in turn: what comes behind these finds them carried out.
+        let answer = kept(&response, &body, !orders.is_empty());
+        self.commit_keeping(tx, Some(before), after.as_ref(), answer).await?;
+        for mut order in orders {
+            match order.answer_within(self.remaining()).await {
+                Ok(_) => {}
+                Err(CommandError::TimedOut) => {
+                    self.0.state.see_through(order);
+                    response = pending(response, self.0.wait);
+                }
+                // The next start reads the record.
+                Err(CommandError::Stopped) => response = pending(response, self.0.wait),
+                Err(error) => return Err(command_failed(&error, &path.cluster, &path.client_id)),
+            }
+        }
         Ok(response)
+    }
+
+    /// The answer, when also the connections are closed that the cluster's block rules have ended.
+    pub(super) async fn when_expelled(&self, cluster: &ClusterId, response: Response) -> Response {
+        let holds =
+            response.status() == StatusCode::ACCEPTED || self.0.state.expels(cluster, self.remaining()).await;
+        if holds { response } else { pending(response, self.0.wait) }
+    }
+
+    /// The answer when the data plane has not said in time whether it has made the change that it records itself.
+    pub(super) fn under_way(&self, path: &str) -> Response {
+        self.0.is_open.store(true, Ordering::Relaxed);
+        Pending::answer(path, self.0.wait)
+    }
+
+    /// The path of the request, as it was sent.
+    pub(super) fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// How much of the caller's wait is left.
+    fn remaining(&self) -> Duration {
+        self.0.wait.granted().saturating_sub(self.0.state.clock.mono().since(self.0.asked_at))
     }
 
     /// As [`Change::commit`], for an answer that holds a secret: `shown` is kept in its place.
@@ -75,7 +145,7 @@ impl Change {
         response: Response,
     ) -> Result<Response> {
         let shown = serde_json::to_value(shown).map_err(Problem::internal)?;
-        let answer = kept(&response, shown.to_string().as_bytes(), tx.desired_revision().is_some());
+        let answer = kept(&response, shown.to_string().as_bytes(), false);
         self.commit_keeping(tx, None::<&()>, Some(&shown), answer).await?;
         Ok(response)
     }
@@ -87,7 +157,6 @@ impl Change {
         after: Option<&Value>,
         answer: KeptAnswer,
     ) -> Result<()> {
-        let is_enforced = tx.desired_revision().is_some();
         let before = before.map(serde_json::to_value).transpose().map_err(Problem::internal)?;
         tx.note_audit(self.0.audit, before.as_ref(), after).await?;
         if let Some(key) = &self.0.key {
@@ -95,7 +164,7 @@ impl Change {
         }
         tx.commit().await?;
         self.0.committed.store(true, Ordering::Relaxed);
-        if is_enforced { self.0.state.enforced().await } else { Ok(()) }
+        Ok(())
     }
 
     /// Says that a command is about to go to the data plane.
@@ -140,10 +209,11 @@ impl Change {
             return;
         }
         let store = &self.0.state.store;
-        let settled = if status.is_success() {
-            store.answer_key(key, &answer).await
-        } else if self.0.dispatched.load(Ordering::Relaxed) && status.is_server_error() {
+        let is_open = self.0.is_open.load(Ordering::Relaxed) || status.is_server_error();
+        let settled = if self.0.dispatched.load(Ordering::Relaxed) && is_open {
             store.lose_key(key).await
+        } else if status.is_success() {
+            store.answer_key(key, &answer).await
         } else {
             store.release_key(key).await
         };
@@ -162,9 +232,18 @@ impl<S: Sync> FromRequestParts<S> for Change {
     }
 }
 
+/// The operation that a change is asked for by.
+#[derive(Clone, Debug)]
+pub(super) struct Named {
+    /// Its id in the specification.
+    pub(super) operation: Arc<str>,
+    /// Whether the data plane enforces what it changes.
+    pub(super) is_enforced: bool,
+}
+
 /// Lets a request pass as a change; see the module.
-pub(super) async fn carry_out(operation: Arc<str>, request: Request, next: Next) -> Response {
-    match begin(&operation, request).await {
+pub(super) async fn carry_out(named: Named, request: Request, next: Next) -> Response {
+    match begin(&named, request).await {
         Ok(Begun::Work(change, request)) => finish(change, *request, next).await,
         Ok(Begun::Answered(response)) => response,
         Err(problem) => problem.into_response(),
@@ -178,15 +257,16 @@ enum Begun {
     Answered(Response),
 }
 
-async fn begin(operation: &str, request: Request) -> Result<Begun> {
+async fn begin(named: &Named, request: Request) -> Result<Begun> {
     let (mut parts, body) = request.into_parts();
     let state: ApiState = parts
         .extensions
         .get()
         .cloned()
         .ok_or_else(|| Problem::internal("a change without the state of the API"))?;
+    let (asked_at, wait) = (state.clock.mono(), Wait::preferred(&parts.headers));
     let caller = Caller::from_request_parts(&mut parts, &()).await?;
-    let start = audit_start(operation, &caller, &mut parts).await;
+    let start = audit_start(&named.operation, &caller, &mut parts).await;
     let key = sent_key(&parts.headers)?.map(|key| IdempotencyKey {
         caller: caller.identity(),
         key,
@@ -195,8 +275,9 @@ async fn begin(operation: &str, request: Request) -> Result<Begun> {
     let mut request = Request::from_parts(parts, body);
     if let Some(key) = &key {
         let (answered, rest) = claim(&state, key, request).await?;
-        if let Some(response) = answered {
-            return Ok(Begun::Answered(response));
+        if let Some(answer) = answered {
+            let cluster = start.cluster.as_deref().and_then(|id| ClusterId::new(id).ok());
+            return again(&state, answer, cluster.as_ref(), wait).await.map(Begun::Answered);
         }
         request = rest;
     }
@@ -206,9 +287,21 @@ async fn begin(operation: &str, request: Request) -> Result<Begun> {
         let _ = state.store.release_key(key).await;
     }
     let (committed, dispatched) = (AtomicBool::new(false), AtomicBool::new(false));
-    let AuditStart { actor, request_id, .. } = start;
-    let inner = Inner { state, key, audit: begun?, actor, request_id, committed, dispatched };
-    let change = Change(Arc::new(inner));
+    let AuditStart { actor, request_id, path, .. } = start;
+    let change = Change(Arc::new(Inner {
+        state,
+        key,
+        audit: begun?,
+        actor,
+        request_id,
+        committed,
+        dispatched,
+        is_open: AtomicBool::new(false),
+        is_enforced: named.is_enforced,
+        path,
+        wait,
+        asked_at,
+    }));
     request.extensions_mut().insert(change.clone());
     Ok(Begun::Work(change, Box::new(request)))
 }
@@ -218,13 +311,30 @@ async fn claim(
     state: &ApiState,
     key: &IdempotencyKey,
     request: Request,
-) -> Result<(Option<Response>, Request)> {
+) -> Result<(Option<KeptAnswer>, Request)> {
     let (parts, body) = request.into_parts();
     let body = read(Request::from_parts(parts.clone(), body), state).await?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let hash = fingerprint(parts.method.as_str(), target, &body);
     let answered = idempotency::claim(state, key, &hash).await?;
     Ok((answered, Request::from_parts(parts, Body::from(body))))
+}
+
+/// The answer that was kept, when it holds: the first one may have been given, or lost, before that.
+async fn again(
+    state: &ApiState,
+    answer: KeptAnswer,
+    cluster: Option<&ClusterId>,
+    wait: Wait,
+) -> Result<Response> {
+    let asked_at = state.clock.mono();
+    let remaining = || wait.granted().saturating_sub(state.clock.mono().since(asked_at));
+    let mut holds = !answer.enforced || state.enforces(remaining()).await;
+    if let (true, true, Some(cluster)) = (holds, answer.enforced, cluster) {
+        holds = state.expels(cluster, remaining()).await;
+    }
+    let response = idempotency::replay(answer)?;
+    Ok(if holds { response } else { pending(response, wait) })
 }
 
 async fn audit_start(operation: &str, caller: &Caller, parts: &mut Parts) -> AuditStart {
@@ -251,7 +361,6 @@ async fn audit_start(operation: &str, caller: &Caller, parts: &mut Parts) -> Aud
 /// Runs the handler and writes down what became of it.
 async fn finish(change: Change, request: Request, next: Next) -> Response {
     let state = change.0.state.clone();
-    let started = state.clock.mono();
     let response = next.run(request).await;
     let (response, body) = match read_out(response).await {
         Ok(read) => read,
@@ -270,7 +379,8 @@ async fn finish(change: Change, request: Request, next: Next) -> Response {
         outcome,
         status: status.as_u16(),
         code,
-        duration_millis: u64::try_from(state.clock.mono().since(started).as_millis()).unwrap_or(u64::MAX),
+        duration_millis: u64::try_from(state.clock.mono().since(change.0.asked_at).as_millis())
+            .unwrap_or(u64::MAX),
         after: if in_transaction { None } else { serde_json::from_slice(&body).ok() },
     };
     if let Err(error) = state.store.finish_audit(change.0.audit, &end).await {

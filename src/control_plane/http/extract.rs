@@ -2,17 +2,14 @@
 //!
 //! - [`Json`]: a body, with a JSON pointer to the wrong field.
 //! - [`Query`]: query parameters, by name. Unknown ones were refused before, by the route's rule.
-//! - [`ClusterPath`], [`SessionPath`], [`SubscriptionPath`], [`UserPath`], [`GroupPath`]: what a path names,
-//!   percent-decoded.
+//! - What a path names: [`super::path`].
 //! - [`NoBody`]: nothing may be sent.
-//! - [`Wait`]: how long the caller would wait, from `Prefer: wait=N`.
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
@@ -21,15 +18,10 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde_path_to_error::Segment;
-use utoipa::IntoParams;
-use utoipa::openapi::path::{Parameter, ParameterIn};
 
 use super::code::Code;
-use super::etag::optional_header;
+pub(super) use super::path::{ClusterPath, GroupPath, SessionPath, SubscriptionPath, UserPath, segment};
 use super::problem::{Problem, Result};
-use super::state::DATA_PLANE_WAIT;
-use crate::model::{ClientId, ClusterId, TopicFilter, Username};
-use crate::store::FILTER_BYTES_MAX;
 
 /// A JSON body.
 pub(super) struct Json<T>(pub(super) T);
@@ -175,184 +167,6 @@ fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T> {
     })
 }
 
-/// The cluster that a path names.
-#[derive(Clone, Debug, IntoParams)]
-#[into_params(parameter_in = Path)]
-pub(super) struct ClusterPath {
-    /// The cluster's id.
-    #[param(example = "default")]
-    pub(super) cluster: ClusterId,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for ClusterPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let cluster = segment(parts, state, "cluster").await?;
-        // What cannot be an id is the id of no cluster.
-        let cluster = ClusterId::new(&cluster).map_err(|_| Problem::cluster_not_found(&cluster))?;
-        Ok(Self { cluster })
-    }
-}
-
-/// The session that a path names.
-#[derive(Clone, Debug, IntoParams)]
-#[into_params(parameter_in = Path)]
-pub(super) struct SessionPath {
-    /// The cluster's id.
-    #[param(example = "default")]
-    pub(super) cluster: ClusterId,
-    /// The client's id, percent-encoded: a `/` in it is written `%2F`.
-    #[param(example = "meter-17")]
-    pub(super) client_id: ClientId,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for SessionPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let ClusterPath { cluster } = ClusterPath::from_request_parts(parts, state).await?;
-        let client_id = segment(parts, state, "client_id").await?;
-        let client_id = ClientId::new(&client_id)
-            .map_err(|error| Problem::parameter(Code::InvalidParameter, "client_id", error.to_string()))?;
-        Ok(Self { cluster, client_id })
-    }
-}
-
-/// The user that a path names.
-#[derive(Clone, Debug, IntoParams)]
-#[into_params(parameter_in = Path)]
-pub(super) struct UserPath {
-    /// The cluster's id.
-    #[param(example = "default")]
-    pub(super) cluster: ClusterId,
-    /// The user's name, percent-encoded: a `/` in it is written `%2F`.
-    #[param(example = "meter-17")]
-    pub(super) username: Username,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for UserPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let ClusterPath { cluster } = ClusterPath::from_request_parts(parts, state).await?;
-        let username = segment(parts, state, "username").await?;
-        let username = Username::new(&username)
-            .map_err(|error| Problem::parameter(Code::InvalidParameter, "username", error.to_string()))?;
-        Ok(Self { cluster, username })
-    }
-}
-
-/// The subscription that a path names.
-#[derive(Clone, Debug, IntoParams)]
-#[into_params(parameter_in = Path)]
-pub(super) struct SubscriptionPath {
-    /// The cluster's id.
-    #[param(example = "default")]
-    pub(super) cluster: ClusterId,
-    /// The client's id, percent-encoded: a `/` in it is written `%2F`.
-    #[param(example = "meter-17")]
-    pub(super) client_id: ClientId,
-    /// The topic filter, `$share/{group}/` included, percent-encoded: `/` is written `%2F`, `#` `%23`, `+` may
-    /// stay.
-    #[param(value_type = String, min_length = 1, max_length = 2048, example = "site%2F%2B%2Fupdate")]
-    pub(super) filter: TopicFilter,
-}
-
-impl SubscriptionPath {
-    /// The session in it.
-    pub(super) fn session(&self) -> SessionPath {
-        SessionPath { cluster: self.cluster.clone(), client_id: self.client_id.clone() }
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for SubscriptionPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let SessionPath { cluster, client_id } = SessionPath::from_request_parts(parts, state).await?;
-        let filter = segment(parts, state, "filter").await?;
-        let filter = TopicFilter::new(&filter)
-            .map_err(|error| Problem::parameter(Code::InvalidParameter, "filter", error.to_string()))?;
-        Ok(Self { cluster, client_id, filter })
-    }
-}
-
-/// The shared group that a path names.
-#[derive(Clone, Debug, IntoParams)]
-#[into_params(parameter_in = Path)]
-pub(super) struct GroupPath {
-    /// The cluster's id.
-    #[param(example = "default")]
-    pub(super) cluster: ClusterId,
-    /// The whole filter of the shared subscription, percent-encoded: `$share/readers/meters/+/power` is written
-    /// `$share%2Freaders%2Fmeters%2F+%2Fpower`.
-    #[param(value_type = String, example = "$share/readers/meters/+/power")]
-    pub(super) group: TopicFilter,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for GroupPath {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        let ClusterPath { cluster } = ClusterPath::from_request_parts(parts, state).await?;
-        let text = segment(parts, state, "group").await?;
-        let refused = |why: String| Problem::parameter(Code::InvalidParameter, "group", why);
-        let group = TopicFilter::new(&text).map_err(|error| refused(error.to_string()))?;
-        if group.shared().is_none() {
-            return Err(refused(
-                "the whole filter of a shared subscription: $share/{name}/{filter}".to_owned(),
-            ));
-        }
-        if group.as_str().len() > FILTER_BYTES_MAX {
-            return Err(refused(format!("at most {FILTER_BYTES_MAX} bytes")));
-        }
-        Ok(Self { cluster, group })
-    }
-}
-
-/// A part of the path, percent-decoded.
-pub(super) async fn segment<S: Send + Sync>(parts: &mut Parts, state: &S, name: &str) -> Result<String> {
-    let path = RawPathParams::from_request_parts(parts, state)
-        .await
-        .map_err(|error| Problem::parameter(Code::InvalidParameter, name, error.body_text()))?;
-    let found = path.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
-    found.ok_or_else(|| Problem::internal(format!("the route has no parameter {name}")))
-}
-
-/// How long the caller would wait for an effect: `Prefer: wait=N` (RFC 7240, 4.3), in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wait(pub(super) Duration);
-
-impl Wait {
-    /// The longest wait granted; below the time that a whole request may take.
-    pub(super) const SECS_MAX: u64 = 20;
-}
-
-impl<S: Sync> FromRequestParts<S> for Wait {
-    type Rejection = std::convert::Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let preferences = parts.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-        let secs = preferences.flat_map(|value| value.split([',', ';'])).find_map(wait_secs);
-        Ok(Self(secs.map_or(DATA_PLANE_WAIT, |secs| Duration::from_secs(secs.min(Self::SECS_MAX)))))
-    }
-}
-
-impl IntoParams for Wait {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let about = "`wait=N`: how many seconds to wait for the effect, at most 20; 2 when not sent.";
-        vec![optional_header("Prefer", about, "wait=5")]
-    }
-}
-
-/// A preference that cannot be read is as if it had not been sent (RFC 7240, 2).
-fn wait_secs(preference: &str) -> Option<u64> {
-    let (name, value) = preference.split_once('=')?;
-    let is_wait = name.trim().eq_ignore_ascii_case("wait");
-    is_wait.then(|| value.trim().trim_matches('"').parse().ok()).flatten()
-}
-
 /// Deserialises a field that may be left out but not be null.
 pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -365,8 +179,6 @@ where
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-
-    use axum::http;
 
     use super::*;
 
@@ -452,24 +264,6 @@ mod tests {
         }
         for bad in [None, Some(""), Some("text/plain"), Some("application/x-www-form-urlencoded")] {
             assert!(!is_json(bad), "{bad:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn the_wait_is_what_the_caller_prefers_within_bounds() {
-        for (prefer, wait) in [
-            ("wait=5", 5),
-            ("respond-async, wait=10", 10),
-            ("WAIT = 0", 0),
-            ("wait=3600", Wait::SECS_MAX),
-            ("wait=soon", 2),
-            ("return=minimal", 2),
-            ("", 2),
-        ] {
-            let request = http::Request::builder().header("prefer", prefer).body(()).expect("a request");
-            let (mut parts, ()) = request.into_parts();
-            let Ok(found) = Wait::from_request_parts(&mut parts, &()).await;
-            assert_eq!(found, Wait(Duration::from_secs(wait)), "{prefer}");
         }
     }
 }

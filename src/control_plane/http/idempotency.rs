@@ -65,21 +65,15 @@ pub(super) fn fingerprint(method: &str, path_and_query: &str, body: &[u8]) -> Ve
     hash.finish().as_ref().to_vec()
 }
 
-/// Claims the key; gives the answer instead when the request was answered before.
+/// Claims the key; gives what is kept of the answer instead when the request was answered before.
 pub(super) async fn claim(
     state: &ApiState,
     key: &IdempotencyKey,
     request: &[u8],
-) -> Result<Option<Response>> {
+) -> Result<Option<KeptAnswer>> {
     match state.store.claim_key(key, request, state.clock.wall()).await? {
         Claim::Claimed => Ok(None),
-        Claim::Answered(answer) => {
-            // The first answer may have been lost before the change was enforced.
-            if answer.enforced {
-                state.enforced().await?;
-            }
-            replay(answer).map(Some)
-        }
+        Claim::Answered(answer) => Ok(Some(answer)),
         Claim::OtherRequest => {
             Err(Problem::new(Code::IdempotencyKeyReused, "the key came with another request"))
         }
@@ -93,7 +87,8 @@ pub(super) async fn claim(
     }
 }
 
-fn replay(answer: KeptAnswer) -> Result<Response> {
+/// The answer, once more.
+pub(super) fn replay(answer: KeptAnswer) -> Result<Response> {
     let mut response = Response::new(Body::from(answer.body));
     *response.status_mut() = StatusCode::from_u16(answer.status).map_err(Problem::internal)?;
     for (name, value) in answer.headers {

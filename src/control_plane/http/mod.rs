@@ -21,6 +21,7 @@ mod idempotency;
 mod number;
 mod openapi;
 mod page;
+mod path;
 mod problem;
 mod rate;
 mod routes;
@@ -28,6 +29,7 @@ mod schema;
 pub mod server;
 mod state;
 mod v1;
+mod wait;
 
 use std::any::Any;
 use std::time::Duration;

@@ -21,7 +21,10 @@ over MQTT, and what is changed here holds for the next packet.
 it can answer with. **Times** are RFC 3339 in UTC with milliseconds; durations are whole seconds, \
 in fields that end in `_seconds`. **Lists** are paged: send `next_page_token` back as `page_token`, \
 with the same filter, until it is absent. **Concurrency**: send a record's `ETag` back as `If-Match` \
-and a change is made to what you have read or not at all. **Unknown** fields and query parameters \
+and a change is made to what you have read or not at all. **Effects**: a change is answered when the data \
+plane enforces it. When that takes longer than `Prefer: wait=N` (2 seconds when not sent), the answer is 202: with \
+`Enforcement: pending` it is committed and will be enforced, over a crash too; with an operation or a path, these tell \
+what becomes of it. **Unknown** fields and query parameters \
 are refused. **Request ids**: send `X-Request-Id`, or take the one in the answer; the service's log \
 has it. **Idempotency**: send `Idempotency-Key` with a change and repeat it safely for 24 hours. After \
 a crash a database change was made with its answer or not at all, so the repetition is right either \
@@ -83,10 +86,15 @@ fn example(code: Code) -> RefOr<Example> {
 }
 
 /// Headers that many answers have.
-const HEADERS: [(&str, &str); 4] = [
+const HEADERS: [(&str, &str); 6] = [
     ("X-Request-Id", "The request's id: the caller's own when it was well-formed, else a new one."),
     ("WWW-Authenticate", "How to log in."),
     ("Idempotency-Replayed", "`true` when this is the answer to an earlier request with the same key."),
+    (
+        "Enforcement",
+        "`pending`: the change is committed, and the data plane has not confirmed yet that it enforces it.",
+    ),
+    ("Preference-Applied", "The `wait` that is over, when one was preferred (RFC 7240)."),
     ("Retry-After", "Seconds to wait before asking again."),
 ];
 

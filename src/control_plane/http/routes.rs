@@ -5,7 +5,6 @@
 //! the specification, so that what is served, enforced and documented cannot differ.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::middleware::{self, Next};
@@ -17,11 +16,12 @@ use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::auth::{Rule, Scope};
+use super::change::Named;
 use super::code::Code;
 use super::etag::optional_header;
 use super::problem::MEDIA_TYPE;
 use super::state::ApiState;
-use super::{change, idempotency};
+use super::{change, idempotency, wait};
 
 /// The name of the security scheme in the specification.
 pub(super) const SECURITY_SCHEME: &str = "bearer";
@@ -35,6 +35,28 @@ impl Routes {
     /// its shape (see [`implied`]).
     #[must_use]
     pub(super) fn add(self, scope: Scope, codes: &[Code], routes: UtoipaMethodRouter<ApiState>) -> Self {
+        self.add_operation(scope, codes, routes, false)
+    }
+
+    /// The same for a change that is committed before the data plane enforces it: it takes `Prefer: wait`, and can
+    /// answer 202.
+    #[must_use]
+    pub(super) fn add_enforced(
+        self,
+        scope: Scope,
+        codes: &[Code],
+        routes: UtoipaMethodRouter<ApiState>,
+    ) -> Self {
+        self.add_operation(scope, codes, routes, true)
+    }
+
+    fn add_operation(
+        self,
+        scope: Scope,
+        codes: &[Code],
+        routes: UtoipaMethodRouter<ApiState>,
+        is_enforced: bool,
+    ) -> Self {
         let (schemas, mut paths, mut handlers) = routes;
         // Two would share a rule that was made for one of them.
         debug_assert_eq!(paths.paths.values_mut().flat_map(operations).count(), 1, "one operation at a time");
@@ -45,13 +67,17 @@ impl Routes {
                 require(operation, scope);
                 let mut codes: BTreeSet<Code> =
                     implied(path, operation).into_iter().chain(codes.iter().copied()).collect();
+                if is_enforced {
+                    wait::document(operation);
+                }
                 if changes {
                     codes.extend(idempotency::CODES);
                     document_key(operation);
-                    let name: Arc<str> = operation.operation_id.clone().unwrap_or_default().into();
+                    let operation = operation.operation_id.clone().unwrap_or_default().into();
+                    let named = Named { operation, is_enforced };
                     handlers =
                         handlers.route_layer(middleware::from_fn(move |request: Request, next: Next| {
-                            change::carry_out(Arc::clone(&name), request, next)
+                            change::carry_out(named.clone(), request, next)
                         }));
                 }
                 document(operation, codes);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::code::Code;
@@ -22,7 +23,7 @@ use crate::control_plane::metrics::Metrics;
 use crate::control_plane::passwords::Passwords;
 use crate::control_plane::tokens::TokenVerifier;
 use crate::model::{ClusterId, Timestamp};
-use crate::seam::command::{CommandError, DataPlane};
+use crate::seam::command::{CommandError, DataPlane, UnderWay};
 use crate::seam::verdicts::Verdicts;
 use crate::store::Store;
 
@@ -36,6 +37,10 @@ pub(super) const STREAMS_MAX: usize = 64;
 
 /// How long a change waits for the data plane to enforce it, and a question for its answer.
 pub(super) const DATA_PLANE_WAIT: Duration = Duration::from_secs(2);
+
+/// For how long the data plane may take an order whose caller has gone: a minute of a full queue is a data plane that
+/// stands still, and will read the record when it starts again.
+const SEEN_THROUGH_MAX: Duration = Duration::from_mins(1);
 
 /// The process that serves, as `/v1/nodes` shows it.
 #[derive(Clone, Debug)]
@@ -163,15 +168,33 @@ impl ApiState {
         Self { verdicts, ..self }
     }
 
-    /// Waits until the data plane enforces what this request has committed, so that the answer
-    /// holds for the next packet.
+    /// Waits until the data plane enforces what is committed, so that what comes next can build on it.
     pub(super) async fn enforced(&self) -> Result<()> {
+        self.enforced_within(DATA_PLANE_WAIT).await
+    }
+
+    /// Whether the data plane enforces within `wait` what is committed, so that an answer holds for the next packet.
+    /// What it does not enforce by then it will: it is given what is committed until it has it.
+    pub(super) async fn enforces(&self, wait: Duration) -> bool {
+        match self.enforced_within(wait).await {
+            Ok(()) => true,
+            Err(problem) => {
+                warn!(
+                    code = problem.code().as_str(),
+                    "a change is committed and not enforced yet: {problem:?}"
+                );
+                false
+            }
+        }
+    }
+
+    async fn enforced_within(&self, wait: Duration) -> Result<()> {
         let revision = self.desired.refresh().await.map_err(|error| {
             self.desired.nudge();
             let detail = "the change is committed, but could not be read back for the data plane yet";
             Problem::new(Code::NotConfirmed, detail).caused_by(error)
         })?;
-        match self.data_plane.await_revision(revision, DATA_PLANE_WAIT).await {
+        match self.data_plane.await_revision(revision, wait).await {
             Ok(()) => Ok(()),
             Err(CommandError::TimedOut) => {
                 let detail = "the change is committed, but the data plane does not enforce it yet";
@@ -181,16 +204,27 @@ impl ApiState {
         }
     }
 
-    /// Waits until the connections are closed that the cluster's block rules have ended.
-    pub(super) async fn expelled(&self, cluster: &ClusterId) -> Result<()> {
-        match self.data_plane.await_expulsions(cluster.clone(), DATA_PLANE_WAIT).await {
+    /// Whether the connections are closed within `wait` that the cluster's block rules have ended.
+    pub(super) async fn expels(&self, cluster: &ClusterId, wait: Duration) -> bool {
+        match self.data_plane.await_expulsions(cluster.clone(), wait).await {
             // A cluster that was deleted meanwhile has no connections.
-            Ok(()) | Err(CommandError::NoSuchCluster) => Ok(()),
-            Err(CommandError::TimedOut) => {
-                let detail = "the rule is in force, but not every connection that it ends is closed yet";
-                Err(Problem::new(Code::NotConfirmed, detail))
+            Ok(()) | Err(CommandError::NoSuchCluster) => true,
+            Err(error) => {
+                warn!(%cluster, "not every connection that a block rule ends is closed yet: {error}");
+                false
             }
-            Err(error) => Err(problem::data_plane_away(&error)),
         }
+    }
+
+    /// Hands the data plane an order that nobody waits for any longer, and whose outcome is in the record already.
+    pub(super) fn see_through(&self, mut order: UnderWay) {
+        let stopping = self.stopping.clone();
+        self.tasks.spawn(async move {
+            // The next start reads the record.
+            let given_up = stopping.run_until_cancelled(order.answer_within(SEEN_THROUGH_MAX)).await;
+            if let Some(Err(error)) = given_up {
+                warn!("an order whose record is committed was not carried out: {error}");
+            }
+        });
     }
 }

@@ -269,6 +269,13 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{}: {e}: {}", self.asked, self.text))
     }
 
+    /// Whether it says that the change is committed and not enforced yet.
+    pub(crate) fn is_pending(&self) -> bool {
+        let said = self.headers.get("enforcement").is_some_and(|value| value == "pending");
+        assert!(!said || self.status == 202, "{}: {}", self.asked, self.status);
+        said
+    }
+
     /// Whether it is an earlier answer given again.
     pub(crate) fn replayed(&self) -> bool {
         self.headers.get("idempotency-replayed").is_some()

@@ -29,6 +29,8 @@ pub(crate) enum Mood {
     Works,
     /// Never.
     Silent,
+    /// As it should, but it does not say that it enforces what was changed.
+    Lags,
     /// As it should, when [`FakeDataPlane::release`] says so.
     Delayed,
     /// Every command to a session fails with this, and every count.
@@ -65,8 +67,9 @@ impl FakeDataPlane {
                 let mood = worker.mood.lock().clone();
                 match mood {
                     Mood::Silent => unanswered.push(command),
+                    Mood::Lags if is_enforcement(&command) => unanswered.push(command),
                     Mood::Delayed => worker.delayed.lock().push(command),
-                    Mood::Works => worker.clone().carry_out(command).await,
+                    Mood::Works | Mood::Lags => worker.clone().carry_out(command).await,
                     Mood::Fails(error) => refuse(command, error),
                 }
             }
@@ -331,6 +334,17 @@ fn counts(rows: &[SessionRecord]) -> SessionCounts {
     let online = u32::try_from(online).expect("few");
     let total = u32::try_from(rows.len()).expect("few");
     SessionCounts { online, offline_persistent: total - online }
+}
+
+/// Whether it brings into force what is committed, or asks whether that is.
+fn is_enforcement(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::AwaitRevision { .. }
+            | Command::AwaitExpulsions { .. }
+            | Command::ApplyExpiry { .. }
+            | Command::Protect { .. }
+    )
 }
 
 fn refuse(command: Command, error: CommandError) {

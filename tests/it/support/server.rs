@@ -175,6 +175,12 @@ impl Server {
         (self.process, self.ready) = (process, ready);
     }
 
+    /// The same with other flags of `serve`.
+    pub(crate) async fn start_again_with(&mut self, flags: &[&str]) {
+        self.options.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        self.start_again().await;
+    }
+
     /// Fails the test on an `ERROR` line that it did not announce.
     #[track_caller]
     fn check_log(&self) {

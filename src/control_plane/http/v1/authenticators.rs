@@ -35,18 +35,16 @@ use crate::store::{AuthenticatorRecord, NewAuthenticator, Tx};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     let list = [Code::StoreUnavailable, Code::PageTokenInvalid];
-    let change = [Code::DataPlaneUnavailable, Code::NotConfirmed];
-    let create = [&change[..], &[Code::AuthenticatorPositionTaken, Code::TooManyAuthenticators]].concat();
-    let matched =
-        [&change[..], &[Code::PreconditionFailed, Code::InvalidHeader, Code::AuthenticatorNotFound]].concat();
+    let create = [Code::AuthenticatorPositionTaken, Code::TooManyAuthenticators];
+    let matched = [Code::PreconditionFailed, Code::InvalidHeader, Code::AuthenticatorNotFound];
     let put = [&matched[..], &[Code::AuthenticatorPositionTaken]].concat();
     let delete = [&matched[..], &NO_BODY].concat();
     routes
         .add(Scope::AuthenticatorsRead, &list, routes!(list_authenticators))
-        .add(Scope::AuthenticatorsWrite, &create, routes!(create_authenticator))
+        .add_enforced(Scope::AuthenticatorsWrite, &create, routes!(create_authenticator))
         .add(Scope::AuthenticatorsRead, &[Code::AuthenticatorNotFound], routes!(get_authenticator))
-        .add(Scope::AuthenticatorsWrite, &put, routes!(put_authenticator))
-        .add(Scope::AuthenticatorsWrite, &delete, routes!(delete_authenticator))
+        .add_enforced(Scope::AuthenticatorsWrite, &put, routes!(put_authenticator))
+        .add_enforced(Scope::AuthenticatorsWrite, &delete, routes!(delete_authenticator))
 }
 
 /// An authenticator: one link of the cluster's chain. Its secrets are never shown.

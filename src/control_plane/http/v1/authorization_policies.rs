@@ -34,18 +34,16 @@ use crate::store::{NewPolicy, PolicyRecord};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     let list = [Code::StoreUnavailable, Code::PageTokenInvalid];
-    let change = [Code::DataPlaneUnavailable, Code::NotConfirmed];
-    let create = [&change[..], &[Code::PolicyPriorityTaken, Code::TooManyAccessRules]].concat();
-    let matched =
-        [&change[..], &[Code::PreconditionFailed, Code::InvalidHeader, Code::PolicyNotFound]].concat();
+    let create = [Code::PolicyPriorityTaken, Code::TooManyAccessRules];
+    let matched = [Code::PreconditionFailed, Code::InvalidHeader, Code::PolicyNotFound];
     let put = [&matched[..], &[Code::PolicyPriorityTaken]].concat();
     let delete = [&matched[..], &NO_BODY].concat();
     routes
         .add(Scope::PoliciesRead, &list, routes!(list_authorization_policies))
-        .add(Scope::PoliciesWrite, &create, routes!(create_authorization_policy))
+        .add_enforced(Scope::PoliciesWrite, &create, routes!(create_authorization_policy))
         .add(Scope::PoliciesRead, &[Code::PolicyNotFound], routes!(get_authorization_policy))
-        .add(Scope::PoliciesWrite, &put, routes!(put_authorization_policy))
-        .add(Scope::PoliciesWrite, &delete, routes!(delete_authorization_policy))
+        .add_enforced(Scope::PoliciesWrite, &put, routes!(put_authorization_policy))
+        .add_enforced(Scope::PoliciesWrite, &delete, routes!(delete_authorization_policy))
 }
 
 /// An authorisation policy.

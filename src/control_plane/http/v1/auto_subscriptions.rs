@@ -30,18 +30,16 @@ use crate::store::{AutoSubscriptionRecord, NewAutoSubscription, Tx};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     let list = [Code::StoreUnavailable, Code::PageTokenInvalid];
-    let change = [Code::DataPlaneUnavailable, Code::NotConfirmed];
-    let create = [&change[..], &[Code::TooManyAutoSubscriptions]].concat();
-    let put = [&change[..], &[Code::PreconditionFailed, Code::InvalidHeader, Code::AutoSubscriptionNotFound]]
-        .concat();
+    let create = [Code::TooManyAutoSubscriptions];
+    let put = [Code::PreconditionFailed, Code::InvalidHeader, Code::AutoSubscriptionNotFound];
     let delete = [&put[..], &NO_BODY].concat();
     let get = [Code::AutoSubscriptionNotFound];
     routes
         .add(Scope::AutoSubscriptionsRead, &list, routes!(list_auto_subscriptions))
-        .add(Scope::AutoSubscriptionsWrite, &create, routes!(create_auto_subscription))
+        .add_enforced(Scope::AutoSubscriptionsWrite, &create, routes!(create_auto_subscription))
         .add(Scope::AutoSubscriptionsRead, &get, routes!(get_auto_subscription))
-        .add(Scope::AutoSubscriptionsWrite, &put, routes!(put_auto_subscription))
-        .add(Scope::AutoSubscriptionsWrite, &delete, routes!(delete_auto_subscription))
+        .add_enforced(Scope::AutoSubscriptionsWrite, &put, routes!(put_auto_subscription))
+        .add_enforced(Scope::AutoSubscriptionsWrite, &delete, routes!(delete_auto_subscription))
 }
 
 /// An automatic subscription.

@@ -26,17 +26,15 @@ use crate::store::{BlockRuleRecord, NewBlockRule, Tx};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     let list = [Code::StoreUnavailable, Code::PageTokenInvalid];
-    let change = [Code::DataPlaneUnavailable, Code::NotConfirmed];
-    let create = [&change[..], &[Code::TooManyAccessRules]].concat();
-    let put =
-        [&change[..], &[Code::PreconditionFailed, Code::InvalidHeader, Code::BlockRuleNotFound]].concat();
+    let create = [Code::TooManyAccessRules];
+    let put = [Code::PreconditionFailed, Code::InvalidHeader, Code::BlockRuleNotFound];
     let delete = [&put[..], &NO_BODY].concat();
     routes
         .add(Scope::BlockRulesRead, &list, routes!(list_block_rules))
-        .add(Scope::BlockRulesWrite, &create, routes!(create_block_rule))
+        .add_enforced(Scope::BlockRulesWrite, &create, routes!(create_block_rule))
         .add(Scope::BlockRulesRead, &[Code::BlockRuleNotFound], routes!(get_block_rule))
-        .add(Scope::BlockRulesWrite, &put, routes!(put_block_rule))
-        .add(Scope::BlockRulesWrite, &delete, routes!(delete_block_rule))
+        .add_enforced(Scope::BlockRulesWrite, &put, routes!(put_block_rule))
+        .add_enforced(Scope::BlockRulesWrite, &delete, routes!(delete_block_rule))
 }
 
 /// A block rule.
@@ -226,8 +224,7 @@ async fn create_block_rule(
     let location = format!("/v1/clusters/{cluster}/block-rules/{}", record.rule.id);
     let response = ([(LOCATION, location)], tagged(StatusCode::CREATED, record)).into_response();
     let response = change.commit(tx, None::<&()>, response).await?;
-    state.expelled(cluster).await?;
-    Ok(response)
+    Ok(change.when_expelled(cluster, response).await)
 }
 
 /// The rule as it is, in a transaction that has locked its cluster.
@@ -270,8 +267,7 @@ async fn put_block_rule(
     let updated = tx.update_block_rule(&path.cluster, current.rule.id, &new, now).await?;
     let response = tagged(StatusCode::OK, updated);
     let response = change.commit(tx, Some(&BlockRuleView::from(current)), response).await?;
-    state.expelled(&path.cluster).await?;
-    Ok(response)
+    Ok(change.when_expelled(&path.cluster, response).await)
 }
 
 /// Delete a block rule

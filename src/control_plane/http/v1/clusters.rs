@@ -1,14 +1,13 @@
 //! `/v1/clusters`: tenants' logical MQTT services.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{ETAG, LOCATION};
+use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -24,97 +23,25 @@ use super::super::page::{Page, PageParams, Paging};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
+use super::cluster_view::{ClusterView, tagged};
 use super::labels::{LABELS_MAX, Labels, LabelsPatch, Name, TOO_MANY};
 use super::{existing_cluster, locked_cluster};
 use crate::model::{
-    Cluster, ClusterId, ClusterStatus, Plan, QuotaOverrides, RESEND_AFTER_SECS, SharedStrategy, Timestamp,
+    Cluster, ClusterId, ClusterStatus, Plan, QuotaOverrides, RESEND_AFTER_SECS, SharedStrategy,
 };
 use crate::store::NewCluster;
 
-/// What a change can answer when it is committed but not known to be in force.
-const ENFORCEMENT: [Code; 3] = [Code::StoreUnavailable, Code::DataPlaneUnavailable, Code::NotConfirmed];
-/// What a conditional change can answer beside that.
-const CONDITION: [Code; 2] = [Code::PreconditionFailed, Code::InvalidHeader];
-
 pub(super) fn routes(routes: Routes) -> Routes {
-    let create = [&ENFORCEMENT[..], &[Code::ClusterExists]].concat();
-    let change = [&ENFORCEMENT[..], &CONDITION].concat();
+    let create = [Code::ClusterExists];
+    let change = [Code::PreconditionFailed, Code::InvalidHeader];
     let delete = [&change[..], &[Code::ClusterProtected], &NO_BODY].concat();
     let list = [Code::StoreUnavailable, Code::PageTokenInvalid];
     routes
         .add(Scope::ClustersRead, &list, routes!(list_clusters))
-        .add(Scope::ClustersCreate, &create, routes!(create_cluster))
+        .add_enforced(Scope::ClustersCreate, &create, routes!(create_cluster))
         .add(Scope::ClustersRead, &[Code::StoreUnavailable], routes!(get_cluster))
-        .add(Scope::ClustersWrite, &change, routes!(patch_cluster))
-        .add(Scope::ClustersWrite, &delete, routes!(delete_cluster))
-}
-
-/// A cluster: one tenant's logical MQTT service.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Cluster, example = json!({
-    "id": "default", "name": "Meters, north", "labels": {"team": "metering"}, "status": "active",
-    "plan": "basic", "allow_anonymous": false, "delete_protection": true,
-    "shared_strategy": "random", "server_keep_alive_seconds": 300,
-    "resend_after_seconds": 120,
-    "created_at": "2026-01-31T12:00:00.000Z", "updated_at": "2026-01-31T12:00:00.000Z", "version": 1
-}))]
-pub(super) struct ClusterView {
-    /// Its id; never changes.
-    id: ClusterId,
-    /// What people call it.
-    name: String,
-    /// The caller's own marks.
-    labels: BTreeMap<String, String>,
-    /// Whether it serves clients.
-    status: ClusterStatus,
-    /// The plan whose quotas it has, where it sets none itself.
-    plan: String,
-    /// Whether a CONNECT without credentials is let in.
-    allow_anonymous: bool,
-    /// Which member of a shared group gets a message.
-    shared_strategy: SharedStrategy,
-    /// The longest keep-alive of a client, in seconds; null leaves each client its own.
-    #[schema(value_type = Option<u16>, minimum = 1, maximum = 65_535, required)]
-    server_keep_alive_seconds: Option<NonZeroU16>,
-    /// After how many seconds a client of MQTT 3.1 or 3.1.1 gets again, while connected, what it has not
-    /// answered; 0 for never. MQTT 5.0 forbids it.
-    #[schema(maximum = 86_400)]
-    resend_after_seconds: u32,
-    /// Whether DELETE is refused until this is taken back.
-    delete_protection: bool,
-    /// When it was made.
-    created_at: Timestamp,
-    /// When it, or its quota, last changed.
-    updated_at: Timestamp,
-    /// Counts the changes. The record's `ETag` is this number in double quotes.
-    #[schema(minimum = 1)]
-    version: i64,
-}
-
-impl From<Cluster> for ClusterView {
-    fn from(cluster: Cluster) -> Self {
-        Self {
-            id: cluster.id,
-            name: cluster.name,
-            labels: cluster.labels,
-            status: cluster.status,
-            plan: cluster.plan,
-            allow_anonymous: cluster.allow_anonymous,
-            shared_strategy: cluster.shared_strategy,
-            server_keep_alive_seconds: cluster.server_keep_alive_secs,
-            resend_after_seconds: cluster.resend_after_secs,
-            delete_protection: cluster.delete_protection,
-            created_at: cluster.created_at,
-            updated_at: cluster.updated_at,
-            version: cluster.version,
-        }
-    }
-}
-
-/// The record with its `ETag`.
-fn tagged(cluster: Cluster) -> Response {
-    let tag = ETag::of_cluster(&cluster).header();
-    ([(ETAG, tag)], Json(ClusterView::from(cluster))).into_response()
+        .add_enforced(Scope::ClustersWrite, &change, routes!(patch_cluster))
+        .add_enforced(Scope::ClustersWrite, &delete, routes!(delete_cluster))
 }
 
 /// A keep-alive; beyond what MQTT can say there is none.

@@ -29,11 +29,11 @@ const SECS_MAX: u32 = 2_592_000;
 pub(super) fn routes(routes: Routes) -> Routes {
     let list = [Code::PageTokenInvalid];
     let one = [Code::HoldNotFound];
-    let remove = [&one[..], &NO_BODY, &[Code::NotConfirmed, Code::DataPlaneUnavailable]].concat();
+    let remove = [&one[..], &NO_BODY].concat();
     routes
         .add(Scope::SessionsRead, &list, routes!(list_holds))
         .add(Scope::SessionsRead, &one, routes!(get_hold))
-        .add(Scope::SessionsWrite, &remove, routes!(remove_hold))
+        .add_enforced(Scope::SessionsWrite, &remove, routes!(remove_hold))
 }
 
 /// How long a client id is refused.

@@ -27,18 +27,16 @@ use crate::store::{MessageRuleRecord, Tx};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     let list = [Code::StoreUnavailable, Code::PageTokenInvalid];
-    let change = [Code::DataPlaneUnavailable, Code::NotConfirmed];
-    let create = [&change[..], &[Code::MessageRulePriorityTaken, Code::TooManyMessageRules]].concat();
-    let matched =
-        [&change[..], &[Code::PreconditionFailed, Code::InvalidHeader, Code::MessageRuleNotFound]].concat();
+    let create = [Code::MessageRulePriorityTaken, Code::TooManyMessageRules];
+    let matched = [Code::PreconditionFailed, Code::InvalidHeader, Code::MessageRuleNotFound];
     let put = [&matched[..], &[Code::MessageRulePriorityTaken]].concat();
     let delete = [&matched[..], &NO_BODY].concat();
     routes
         .add(Scope::MessageRulesRead, &list, routes!(list_message_rules))
-        .add(Scope::MessageRulesWrite, &create, routes!(create_message_rule))
+        .add_enforced(Scope::MessageRulesWrite, &create, routes!(create_message_rule))
         .add(Scope::MessageRulesRead, &[Code::MessageRuleNotFound], routes!(get_message_rule))
-        .add(Scope::MessageRulesWrite, &put, routes!(put_message_rule))
-        .add(Scope::MessageRulesWrite, &delete, routes!(delete_message_rule))
+        .add_enforced(Scope::MessageRulesWrite, &put, routes!(put_message_rule))
+        .add_enforced(Scope::MessageRulesWrite, &delete, routes!(delete_message_rule))
 }
 
 /// The record with its `ETag`.

@@ -9,6 +9,7 @@ mod authenticators;
 mod authorization_policies;
 mod auto_subscriptions;
 mod block_rules;
+mod cluster_view;
 mod clusters;
 mod dead_letters;
 mod events;
@@ -44,6 +45,7 @@ mod subscriptions;
 mod usage;
 mod usage_history;
 mod users;
+mod webhook_view;
 mod webhooks;
 
 pub(in crate::control_plane) use events::EventView;

@@ -50,7 +50,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
         Code::QuotaBelowUse,
         Code::InvalidHeader,
     ];
-    routes.add(Scope::ClustersWrite, &write, routes!(put_quota))
+    routes.add_enforced(Scope::ClustersWrite, &write, routes!(put_quota))
 }
 
 /// What a cluster sets over its plan. Null, or nothing, leaves the plan's value.
@@ -273,7 +273,10 @@ impl Putting<'_> {
         let (data_plane, id) = (&self.state.data_plane, self.changed.id.clone());
         // Nobody changes the cluster now, for its row is locked; what was changed before is enforced first, so
         // that it does not come after the trial and end it.
-        self.state.enforced().await?;
+        if !self.state.enforces(DATA_PLANE_WAIT).await {
+            let detail = "an earlier change is not enforced yet; nothing was done";
+            return Err(Problem::new(Code::DataPlaneUnavailable, detail));
+        }
         let fit = data_plane.try_quota(id.clone(), self.quota.clone(), DATA_PLANE_WAIT).await;
         let fit = fit.map_err(|error| data_plane_away(&error))?;
         if !fit.fits {

@@ -13,10 +13,11 @@ use uuid::Uuid;
 use super::super::auth::Scope;
 use super::super::change::Change;
 use super::super::code::Code;
-use super::super::extract::{self, SessionPath, Wait};
+use super::super::extract::{self, SessionPath};
 use super::super::problem::{Problem, Result, command_failed};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
+use super::super::wait::{Pending, Wait};
 use super::labels::Labels;
 use super::session_expiry::{ExpiryOrder, check_ceiling};
 use super::session_view::{SessionView, tagged};
@@ -33,7 +34,6 @@ const SUBSCRIPTIONS_MAX: usize = 1_000;
 pub(super) fn routes(routes: Routes) -> Routes {
     let codes = [
         Code::DataPlaneUnavailable,
-        Code::NotConfirmed,
         Code::SessionExists,
         Code::QuotaExceeded,
         Code::TopicFilterRefused,
@@ -114,6 +114,12 @@ impl SessionPut {
             description = "The session that was made.",
             body = SessionView,
             headers(("ETag" = String, description = "The record's version."))
+        ),
+        (
+            status = 202,
+            description = "Nobody knows yet whether it is made: the path tells.",
+            body = Pending,
+            headers(("Location" = String, description = "Its path."))
         )
     )
 )]
@@ -121,7 +127,7 @@ async fn put_session(
     State(state): State<ApiState>,
     change: Change,
     path: SessionPath,
-    Wait(wait): Wait,
+    wait: Wait,
     extract::Json(body): extract::Json<SessionPut>,
 ) -> Result<Response> {
     let SessionPath { cluster, client_id } = &path;
@@ -138,7 +144,7 @@ async fn put_session(
         part: part.clone(),
         subscriptions: subscriptions.clone(),
     };
-    let begun = state.data_plane.begin(cluster.clone(), new, wait).await;
+    let begun = state.data_plane.begin(cluster.clone(), new, wait.granted()).await;
     let record = state.store.get_session(cluster, client_id, state.clock.wall()).await?;
     match (begun, record) {
         (Ok(_), Some(record)) => {
@@ -152,6 +158,7 @@ async fn put_session(
         (Err(CommandError::SessionExists), Some(record)) => {
             as_asked(&state, &path, record, &part, &subscriptions).await
         }
+        (Err(CommandError::TimedOut), _) => Ok(change.under_way(change.path())),
         (Err(error), _) => Err(command_failed(&error, cluster, client_id)),
     }
 }

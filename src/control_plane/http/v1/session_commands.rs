@@ -16,10 +16,11 @@ use super::super::auth::Scope;
 use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::IfMatch;
-use super::super::extract::{NO_BODY, NoBody, Query, SessionPath, Wait};
+use super::super::extract::{NO_BODY, NoBody, Query, SessionPath};
 use super::super::problem::{Problem, Result, command_failed};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
+use super::super::wait::Wait;
 use super::existing_cluster;
 use super::holds::{self, HoldSeconds};
 use super::operations::OperationView;
@@ -32,17 +33,16 @@ use crate::seam::command::{CommandError, SessionRef, Target, UnderWay};
 use crate::store::{EventKind, HoldRecord, NewOperation, PendingTarget, PurgeAction, SessionRecord};
 
 /// What every command to a session can answer, beside what its path implies.
-pub(super) const SESSION_COMMAND: [Code; 6] = [
+pub(super) const SESSION_COMMAND: [Code; 5] = [
     Code::StoreUnavailable,
     Code::DataPlaneUnavailable,
-    Code::NotConfirmed,
     Code::SessionSuperseded,
     Code::PreconditionFailed,
     Code::InvalidHeader,
 ];
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    let delete = [&SESSION_COMMAND[..], &NO_BODY, &[Code::TooManyHolds]].concat();
+    let delete = [&SESSION_COMMAND[..], &NO_BODY, &[Code::NotConfirmed, Code::TooManyHolds]].concat();
     let disconnect = [&delete[..], &[Code::SessionNotConnected]].concat();
     let delete = [&delete[..], &[Code::SessionProtected]].concat();
     routes.add(Scope::SessionsWrite, &delete, routes!(delete_session)).add(
@@ -335,13 +335,13 @@ async fn delete_session(
     Query(fence): Query<Fence>,
     Query(params): Query<EndParams>,
     if_match: IfMatch,
-    Wait(wait): Wait,
+    wait: Wait,
     _: NoBody,
 ) -> Result<Response> {
     let EndParams { will, reason, hold_seconds } = params;
     let options = EndOptions { will, reason };
     let ending = Ending { state, change, path, action: PurgeAction::Delete, options, held_until: None };
-    ending.run(fence, &if_match, wait, hold_seconds).await
+    ending.run(fence, &if_match, wait.granted(), hold_seconds).await
 }
 
 /// End a session's connection
@@ -372,11 +372,11 @@ async fn disconnect_session(
     Query(fence): Query<Fence>,
     Query(params): Query<EndParams>,
     if_match: IfMatch,
-    Wait(wait): Wait,
+    wait: Wait,
     _: NoBody,
 ) -> Result<Response> {
     let EndParams { will, reason, hold_seconds } = params;
     let options = EndOptions { will, reason };
     let ending = Ending { state, change, path, action: PurgeAction::Disconnect, options, held_until: None };
-    ending.run(fence, &if_match, wait, hold_seconds).await
+    ending.run(fence, &if_match, wait.granted(), hold_seconds).await
 }

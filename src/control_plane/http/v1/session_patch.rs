@@ -14,8 +14,8 @@ use super::super::auth::Scope;
 use super::super::change::Change;
 use super::super::code::Code;
 use super::super::etag::IfMatch;
-use super::super::extract::{self, Query, SessionPath, Wait, present};
-use super::super::problem::{Problem, Result, command_failed};
+use super::super::extract::{self, Query, SessionPath, present};
+use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
 use super::labels::{LABELS_MAX, LabelsPatch, TOO_MANY};
@@ -29,7 +29,7 @@ use crate::store::{EventKind, SessionRecord};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     let codes = [&SESSION_COMMAND[..], &[Code::ExpiryInPast, Code::ExpiryAboveCeiling]].concat();
-    routes.add(Scope::SessionsWrite, &codes, routes!(patch_session))
+    routes.add_enforced(Scope::SessionsWrite, &codes, routes!(patch_session))
 }
 
 /// Changes to a session; what is not sent stays.
@@ -103,7 +103,7 @@ struct PatchParams {
     patch,
     path = "/v1/clusters/{cluster}/sessions/{client_id}",
     tag = "sessions",
-    params(SessionPath, Fence, PatchParams, IfMatch, Wait),
+    params(SessionPath, Fence, PatchParams, IfMatch),
     request_body(content = SessionPatch, content_type = "application/json"),
     responses((
         status = 200,
@@ -120,7 +120,6 @@ async fn patch_session(
     Query(fence): Query<Fence>,
     Query(params): Query<PatchParams>,
     if_match: IfMatch,
-    Wait(wait): Wait,
     extract::Json(body): extract::Json<SessionPatch>,
 ) -> Result<Response> {
     let now = state.clock.wall();
@@ -148,7 +147,6 @@ async fn patch_session(
         let met = (id, changed.row.epoch);
         tx.add_events(&[change.event(&path, met, EventKind::ExpiryChanged, detail)]).await?;
     }
-    let response = change.commit(tx, Some(&SessionView::new(current, now)), tagged(changed, now)).await?;
     // The same session in whatever attachment it now is.
     let target = Target {
         cluster: path.cluster.clone(),
@@ -156,13 +154,11 @@ async fn patch_session(
         if_session_id: Some(id),
         if_epoch: None,
     };
-    let failed = |error| command_failed(&error, &path.cluster, &path.client_id);
-    if had.protected != wanted.protected {
-        // From here on the data plane refuses to delete it, or no longer does.
-        state.data_plane.protect(target.clone(), wanted.protected, wait).await.map_err(failed)?;
-    }
-    if let Some(order) = order {
-        state.data_plane.apply_expiry(target, order, wait).await.map_err(failed)?;
-    }
-    Ok(response)
+    // When it has them, the data plane refuses to delete the session, or no longer does, and ends it in time.
+    let protect = (had.protected != wanted.protected)
+        .then(|| state.data_plane.protect(target.clone(), wanted.protected));
+    let expire = order.map(|order| state.data_plane.apply_expiry(target, order));
+    let orders = protect.into_iter().chain(expire).collect();
+    let before = SessionView::new(current, now);
+    change.commit_and_order(tx, &before, tagged(changed, now), &path, orders).await
 }

@@ -34,14 +34,8 @@ const SAMPLE: u32 = 10;
 const PLAN_AGE_MAX_SECS: u32 = 600;
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    let codes = [
-        Code::PlanTokenInvalid,
-        Code::PurgeTooLarge,
-        Code::TooManyHolds,
-        Code::NotConfirmed,
-        Code::DataPlaneUnavailable,
-    ];
-    routes.add(Scope::SessionsWrite, &codes, routes!(purge_sessions))
+    let codes = [Code::PlanTokenInvalid, Code::PurgeTooLarge, Code::TooManyHolds, Code::DataPlaneUnavailable];
+    routes.add_enforced(Scope::SessionsWrite, &codes, routes!(purge_sessions))
 }
 
 /// Which sessions to purge, and how.

@@ -10,10 +10,11 @@ use utoipa_axum::routes;
 use super::super::auth::Scope;
 use super::super::change::Change;
 use super::super::code::Code;
-use super::super::extract::{self, GroupPath, NO_BODY, NoBody, Query, Wait};
+use super::super::extract::{self, GroupPath, NO_BODY, NoBody, Query};
 use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
+use super::super::wait::Wait;
 use super::shared_groups::group_failed;
 use super::{existing_cluster, locked_cluster};
 use crate::model::Timestamp;
@@ -30,7 +31,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     ];
     let progress = [&order[..], &[Code::SharedGroupNotKept]].concat();
     let delete = [&order[..], &NO_BODY, &[Code::SharedGroupInUse]].concat();
-    routes.add(Scope::SessionsWrite, &progress, routes!(move_shared_group)).add(
+    routes.add(Scope::SessionsWrite, &progress, routes!(move_shared_group)).add_enforced(
         Scope::SessionsWrite,
         &delete,
         routes!(delete_shared_group),
@@ -96,12 +97,15 @@ async fn move_shared_group(
     State(state): State<ApiState>,
     change: Change,
     path: GroupPath,
-    Wait(wait): Wait,
+    wait: Wait,
     extract::Json(body): extract::Json<Progress>,
 ) -> Result<Response> {
     existing_cluster(&state, &path.cluster).await?;
     change.dispatch().await?;
-    let moved = state.data_plane.move_group(path.cluster.clone(), path.group.clone(), body.to.0, wait).await;
+    let moved = state
+        .data_plane
+        .move_group(path.cluster.clone(), path.group.clone(), body.to.0, wait.granted())
+        .await;
     let position = moved.map_err(|error| order_failed(&error, &path))?.0;
     let response = Json(Moved { group: path.group.as_str().to_owned(), position }).into_response();
     let tx = state.store.begin().await?;
@@ -144,13 +148,14 @@ async fn delete_shared_group(
     change: Change,
     path: GroupPath,
     Query(params): Query<DeleteParams>,
-    Wait(wait): Wait,
+    wait: Wait,
     _: NoBody,
 ) -> Result<Response> {
     existing_cluster(&state, &path.cluster).await?;
     change.dispatch().await?;
     let force = params.force.unwrap_or_default();
-    let ended = state.data_plane.end_group(path.cluster.clone(), path.group.clone(), force, wait).await;
+    let ended =
+        state.data_plane.end_group(path.cluster.clone(), path.group.clone(), force, wait.granted()).await;
     let members = match ended {
         Ok(members) => Some(members),
         Err(CommandError::NoSuchGroup) => None,

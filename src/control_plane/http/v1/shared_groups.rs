@@ -33,12 +33,12 @@ pub(super) fn routes(routes: Routes) -> Routes {
     let away = [Code::StoreUnavailable, Code::DataPlaneUnavailable];
     let list = [&away[..], &[Code::PageTokenInvalid]].concat();
     let get = [&away[..], &[Code::SharedGroupNotFound]].concat();
-    let change = [&away[..], &[Code::NotConfirmed, Code::PreconditionFailed, Code::InvalidHeader]].concat();
+    let change = [&away[..], &[Code::PreconditionFailed, Code::InvalidHeader]].concat();
     let put = [&change[..], &[Code::TooManySharedGroups]].concat();
     routes
         .add(Scope::SessionsRead, &list, routes!(list_shared_groups))
         .add(Scope::SessionsRead, &get, routes!(get_shared_group))
-        .add(Scope::SessionsWrite, &put, routes!(put_shared_group))
+        .add_enforced(Scope::SessionsWrite, &put, routes!(put_shared_group))
 }
 
 /// List the shared groups of a cluster

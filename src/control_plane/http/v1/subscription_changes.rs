@@ -12,11 +12,12 @@ use utoipa_axum::routes;
 use super::super::auth::Scope;
 use super::super::change::Change;
 use super::super::code::Code;
-use super::super::extract::{self, NO_BODY, NoBody, Query, SubscriptionPath, Wait, present};
+use super::super::extract::{self, NO_BODY, NoBody, Query, SubscriptionPath, present};
 use super::super::number::{Within, numbered, present_numbered};
 use super::super::problem::{Problem, Result, command_failed};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
+use super::super::wait::{Pending, Wait};
 use super::session_commands::Fence;
 use super::session_traffic::traffic_of;
 use super::sessions::existing_session;
@@ -29,8 +30,7 @@ use crate::store::{SessionRecord, SubscriptionRecord};
 const IDENTIFIER_MAX: u32 = 268_435_455;
 
 pub(super) fn routes(routes: Routes) -> Routes {
-    let change =
-        [Code::DataPlaneUnavailable, Code::NotConfirmed, Code::SessionSuperseded, Code::SubscriptionNotFound];
+    let change = [Code::DataPlaneUnavailable, Code::SessionSuperseded, Code::SubscriptionNotFound];
     let put = [&change[..], &[Code::QuotaExceeded, Code::TopicFilterRefused]].concat();
     let delete = [&change[..], &NO_BODY].concat();
     routes.add(Scope::SessionsWrite, &put, routes!(put_subscription)).add(
@@ -94,6 +94,11 @@ fn target(path: &SubscriptionPath, current: &SessionRecord, fence: Fence) -> Tar
     }
 }
 
+/// The path of the session's subscriptions, as the request has it.
+fn list_of(change: &Change) -> &str {
+    change.path().rsplit_once('/').map_or("", |(list, _)| list)
+}
+
 fn not_subscribed(path: &SubscriptionPath) -> Problem {
     command_failed(&CommandError::NoSuchSubscription, &path.cluster, &path.client_id)
 }
@@ -124,7 +129,13 @@ async fn view(
     request_body = SubscriptionOptions,
     responses(
         (status = 200, description = "The subscription, which was there before.", body = SubscriptionView),
-        (status = 201, description = "The new subscription.", body = SubscriptionView)
+        (status = 201, description = "The new subscription.", body = SubscriptionView),
+        (
+            status = 202,
+            description = "Nobody knows yet whether it is made: the session's list of subscriptions tells.",
+            body = Pending,
+            headers(("Location" = String, description = "The path of the list."))
+        )
     )
 )]
 async fn put_subscription(
@@ -132,7 +143,7 @@ async fn put_subscription(
     change: Change,
     path: SubscriptionPath,
     Query(fence): Query<Fence>,
-    Wait(wait): Wait,
+    wait: Wait,
     extract::Json(body): extract::Json<SubscriptionOptions>,
 ) -> Result<Response> {
     let subscription = body.of(path.filter.clone());
@@ -141,8 +152,11 @@ async fn put_subscription(
     fence.check(&current)?;
     let before = view(&state, &path, &current).await?;
     change.dispatch().await?;
-    let met = state.data_plane.subscribe(target(&path, &current, fence), subscription, wait).await;
-    let met = met.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
+    let met = state.data_plane.subscribe(target(&path, &current, fence), subscription, wait.granted()).await;
+    let met = match met {
+        Err(CommandError::TimedOut) => return Ok(change.under_way(list_of(&change))),
+        met => met.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?,
+    };
     // The client may have unsubscribed meanwhile.
     let made = view(&state, &path, &current).await?.ok_or_else(|| not_subscribed(&path))?;
     let status = if met.was_subscribed { StatusCode::OK } else { StatusCode::CREATED };
@@ -159,22 +173,33 @@ async fn put_subscription(
     path = "/v1/clusters/{cluster}/sessions/{client_id}/subscriptions/{filter}",
     tag = "sessions",
     params(SubscriptionPath, Fence, Wait),
-    responses((status = 204, description = "The session does not subscribe to the filter any more."))
+    responses(
+        (status = 204, description = "The session does not subscribe to the filter any more."),
+        (
+            status = 202,
+            description = "Nobody knows yet whether it is done: the session's list of subscriptions tells.",
+            body = Pending,
+            headers(("Location" = String, description = "The path of the list."))
+        )
+    )
 )]
 async fn delete_subscription(
     State(state): State<ApiState>,
     change: Change,
     path: SubscriptionPath,
     Query(fence): Query<Fence>,
-    Wait(wait): Wait,
+    wait: Wait,
     _: NoBody,
 ) -> Result<Response> {
     let current = existing_session(&state, &path.session()).await?;
     fence.check(&current)?;
     let before = view(&state, &path, &current).await?;
     change.dispatch().await?;
-    let done = state.data_plane.unsubscribe(target(&path, &current, fence), path.filter.clone(), wait).await;
-    done.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?;
+    let target = target(&path, &current, fence);
+    match state.data_plane.unsubscribe(target, path.filter.clone(), wait.granted()).await {
+        Err(CommandError::TimedOut) => return Ok(change.under_way(list_of(&change))),
+        done => done.map_err(|error| command_failed(&error, &path.cluster, &path.client_id))?,
+    };
     let tx = state.store.begin().await?;
     change.commit(tx, before.as_ref(), StatusCode::NO_CONTENT.into_response()).await
 }

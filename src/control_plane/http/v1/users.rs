@@ -25,20 +25,14 @@ use crate::model::{Password, Timestamp, User, Username, Users};
 
 pub(super) fn routes(routes: Routes) -> Routes {
     let list = [Code::StoreUnavailable, Code::PageTokenInvalid];
-    let change = [
-        Code::StoreUnavailable,
-        Code::DataPlaneUnavailable,
-        Code::NotConfirmed,
-        Code::PreconditionFailed,
-        Code::InvalidHeader,
-    ];
+    let change = [Code::StoreUnavailable, Code::PreconditionFailed, Code::InvalidHeader];
     let put = [&change[..], &[Code::TooManyUsers]].concat();
     let delete = [&change[..], &NO_BODY, &[Code::UserNotFound]].concat();
     routes
         .add(Scope::UsersRead, &list, routes!(list_users))
         .add(Scope::UsersRead, &[Code::StoreUnavailable, Code::UserNotFound], routes!(get_user))
-        .add(Scope::UsersWrite, &put, routes!(put_user))
-        .add(Scope::UsersWrite, &delete, routes!(delete_user))
+        .add_enforced(Scope::UsersWrite, &put, routes!(put_user))
+        .add_enforced(Scope::UsersWrite, &delete, routes!(delete_user))
 }
 
 /// A user: whom a client may prove to be. Its password is never shown.

@@ -24,12 +24,13 @@ use super::super::problem::{Problem, Result};
 use super::super::routes::Routes;
 use super::super::state::ApiState;
 use super::labels::Name;
+use super::webhook_view::{WebhookView, tagged};
 use super::{existing_cluster, locked_cluster};
 use crate::config::WebhookTargets;
 use crate::control_plane::webhooks::fresh_secret;
-use crate::model::{ClusterId, HttpUrl, Timestamp, WebhookSecret};
+use crate::model::{ClusterId, HttpUrl, WebhookSecret};
 use crate::outbound::Reach;
-use crate::store::{Delivery, EventKind, Webhook, WebhookRecord};
+use crate::store::{EventKind, Webhook, WebhookRecord};
 
 /// How many webhooks a cluster may have.
 const WEBHOOKS_MAX: u32 = 10;
@@ -46,107 +47,6 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .add(Scope::WebhooksRead, &one, routes!(get_webhook))
         .add(Scope::WebhooksWrite, &patch, routes!(patch_webhook))
         .add(Scope::WebhooksWrite, &delete, routes!(delete_webhook))
-}
-
-/// Where the events of a cluster's sessions are delivered to.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Webhook, example = json!({
-    "id": "9f1e2a4b6c8d0e1f", "name": "dashboard", "url": "https://hooks.example/sessions",
-    "kinds": ["attached", "detached"], "enabled": true, "created_at": "2026-01-31T12:00:00.000Z",
-    "updated_at": "2026-01-31T12:00:00.000Z", "version": 1,
-    "delivery": {
-        "position": 4711, "lag": 0, "attempts": 0, "next_attempt_at": null, "last_error": null,
-        "last_delivered_at": "2026-01-31T14:30:00.000Z", "missed": 0, "dead_letters": 0
-    }
-}))]
-pub(super) struct WebhookView {
-    /// Its id; never changes.
-    id: String,
-    /// What people call it.
-    name: String,
-    /// Where to.
-    url: HttpUrl,
-    /// Which kinds of events are delivered; null for all.
-    #[schema(required)]
-    kinds: Option<BTreeSet<EventKind>>,
-    /// Whether anything is. What happens meanwhile is delivered later.
-    enabled: bool,
-    /// When it was made.
-    created_at: Timestamp,
-    /// When it was last changed by an operator.
-    updated_at: Timestamp,
-    /// Counts those changes; its `ETag`.
-    #[schema(minimum = 1)]
-    version: i64,
-    /// How far it is.
-    delivery: DeliveryView,
-}
-
-/// How far a webhook is.
-#[derive(Debug, Serialize, ToSchema)]
-struct DeliveryView {
-    /// The `seq` of the last event that was delivered, passed over or given up.
-    #[schema(minimum = 0)]
-    position: i64,
-    /// How many events of the cluster there are behind it.
-    #[schema(minimum = 0)]
-    lag: u64,
-    /// How often the next one was tried.
-    #[schema(minimum = 0)]
-    attempts: u32,
-    /// When it is tried again; null when nothing is in the way.
-    #[schema(required)]
-    next_attempt_at: Option<Timestamp>,
-    /// Why it failed; null when it did not.
-    #[schema(required)]
-    last_error: Option<String>,
-    /// When an event was last delivered; null for never.
-    #[schema(required)]
-    last_delivered_at: Option<Timestamp>,
-    /// Events that were no longer kept when their turn came: after 30 days, or more than 1,000,000 newer ones.
-    #[schema(minimum = 0)]
-    missed: u64,
-    /// Events that were given up and wait to be tried again.
-    #[schema(minimum = 0)]
-    dead_letters: u64,
-}
-
-impl From<Delivery> for DeliveryView {
-    fn from(delivery: Delivery) -> Self {
-        Self {
-            position: delivery.position,
-            lag: delivery.lag,
-            attempts: delivery.attempts,
-            next_attempt_at: delivery.next_attempt_at,
-            last_error: delivery.last_error,
-            last_delivered_at: delivery.last_delivered_at,
-            missed: delivery.missed,
-            dead_letters: delivery.dead_letters,
-        }
-    }
-}
-
-impl From<WebhookRecord> for WebhookView {
-    fn from(record: WebhookRecord) -> Self {
-        let webhook = record.webhook;
-        Self {
-            id: webhook.id,
-            name: webhook.name,
-            url: webhook.url,
-            kinds: webhook.kinds,
-            enabled: webhook.enabled,
-            created_at: record.created_at,
-            updated_at: record.updated_at,
-            version: record.version,
-            delivery: record.delivery.into(),
-        }
-    }
-}
-
-/// The record with its `ETag`.
-fn tagged(record: WebhookRecord) -> Response {
-    let tag = ETag::of_webhook(&record).header();
-    ([(ETAG, tag)], Json(WebhookView::from(record))).into_response()
 }
 
 /// The webhook that a path names.

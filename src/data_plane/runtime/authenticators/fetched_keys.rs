@@ -7,15 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::{HeaderMap, Method};
 use parking_lot::RwLock;
 
 use crate::clock::Clock;
 use crate::credentials::jwt::TokenFault;
 use crate::credentials::key_set::KeySet;
 use crate::model::{HttpUrl, Monotonic};
-use crate::outbound::{HttpClient, Outgoing};
+use crate::outbound::HttpClient;
 
 /// How large a key set may be.
 const SET_BYTES_MAX: usize = 256 * 1_024;
@@ -115,17 +113,7 @@ impl FetchedKeys {
 }
 
 async fn ask(url: &HttpUrl, http: &HttpClient) -> Result<KeySet, String> {
-    let asked = Outgoing {
-        method: Method::GET,
-        url,
-        headers: HeaderMap::new(),
-        body: Bytes::new(),
-        time_max: SET_TIME_MAX,
-        answer_bytes_max: SET_BYTES_MAX,
-    };
-    let answer = http.send(asked).await.map_err(|error| format!("the key set: {error}"))?;
-    if !answer.status.is_success() {
-        return Err(format!("the key set: answered with {}", answer.status.as_u16()));
-    }
-    KeySet::read(&answer.body).map_err(|error| format!("the key set: {error}"))
+    let set =
+        http.get(url, SET_TIME_MAX, SET_BYTES_MAX).await.map_err(|error| format!("the key set: {error}"))?;
+    KeySet::read(&set).map_err(|error| format!("the key set: {error}"))
 }

@@ -8,13 +8,10 @@
 //!
 //! A key that the issuer takes back is refused once the set is read again. Single tokens are not taken back.
 
-mod keys;
-
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::{HeaderMap, Method};
 use jsonwebtoken::{Header, Validation};
 use parking_lot::RwLock;
 use serde::Deserialize;
@@ -23,14 +20,12 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub use keys::BadKeySet;
-use keys::Keys;
-
 use super::tokens::{Grant, NOT_BEFORE_LEEWAY_SECS, Role, TokenError, algorithm_of, unix_secs};
 use crate::clock::Clock;
 use crate::config::{self, KeySource, TokenAlgorithms};
+use crate::credentials::key_set::{BadKeySet, KeySet};
 use crate::model::{ClusterId, Monotonic, Timestamp};
-use crate::outbound::{HttpClient, OutboundError, Outgoing};
+use crate::outbound::{HttpClient, OutboundError};
 
 /// How large a key set may be.
 const SET_BYTES_MAX: usize = 256 * 1_024;
@@ -82,7 +77,7 @@ pub struct ExternalIssuer {
 /// What is known of the key set.
 #[derive(Debug, Default)]
 struct Known {
-    keys: Arc<Keys>,
+    keys: Arc<KeySet>,
     /// When they were read; `None` before the first time.
     read_at: Option<Monotonic>,
     /// Before then nobody's wish has it read again.
@@ -105,10 +100,8 @@ struct Claims {
 enum ReadError {
     #[error("the key set cannot be read")]
     File(#[from] std::io::Error),
-    #[error("the key set cannot be asked for")]
+    #[error("the key set cannot be had")]
     Asked(#[from] OutboundError),
-    #[error("the key set is answered with {0}")]
-    Status(hyper::StatusCode),
     #[error("the key set cannot be used")]
     Bad(#[from] BadKeySet),
 }
@@ -154,7 +147,7 @@ impl ExternalIssuer {
         }
         let kid = header.kid.as_deref().ok_or(TokenError::KeyUnknown)?;
         let keys = self.keys_with(kid).await?;
-        let key = keys.get(kid).ok_or(TokenError::KeyUnknown)?;
+        let key = keys.get(Some(kid)).ok_or(TokenError::KeyUnknown)?;
         if key.algorithm != header.alg {
             return Err(TokenError::Algorithm);
         }
@@ -174,9 +167,9 @@ impl ExternalIssuer {
     }
 
     /// The keys, read again first when that may bring one of this name.
-    async fn keys_with(&self, kid: &str) -> Result<Arc<Keys>, TokenError> {
+    async fn keys_with(&self, kid: &str) -> Result<Arc<KeySet>, TokenError> {
         if let Some(keys) = self.fresh_keys()
-            && keys.get(kid).is_some()
+            && keys.get(Some(kid)).is_some()
         {
             return Ok(keys);
         }
@@ -191,7 +184,7 @@ impl ExternalIssuer {
     }
 
     /// The keys that were read last, unless that is too long ago.
-    fn fresh_keys(&self) -> Option<Arc<Keys>> {
+    fn fresh_keys(&self) -> Option<Arc<KeySet>> {
         let known = self.known.read();
         let age = self.clock.mono().since(known.read_at?);
         (age <= self.pace.stale_max).then(|| Arc::clone(&known.keys))
@@ -243,24 +236,10 @@ impl ExternalIssuer {
     async fn read(&self) -> Result<(), ReadError> {
         let json = match &self.source {
             KeySource::File(path) => read_file(path).await?,
-            KeySource::Url(url) => {
-                let asked = Outgoing {
-                    method: Method::GET,
-                    url,
-                    headers: HeaderMap::new(),
-                    body: Bytes::new(),
-                    time_max: SET_TIME_MAX,
-                    answer_bytes_max: SET_BYTES_MAX,
-                };
-                let answer = self.http.send(asked).await?;
-                if !answer.status.is_success() {
-                    return Err(ReadError::Status(answer.status));
-                }
-                answer.body
-            }
+            KeySource::Url(url) => self.http.get(url, SET_TIME_MAX, SET_BYTES_MAX).await?,
         };
-        let keys = Keys::read(&json)?;
-        let count = keys.len();
+        let keys = KeySet::read_named(&json)?;
+        let count = keys.count();
         let mut known = self.known.write();
         if known.read_at.is_none() {
             info!(count, "the key set of the external issuer has {count} keys");
