@@ -73,7 +73,11 @@ async fn a_v5_publisher_is_refused_and_hears_why() {
     set_quota(&server.api(), CLUSTER, json!({})).await;
     client.send(&publish(true, 2, "x")).await;
     client.expect_hex("40 ~ 0002 10 ...").await;
-    let session = server.api().get(&format!("{CLUSTER}/sessions/fast")).await.expect(200);
+    let session = eventually("the record of a session that passes follows", PATIENCE, async || {
+        let answer = server.api().get(&format!("{CLUSTER}/sessions/fast")).await;
+        (answer.status.is_success()).then(|| answer.expect(200))
+    });
+    let session = session.await;
     assert_eq!(session["counters"]["dropped_over_rate"], 1, "{session}");
 }
 

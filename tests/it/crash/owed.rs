@@ -25,6 +25,8 @@ pub(super) struct Collector {
     pub(super) stream: u16,
     pub(super) qos: QoS,
     pub(super) asked: Vec<Asked>,
+    /// Nothing more came for a while, and nothing was asked since.
+    pub(super) is_quiet: bool,
     pub(super) connections: Vec<Connection>,
     pub(super) deliveries: Vec<Delivery>,
 }
@@ -47,7 +49,7 @@ pub(super) struct Asked {
 impl Collector {
     pub(super) fn new(name: &'static str, stream: u16, qos: QoS) -> Self {
         let (asked, connections, deliveries) = (Vec::new(), Vec::new(), Vec::new());
-        Self { name, stream, qos, asked, connections, deliveries }
+        Self { name, stream, qos, asked, is_quiet: false, connections, deliveries }
     }
 
     /// The topics that have not come since the last SUBSCRIBE was first sent.
@@ -63,10 +65,19 @@ impl Collector {
         (1..=TOPICS).filter(|number| !come(number)).collect()
     }
 
+    /// How often a message may yet come for the sake of what was asked so far; `all_came`: every topic has since
+    /// the last SUBSCRIBE, so one of the copies is not to come any more.
+    pub(super) fn still_to_come(&mut self, all_came: bool) -> u32 {
+        let is_quiet = std::mem::take(&mut self.is_quiet);
+        let last = self.asked.last().filter(|_| !(all_came && is_quiet));
+        last.map_or(0, |last| (last.sends + last.carried).saturating_sub(all_came.into()))
+    }
+
     /// Everything so far was checked. What was asked last may still have something repeated.
     pub(super) fn next_round(&mut self) {
         let kept = self.asked.len().saturating_sub(1);
         self.asked.drain(..kept);
+        self.is_quiet = true;
         let since = self.asked.first().map_or(Micros::MAX, |asked| asked.at);
         self.deliveries.retain(|delivery| delivery.at >= since);
         let kept = self.connections.len().saturating_sub(1);

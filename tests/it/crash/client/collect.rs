@@ -225,8 +225,7 @@ impl Collecting {
         self.until_left =
             self.random.percent(30).then(|| usize::try_from(self.random.below(TOPICS.into())).expect("few"));
         self.note(|collector, now| {
-            let carried =
-                collector.asked.last().filter(|_| left > 0).map_or(0, |last| last.sends + last.carried);
+            let carried = collector.still_to_come(left == 0);
             collector.asked.push(Asked { at: now, sends: 0, carried, granted: false, renounced: false });
         });
     }
