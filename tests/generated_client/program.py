@@ -65,7 +65,9 @@ def make(client: AuthenticatedClient, client_id: str) -> Session:
     labels = Labels()
     labels["site"] = "north"
     body = SessionPut(expiry=ExpiryInterval(3600), labels=labels, subscriptions=subscriptions)
-    return good(put_session.sync_detailed(CLUSTER, client_id, client=client, body=body), HTTPStatus.CREATED)
+    session = put_session.sync(CLUSTER, client_id, client=client, body=body)
+    assert isinstance(session, Session), session
+    return session
 
 
 def pages(client: AuthenticatedClient) -> list[PageSession]:
