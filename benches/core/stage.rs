@@ -18,6 +18,8 @@ use holdfast::model::{
 /// What the log may keep in memory.
 const LOG_BYTES_MAX: u64 = 16 * 1_024 * 1_024;
 const PACKET_BYTES_MAX: u32 = 1 << 20;
+/// What a connection's output keeps of its room while it is empty.
+const OUTPUT_KEEP_BYTES: usize = 64 * 1_024;
 /// Bytes of a message.
 const PAYLOAD_BYTES: usize = 64;
 const TOPIC: &str = "pair/0";
@@ -38,6 +40,8 @@ pub(crate) struct Stage {
     /// The publisher first.
     clients: Vec<Client>,
     qos: QoS,
+    /// What a client was sent, in one piece.
+    heard: Vec<u8>,
 }
 
 impl Stage {
@@ -74,7 +78,7 @@ impl Stage {
         let log = RecentLog::new(Seq::ZERO, LOG_BYTES_MAX);
         let now = Now { wall: Timestamp::from_millis(1_800_000_000_000), mono: Monotonic::from_millis(0) };
         let cluster = Cluster::new(Arc::new(rules), ClusterNo(0), log, 1);
-        let mut stage = Self { cluster, now, clients: Vec::new(), qos };
+        let mut stage = Self { cluster, now, clients: Vec::new(), qos, heard: Vec::new() };
         stage.join("publisher", true)?;
         for n in 0..subscribers {
             stage.join(&format!("subscriber-{n}"), false)?;
@@ -152,12 +156,13 @@ impl Stage {
     /// A client answers what it gets.
     fn answer(&mut self, slot: Slot) {
         let Some((conn, output)) = self.cluster.output(slot) else { return };
-        let output = std::mem::take(output);
+        // A piece may end within a packet.
+        self.heard.clear();
+        output.pieces().for_each(|piece| self.heard.extend_from_slice(piece));
+        output.clear(OUTPUT_KEEP_BYTES);
         let at = usize::try_from(conn.0 - 1).unwrap_or(usize::MAX);
         let Some(client) = self.clients.get_mut(at) else { return };
-        // A piece may end within a packet.
-        let bytes: Vec<u8> = output.pieces().flatten().copied().collect();
-        let mut rest = bytes.as_slice();
+        let mut rest = self.heard.as_slice();
         while let [first, after @ ..] = rest {
             let (length, length_bytes) = remaining_length(after);
             let body = &after[length_bytes..length_bytes + length];

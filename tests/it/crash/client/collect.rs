@@ -226,7 +226,9 @@ impl Collecting {
             self.random.percent(30).then(|| usize::try_from(self.random.below(TOPICS.into())).expect("few"));
         self.note(|collector, now| {
             let carried = collector.still_to_come(left == 0);
-            collector.asked.push(Asked { at: now, sends: 0, carried, granted: false, renounced: false });
+            // What came last came before, also within the same microsecond.
+            let at = collector.deliveries.last().map_or(now, |last| now.max(last.at + 1));
+            collector.asked.push(Asked { at, sends: 0, carried, granted: false, renounced: false });
         });
     }
 
