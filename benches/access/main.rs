@@ -4,14 +4,12 @@
 #![allow(clippy::print_stdout, clippy::disallowed_methods)] // read on standard output; it measures time
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::Instant;
 
 use holdfast::data_plane::broker::authorization::{Decisions, permits};
 use holdfast::model::{
-    AccessAction, AccessClient, AccessRequest, AccessRules, ClusterId, ClusterStatus, DesiredCluster,
-    FilterShape, Glob, Plan, Policy, PolicyEffect, PolicySpec, QoS, Quota, QuotaOverrides, Resource,
-    SharedStrategy, TopicFilter, Variables,
+    AccessAction, AccessClient, AccessRequest, AccessRules, ClusterId, DesiredCluster, FilterShape, Glob,
+    Plan, Policy, PolicyEffect, PolicySpec, QoS, Quota, QuotaOverrides, Resource, TopicFilter, Variables,
 };
 
 /// How often each is asked in a round; the best of five rounds counts.
@@ -96,19 +94,10 @@ fn of_clients() -> anyhow::Result<DesiredCluster> {
 
 fn cluster(policies: Vec<Policy>) -> DesiredCluster {
     DesiredCluster {
-        id: ClusterId::default_cluster(),
-        status: ClusterStatus::Active,
-        allow_anonymous: false,
-        quota: Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()),
-        shared_strategy: SharedStrategy::Random,
-        group_strategies: std::collections::HashMap::new(),
-        holds: std::sync::Arc::default(),
-        server_keep_alive_secs: None,
-        resend_after_secs: 120,
-        users: Arc::default(),
         access: AccessRules { policies, ..AccessRules::default() }.into(),
-        message_rules: std::sync::Arc::default(),
-        authenticators: Arc::default(),
-        automatic: Arc::default(),
+        ..DesiredCluster::plain(
+            ClusterId::default_cluster(),
+            Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()),
+        )
     }
 }

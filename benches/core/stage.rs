@@ -11,8 +11,7 @@ use holdfast::data_plane::message_log::{ClusterNo, RecentLog};
 use holdfast::data_plane::protocol::{Decoder, Packet};
 use holdfast::data_plane::session::link::{ConnId, Origin};
 use holdfast::model::{
-    ClusterId, ClusterStatus, DesiredCluster, Monotonic, Now, Plan, QoS, Quota, QuotaOverrides, Seq,
-    SharedStrategy, Timestamp, Transport,
+    ClusterId, DesiredCluster, Monotonic, Now, Plan, QoS, Quota, QuotaOverrides, Seq, Timestamp, Transport,
 };
 
 /// What the log may keep in memory.
@@ -60,20 +59,11 @@ impl Stage {
     pub(crate) fn fan_out(qos: QoS, subscribers: usize) -> anyhow::Result<Self> {
         let plan = Plan::by_name("unlimited").context("a plan")?;
         let rules = DesiredCluster {
-            holds: Arc::default(),
-            id: ClusterId::default_cluster(),
-            status: ClusterStatus::Active,
             allow_anonymous: true,
-            quota: Quota::resolve(plan, &QuotaOverrides::default()),
-            shared_strategy: SharedStrategy::Random,
-            group_strategies: std::collections::HashMap::new(),
-            server_keep_alive_secs: None,
-            resend_after_secs: 120,
-            users: Arc::default(),
-            access: Arc::default(),
-            message_rules: Arc::default(),
-            authenticators: Arc::default(),
-            automatic: Arc::default(),
+            ..DesiredCluster::plain(
+                ClusterId::default_cluster(),
+                Quota::resolve(plan, &QuotaOverrides::default()),
+            )
         };
         let log = RecentLog::new(Seq::ZERO, LOG_BYTES_MAX);
         let now = Now { wall: Timestamp::from_millis(1_800_000_000_000), mono: Monotonic::from_millis(0) };

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, ensure};
 use bytes::BytesMut;
 use holdfast::data_plane::protocol::{
-    Ack, Connect, Credentials, Decoder, Packet, PacketId, Publish, ReasonCode, Subscribe, SubscribeFilter,
-    encode,
+    Ack, Connect, Decoder, Packet, PacketId, Publish, ReasonCode, Subscribe, SubscribeFilter, encode,
 };
 use holdfast::model::{ProtocolVersion, QoS, RetainHandling, TopicFilter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -120,21 +119,10 @@ impl Client {
             early: Vec::new(),
         };
         client.queue(&Packet::Connect(Box::new(Connect {
-            version: ProtocolVersion::V5,
             clean_start: !lasts,
             keep_alive_secs: 60,
-            client_id: client_id.into(),
-            will: None,
-            credentials: Credentials::default(),
             session_expiry_secs: lasts.then_some(DAY_SECS),
-            receive_maximum: None,
-            packet_bytes_max: None,
-            topic_alias_maximum: 0,
-            request_response_information: false,
-            request_problem_information: true,
-            user_properties: Vec::new(),
-            auth_method: None,
-            auth_data: None,
+            ..Connect::bare(ProtocolVersion::V5, client_id.into())
         })));
         client.flush().await?;
         // Messages may follow at once.

@@ -22,8 +22,7 @@ use holdfast::data_plane::session::link::{ConnId, Origin};
 use holdfast::data_plane::session::outgoing::Turn;
 use holdfast::data_plane::session::output::Output;
 use holdfast::model::{
-    ClusterId, ClusterStatus, DesiredCluster, Monotonic, Now, Plan, Quota, QuotaOverrides, Seq,
-    SharedStrategy, Timestamp, Transport,
+    ClusterId, DesiredCluster, Monotonic, Now, Plan, Quota, QuotaOverrides, Seq, Timestamp, Transport,
 };
 
 /// The largest packet taken in these runs.
@@ -111,20 +110,8 @@ impl Run {
             ..QuotaOverrides::default()
         };
         let rules = DesiredCluster {
-            holds: std::sync::Arc::default(),
-            id: ClusterId::default_cluster(),
-            status: ClusterStatus::Active,
             allow_anonymous: true,
-            quota: Quota::resolve(plan, &overrides),
-            shared_strategy: SharedStrategy::Random,
-            group_strategies: std::collections::HashMap::new(),
-            server_keep_alive_secs: None,
-            resend_after_secs: 120,
-            users: Arc::default(),
-            access: Arc::default(),
-            message_rules: Arc::default(),
-            authenticators: Arc::default(),
-            automatic: Arc::default(),
+            ..DesiredCluster::plain(ClusterId::default_cluster(), Quota::resolve(plan, &overrides))
         };
         Self {
             cluster: Cluster::new(Arc::new(rules), ClusterNo(1), RecentLog::new(Seq::ZERO, u64::MAX), 1),

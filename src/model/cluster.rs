@@ -109,6 +109,27 @@ pub struct DesiredCluster {
 }
 
 impl DesiredCluster {
+    /// A cluster of which nothing is said but its limits: active, without rules, users or authenticators, closed
+    /// to whom it does not know.
+    pub fn plain(id: ClusterId, quota: Quota) -> Self {
+        Self {
+            id,
+            status: ClusterStatus::Active,
+            allow_anonymous: false,
+            quota,
+            shared_strategy: SharedStrategy::Random,
+            group_strategies: HashMap::new(),
+            server_keep_alive_secs: None,
+            resend_after_secs: RESEND_AFTER_SECS,
+            users: Arc::default(),
+            access: Arc::default(),
+            message_rules: Arc::default(),
+            holds: Arc::default(),
+            authenticators: Arc::default(),
+            automatic: Arc::default(),
+        }
+    }
+
     /// How the shared group with this whole filter chooses who gets a message.
     pub fn strategy_of(&self, share: &TopicFilter) -> SharedStrategy {
         self.group_strategies.get(share).copied().unwrap_or(self.shared_strategy)

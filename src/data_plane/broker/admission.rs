@@ -140,27 +140,15 @@ pub fn grant_expiry(quota: &Quota, asked_secs: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::model::{
-        Authenticators, ClusterId, Plan, QuotaOverrides, ScramKeys, Secrets, SharedStrategy, Username, Users,
+        Authenticators, ClusterId, Plan, QuotaOverrides, ScramKeys, Secrets, Username, Users,
     };
 
     fn cluster(connections: u32) -> DesiredCluster {
         let plan = Plan::by_name("basic").expect("a plan");
         let overrides = QuotaOverrides { connections: Some(connections), ..QuotaOverrides::default() };
         DesiredCluster {
-            holds: std::sync::Arc::default(),
-            id: ClusterId::default_cluster(),
-            status: ClusterStatus::Active,
             allow_anonymous: true,
-            quota: Quota::resolve(plan, &overrides),
-            shared_strategy: SharedStrategy::Random,
-            group_strategies: std::collections::HashMap::new(),
-            server_keep_alive_secs: None,
-            resend_after_secs: 120,
-            users: std::sync::Arc::default(),
-            access: std::sync::Arc::default(),
-            message_rules: std::sync::Arc::default(),
-            authenticators: std::sync::Arc::default(),
-            automatic: std::sync::Arc::default(),
+            ..DesiredCluster::plain(ClusterId::default_cluster(), Quota::resolve(plan, &overrides))
         }
     }
 

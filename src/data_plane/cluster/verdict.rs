@@ -265,24 +265,14 @@ fn username_of(username: &str) -> String {
 fn connect_of(question: &AdmissionQuestion) -> Connect {
     let v5 = question.protocol == ProtocolVersion::V5;
     Connect {
-        version: question.protocol,
         clean_start: question.clean_start,
-        keep_alive_secs: 0,
-        client_id: question.client_id.as_str().into(),
         will: if question.has_will { some_will() } else { None },
         credentials: Credentials {
             username: question.username.as_deref().map(Into::into),
             ..Credentials::default()
         },
         session_expiry_secs: question.session_expiry_secs.filter(|_| v5),
-        receive_maximum: None,
-        packet_bytes_max: None,
-        topic_alias_maximum: 0,
-        request_response_information: false,
-        request_problem_information: true,
-        user_properties: Vec::new(),
-        auth_method: None,
-        auth_data: None,
+        ..Connect::bare(question.protocol, question.client_id.as_str().into())
     }
 }
 

@@ -327,9 +327,7 @@ mod tests {
     use crate::data_plane::protocol::Credentials;
     use crate::data_plane::session::authentication::SCRAM_SHA_256;
     use crate::data_plane::session::authentication::scram::testing::{client_final, client_first, users};
-    use crate::model::{
-        ClusterStatus, Plan, ProtocolVersion, Quota, QuotaOverrides, SharedStrategy, Transport,
-    };
+    use crate::model::{Plan, ProtocolVersion, Quota, QuotaOverrides, Transport};
     use crate::seam::desired;
 
     impl Carrier for DuplexStream {}
@@ -338,20 +336,9 @@ mod tests {
     fn context() -> (Context, mpsc::Receiver<Input>) {
         let id = ClusterId::default_cluster();
         let cluster = DesiredCluster {
-            holds: Arc::default(),
-            id: id.clone(),
-            status: ClusterStatus::Active,
             allow_anonymous: true,
-            quota: Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()),
-            shared_strategy: SharedStrategy::Random,
-            group_strategies: std::collections::HashMap::new(),
-            server_keep_alive_secs: None,
-            resend_after_secs: 120,
             users: users(&["ada"]).into(),
-            access: Arc::default(),
-            message_rules: Arc::default(),
-            authenticators: Arc::default(),
-            automatic: Arc::default(),
+            ..DesiredCluster::plain(id.clone(), Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()))
         };
         let (sender, receiver) = desired::channel();
         let clusters = [(id, Arc::new(cluster))].into();
@@ -384,21 +371,11 @@ mod tests {
     fn hello(version: ProtocolVersion, method: bool) -> Connect {
         let credentials = Credentials { username: Some("ada".into()), password: Some("ada".into()) };
         Connect {
-            version,
             clean_start: true,
-            keep_alive_secs: 0,
-            client_id: "c".into(),
-            will: None,
             credentials: if method { Credentials::default() } else { credentials },
-            session_expiry_secs: None,
-            receive_maximum: None,
-            packet_bytes_max: None,
-            topic_alias_maximum: 0,
-            request_response_information: false,
-            request_problem_information: true,
-            user_properties: Vec::new(),
             auth_method: method.then(|| SCRAM_SHA_256.into()),
             auth_data: method.then(|| client_first("ada").into()),
+            ..Connect::bare(version, "c".into())
         }
     }
 

@@ -94,26 +94,9 @@ pub fn receive_maximum(connect: &Connect) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data_plane::protocol::Credentials;
 
     fn connect(version: ProtocolVersion, client_id: &str, clean_start: bool) -> Connect {
-        Connect {
-            version,
-            clean_start,
-            keep_alive_secs: 0,
-            client_id: client_id.into(),
-            will: None,
-            credentials: Credentials::default(),
-            session_expiry_secs: None,
-            receive_maximum: None,
-            packet_bytes_max: None,
-            topic_alias_maximum: 0,
-            request_response_information: false,
-            request_problem_information: true,
-            user_properties: Vec::new(),
-            auth_method: None,
-            auth_data: None,
-        }
+        Connect { clean_start, ..Connect::bare(version, client_id.into()) }
     }
 
     #[test]

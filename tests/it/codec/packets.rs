@@ -199,21 +199,11 @@ fn connect(version: ProtocolVersion) -> impl Strategy<Value = Connect> {
         let ([clean_start, response, problem], keep_alive_secs, client_id, will, username, password) = head;
         let password = password.filter(|_| version == V5 || username.is_some());
         let mut connect = Connect {
-            version,
             clean_start,
             keep_alive_secs,
-            client_id,
             will,
             credentials: Credentials { username, password },
-            session_expiry_secs: None,
-            receive_maximum: None,
-            packet_bytes_max: None,
-            topic_alias_maximum: 0,
-            request_response_information: false,
-            request_problem_information: true,
-            user_properties: UserProperties::default(),
-            auth_method: None,
-            auth_data: None,
+            ..Connect::bare(version, client_id)
         };
         if version == V5 {
             (

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use holdfast::data_plane::protocol::{
-    Connect, Credentials, Decoder, Packet, PacketId, Publish, PublishProperties, Subscribe, SubscribeFilter,
-    Unsubscribe, Will, encode,
+    Connect, Decoder, Packet, PacketId, Publish, PublishProperties, Subscribe, SubscribeFilter, Unsubscribe,
+    Will, encode,
 };
 use holdfast::model::{ProtocolVersion, QoS, RetainHandling, TopicFilter, TopicName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -109,21 +109,12 @@ pub(super) fn connect(
 ) -> Packet {
     let v5 = version.is_v5();
     Packet::Connect(Box::new(Connect {
-        version,
         clean_start: clean,
         keep_alive_secs: 60,
-        client_id: client_id.to_owned().into(),
         will,
-        credentials: Credentials::default(),
         session_expiry_secs: v5.then_some(expiry_secs),
         receive_maximum: receive_maximum.filter(|_| v5).and_then(NonZeroU16::new),
-        packet_bytes_max: None,
-        topic_alias_maximum: 0,
-        request_response_information: false,
-        request_problem_information: true,
-        user_properties: Vec::new(),
-        auth_method: None,
-        auth_data: None,
+        ..Connect::bare(version, client_id.to_owned().into())
     }))
 }
 

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    AccessAction, AccessRules, ClusterId, ClusterStatus, FilterShape, Glob, Network, Plan, Policy,
-    PolicySpec, Quota, QuotaOverrides, Resource, SharedStrategy, TopicFilter, TopicName, Variables,
+    AccessAction, AccessRules, ClusterId, FilterShape, Glob, Network, Plan, Policy, PolicySpec, Quota,
+    QuotaOverrides, Resource, TopicFilter, TopicName, Variables,
 };
 
 /// A policy as its author writes it.
@@ -205,20 +205,12 @@ fn filter() -> impl Strategy<Value = String> {
 
 fn cluster(policies: Vec<Policy>, allow_anonymous: bool) -> DesiredCluster {
     DesiredCluster {
-        id: ClusterId::default_cluster(),
-        status: ClusterStatus::Active,
         allow_anonymous,
-        quota: Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()),
-        shared_strategy: SharedStrategy::Random,
-        group_strategies: std::collections::HashMap::new(),
-        holds: std::sync::Arc::default(),
-        server_keep_alive_secs: None,
-        resend_after_secs: 120,
-        users: std::sync::Arc::default(),
         access: AccessRules { policies, ..AccessRules::default() }.into(),
-        message_rules: std::sync::Arc::default(),
-        authenticators: std::sync::Arc::default(),
-        automatic: std::sync::Arc::default(),
+        ..DesiredCluster::plain(
+            ClusterId::default_cluster(),
+            Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()),
+        )
     }
 }
 

@@ -134,20 +134,8 @@ impl World {
     fn with_quota(overrides: QuotaOverrides) -> Self {
         let quota = Quota::resolve(Plan::by_name("basic").expect("a plan"), &overrides);
         let rules = DesiredCluster {
-            holds: Arc::default(),
-            shared_strategy: crate::model::SharedStrategy::Random,
-            group_strategies: std::collections::HashMap::new(),
-            id: ClusterId::default_cluster(),
-            status: ClusterStatus::Active,
             allow_anonymous: true,
-            quota,
-            server_keep_alive_secs: None,
-            resend_after_secs: 120,
-            users: Arc::default(),
-            access: Arc::default(),
-            message_rules: Arc::default(),
-            authenticators: Arc::default(),
-            automatic: Arc::default(),
+            ..DesiredCluster::plain(ClusterId::default_cluster(), quota)
         };
         Self {
             cluster: Cluster::new(Arc::new(rules.clone()), NO, RecentLog::new(Seq::ZERO, u64::MAX), 1),

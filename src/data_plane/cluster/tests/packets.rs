@@ -5,8 +5,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 use bytes::Bytes;
 
 use crate::data_plane::protocol::{
-    Ack, Connect, Credentials, Disconnect, Packet, PacketId, Publish, PublishProperties, ReasonCode,
-    Subscribe, SubscribeFilter, Unsubscribe, Will,
+    Ack, Connect, Disconnect, Packet, PacketId, Publish, PublishProperties, ReasonCode, Subscribe,
+    SubscribeFilter, Unsubscribe, Will,
 };
 use crate::model::{ProtocolVersion, QoS, RetainHandling, TopicFilter, TopicName};
 
@@ -34,23 +34,7 @@ pub(super) fn v31(client_id: &str) -> Hello {
 }
 
 fn hello(version: ProtocolVersion, client_id: &str) -> Hello {
-    Hello(Connect {
-        version,
-        clean_start: false,
-        keep_alive_secs: 0,
-        client_id: client_id.into(),
-        will: None,
-        credentials: Credentials::default(),
-        session_expiry_secs: None,
-        receive_maximum: None,
-        packet_bytes_max: None,
-        topic_alias_maximum: 0,
-        request_response_information: false,
-        request_problem_information: true,
-        user_properties: Vec::new(),
-        auth_method: None,
-        auth_data: None,
-    })
+    Hello(Connect::bare(version, client_id.into()))
 }
 
 impl Hello {

@@ -92,6 +92,27 @@ const FLAG_PASSWORD: u8 = 0b0100_0000;
 const FLAG_USERNAME: u8 = 0b1000_0000;
 
 impl Connect {
+    /// A CONNECT that says nothing but who comes: no clean start, no keep-alive, and in v5 no property.
+    pub fn bare(version: ProtocolVersion, client_id: ByteString) -> Self {
+        Self {
+            version,
+            clean_start: false,
+            keep_alive_secs: 0,
+            client_id,
+            will: None,
+            credentials: Credentials::default(),
+            session_expiry_secs: None,
+            receive_maximum: None,
+            packet_bytes_max: None,
+            topic_alias_maximum: 0,
+            request_response_information: false,
+            request_problem_information: true,
+            user_properties: UserProperties::default(),
+            auth_method: None,
+            auth_data: None,
+        }
+    }
+
     /// Decodes the packet's content after the fixed header.
     ///
     /// From the moment the version is known, violations tell it, so that they can be answered.
@@ -246,21 +267,9 @@ fn decode_after_version(reader: &mut Reader<'_>, version: ProtocolVersion) -> Re
     let flags = reader.u8()?;
     check_flags(flags, version)?;
     let mut connect = Connect {
-        version,
         clean_start: flags & FLAG_CLEAN_START != 0,
         keep_alive_secs: reader.u16()?,
-        client_id: ByteString::new(),
-        will: None,
-        credentials: Credentials::default(),
-        session_expiry_secs: None,
-        receive_maximum: None,
-        packet_bytes_max: None,
-        topic_alias_maximum: 0,
-        request_response_information: false,
-        request_problem_information: true,
-        user_properties: UserProperties::default(),
-        auth_method: None,
-        auth_data: None,
+        ..Connect::bare(version, ByteString::new())
     };
     if version.is_v5() {
         connect.decode_properties(reader)?;

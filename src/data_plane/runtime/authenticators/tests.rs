@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    Authenticators, ClusterId, ClusterStatus, Hidden, JwtAlgorithm, JwtKey, JwtSettings, KEY_BYTES, Password,
-    Plan, Quota, QuotaOverrides, SALT_BYTES, Secrets, SharedStrategy, Username, Users,
+    Authenticators, ClusterId, Hidden, JwtAlgorithm, JwtKey, JwtSettings, KEY_BYTES, Password, Plan, Quota,
+    QuotaOverrides, SALT_BYTES, Secrets, Username, Users,
 };
 
 fn authenticator() -> Arc<Authenticator> {
@@ -43,20 +43,9 @@ fn users() -> Users {
 fn cluster(chain: Vec<model::Authenticator>) -> (Arc<DesiredCluster>, DesiredState) {
     let id = ClusterId::default_cluster();
     let cluster = Arc::new(DesiredCluster {
-        id: id.clone(),
-        status: ClusterStatus::Active,
-        allow_anonymous: false,
-        quota: Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()),
-        shared_strategy: SharedStrategy::Random,
-        group_strategies: HashMap::new(),
-        server_keep_alive_secs: None,
-        resend_after_secs: 120,
         users: users().into(),
-        access: Arc::default(),
-        message_rules: Arc::default(),
-        holds: Arc::default(),
         authenticators: Authenticators { revision: Uuid::nil(), chain }.into(),
-        automatic: Arc::default(),
+        ..DesiredCluster::plain(id.clone(), Quota::resolve(&Plan::ALL[0], &QuotaOverrides::default()))
     });
     let clusters = [(id, Arc::clone(&cluster))].into();
     (cluster, DesiredState { revision: 1, clusters })

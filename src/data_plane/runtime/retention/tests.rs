@@ -10,9 +10,8 @@ use crate::data_plane::message_log::journal::{Events, Journal, Options, OsDisk};
 use crate::data_plane::message_log::{Entry, Posted, RecentLog};
 use crate::data_plane::runtime::journal::Inherited;
 use crate::model::{
-    ClientId, ClusterId, ClusterStatus, DesiredCluster, Epoch, Message, Plan, PropertyBytes, ProtocolVersion,
-    QoS, Quota, QuotaOverrides, RetainHandling, SessionId, SharedStrategy, Subscription, TopicFilter,
-    TopicName, Transport,
+    ClientId, ClusterId, DesiredCluster, Epoch, Message, Plan, PropertyBytes, ProtocolVersion, QoS, Quota,
+    QuotaOverrides, RetainHandling, SessionId, Subscription, TopicFilter, TopicName, Transport,
 };
 use crate::seam::ports::{SessionRow, StoredSession};
 
@@ -124,20 +123,8 @@ fn posted(seq: u64, at: Timestamp) -> Posted {
 fn cluster(no: ClusterNo, now: Now, overrides: &QuotaOverrides) -> Cluster {
     let plan = Plan::by_name("basic").expect("a plan");
     let rules = DesiredCluster {
-        holds: Arc::default(),
-        shared_strategy: SharedStrategy::Random,
-        group_strategies: std::collections::HashMap::new(),
-        id: ClusterId::default_cluster(),
-        status: ClusterStatus::Active,
         allow_anonymous: true,
-        quota: Quota::resolve(plan, overrides),
-        server_keep_alive_secs: None,
-        resend_after_secs: 120,
-        users: Arc::default(),
-        access: Arc::default(),
-        message_rules: Arc::default(),
-        authenticators: std::sync::Arc::default(),
-        automatic: std::sync::Arc::default(),
+        ..DesiredCluster::plain(ClusterId::default_cluster(), Quota::resolve(plan, overrides))
     };
     let mut cluster = Cluster::new(Arc::new(rules), no, RecentLog::new(Seq::ZERO, u64::MAX), 1);
     cluster.restore(now, stored(), &mut Memory::default());
