@@ -15,9 +15,11 @@ use tokio::time::timeout;
 /// How long the end itself may take to be written.
 const SHUTDOWN_WITHIN: Duration = Duration::from_millis(500);
 
-/// How long a peer is listened to that has been told of the end. Enough for what is already here, and
-/// for a peer close by to close its side.
-const DRAIN_WITHIN: Duration = Duration::from_millis(5);
+/// For how long a peer that has been told of the end may be silent: enough for one close by to close its side.
+const SILENT_MAX: Duration = Duration::from_millis(10);
+
+/// How long it is listened to at most, while it goes on sending.
+const DRAIN_WITHIN: Duration = Duration::from_millis(100);
 
 /// How much of its bytes is thrown away at most.
 const DRAIN_BYTES_MAX: u64 = 1_024 * 1_024;
@@ -32,6 +34,10 @@ pub async fn close(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
 /// Throws away what the peer has sent, after the end was written.
 pub async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
     let mut rest = stream.take(DRAIN_BYTES_MAX);
+    // On the heap, so that a connection does not hold for life what it ends with.
+    let mut thrown_away = vec![0; 4_096];
+    let until_silent =
+        async { while let Ok(Ok(1..)) = timeout(SILENT_MAX, rest.read(&mut thrown_away)).await {} };
     // However it ends, the stream is given up.
-    let _ = timeout(DRAIN_WITHIN, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    let _ = timeout(DRAIN_WITHIN, until_silent).await;
 }
