@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 use sqlx::types::{Json, Uuid};
 use time::OffsetDateTime;
 
-use super::{Error, NewAuthenticator, Result, Store, Tx};
+use super::{AuthenticatorRecord, Error, NewAuthenticator, Result, Store, Tx};
 use crate::model::{
     Cluster, ClusterId, ClusterStatus, QuotaOverrides, RateOverrides, SharedStrategy, Timestamp,
 };
@@ -142,7 +142,7 @@ impl Tx {
             .fetch_one(&mut *self.transaction)
             .await?;
         let (id, first) = (Uuid::now_v7(), NewAuthenticator::first());
-        self.insert_authenticator(&new.id, id, &first, now).await?;
+        self.insert_item::<AuthenticatorRecord>(&new.id, id, &first, now).await?;
         row.try_into()
     }
 

@@ -2,7 +2,7 @@
 //!
 //! [`Store`] is the pool: reads, and the data plane's batches. [`Tx`] is one transaction: what the
 //! control plane changes. One file for each table group; every statement is a constant beside the
-//! function that runs it, and every one is run by a test against a real Postgres.
+//! function that runs it or the type of the rows, and every one is run by a test against a real Postgres.
 //!
 //! Promises:
 //! - Time is a parameter. No statement asks the server's clock, so a test can say what time it is.
@@ -20,6 +20,7 @@ mod api_keys;
 mod audit;
 mod authenticators;
 mod auto_subscriptions;
+mod cluster_items;
 mod clusters;
 mod desired;
 pub mod embedded;
@@ -54,6 +55,7 @@ pub use api_keys::{ApiKeyRecord, NewApiKey};
 pub use audit::{AuditEnd, AuditFilter, AuditOutcome, AuditRecord, AuditStart};
 pub use authenticators::{AuthenticatorRecord, NewAuthenticator};
 pub use auto_subscriptions::{AutoSubscriptionRecord, NewAutoSubscription};
+pub use cluster_items::{ClusterItem, ItemKey, Put};
 pub use clusters::NewCluster;
 pub use error::{Constraint, Error};
 pub use events::{EVENTS_MAX, EventKind, EventSpan, NewEvent, SessionEvent};

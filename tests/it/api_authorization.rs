@@ -6,8 +6,9 @@
 use holdfast::control_plane::tokens::Role;
 use holdfast::model::{AuthenticatorSettings, ClientHold, MessageRuleSpec, PolicySpec, WebhookSecret};
 use holdfast::store::{
-    HoldOrder, NewApiKey, NewAuthenticator, NewAutoSubscription, NewBlockRule, NewMessageRule, NewOperation,
-    NewPolicy, PurgeAction, Webhook,
+    AuthenticatorRecord, AutoSubscriptionRecord, BlockRuleRecord, HoldOrder, MessageRuleRecord, NewApiKey,
+    NewAuthenticator, NewAutoSubscription, NewBlockRule, NewMessageRule, NewOperation, NewPolicy,
+    PolicyRecord, PurgeAction, Webhook,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -212,9 +213,9 @@ async fn fleet() -> Api {
     };
     tx.insert_webhook(&webhook, api.clock.wall()).await.expect("a webhook");
     let (c, now) = (super::support::sessions::cluster_id("c"), api.clock.wall());
-    tx.insert_policy(&c, RULE, &a_policy(), now).await.expect("a policy");
-    tx.insert_message_rule(&c, RULE, &a_message_rule(), now).await.expect("a message rule");
-    tx.insert_block_rule(&c, RULE, &a_block_rule(), now).await.expect("a block rule");
+    tx.insert_item::<PolicyRecord>(&c, RULE, &a_policy(), now).await.expect("a policy");
+    tx.insert_item::<MessageRuleRecord>(&c, RULE, &a_message_rule(), now).await.expect("a message rule");
+    tx.insert_item::<BlockRuleRecord>(&c, RULE, &a_block_rule(), now).await.expect("a block rule");
     let spec = json!({
         "client_id": null, "username": null, "filter": "x", "qos": 1, "no_local": false,
         "retain_as_published": false, "retain_handling": 0,
@@ -223,14 +224,14 @@ async fn fleet() -> Api {
         description: None,
         spec: serde_json::from_value(spec).expect("an automatic subscription"),
     };
-    tx.insert_auto_subscription(&c, RULE, &rule, now).await.expect("an automatic subscription");
+    tx.insert_item::<AutoSubscriptionRecord>(&c, RULE, &rule, now).await.expect("an automatic subscription");
     let link = NewAuthenticator {
         position: 1,
         description: None,
         is_enabled: true,
         settings: AuthenticatorSettings::Password,
     };
-    tx.insert_authenticator(&c, RULE, &link, now).await.expect("an authenticator");
+    tx.insert_item::<AuthenticatorRecord>(&c, RULE, &link, now).await.expect("an authenticator");
     tx.commit().await.expect("commit");
     api.admin().put("/v1/clusters/c/users/ada", &json!({"password": "pencil"})).await.expect(201);
     api

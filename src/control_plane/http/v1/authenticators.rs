@@ -184,7 +184,7 @@ async fn list_authenticators(
     let paging = Paging::<u32>::of(&params, &bound)?;
     // What no list has given out.
     let after = paging.after.map(|position| position.min(Authenticator::POSITION_MAX));
-    let records = state.store.list_authenticators(&path.cluster, after, paging.limit()).await?;
+    let records = state.store.list_items::<AuthenticatorRecord>(&path.cluster, after, paging.limit()).await?;
     if records.is_empty() {
         existing_cluster(&state, &path.cluster).await?;
     }
@@ -208,7 +208,7 @@ async fn list_authenticators(
 )]
 async fn get_authenticator(State(state): State<ApiState>, path: AuthenticatorPath) -> Result<Response> {
     if let Some(id) = path.id()
-        && let Some(record) = state.store.get_authenticator(&path.cluster, id).await?
+        && let Some(record) = state.store.get_item::<AuthenticatorRecord>(&path.cluster, id).await?
     {
         return Ok(tagged(StatusCode::OK, record, &state.verdicts));
     }
@@ -310,11 +310,12 @@ async fn create_authenticator(
     let (cluster, new) = (&path.cluster, body.checked(None)?);
     let mut tx = state.store.begin().await?;
     locked_cluster(&mut tx, cluster).await?;
-    if tx.count_authenticators(cluster).await? >= Authenticators::COUNT_MAX {
+    if tx.count_items::<AuthenticatorRecord>(cluster).await? >= Authenticators::COUNT_MAX {
         let detail = format!("cluster \"{cluster}\" has {} authenticators", Authenticators::COUNT_MAX);
         return Err(Problem::new(Code::TooManyAuthenticators, detail));
     }
-    let record = tx.insert_authenticator(cluster, Uuid::now_v7(), &new, state.clock.wall()).await?;
+    let record =
+        tx.insert_item::<AuthenticatorRecord>(cluster, Uuid::now_v7(), &new, state.clock.wall()).await?;
     let location = format!("/v1/clusters/{cluster}/authenticators/{}", record.authenticator.id);
     let response = tagged(StatusCode::CREATED, record, &state.verdicts);
     let response = ([(LOCATION, location)], response).into_response();
@@ -326,7 +327,7 @@ async fn locked(tx: &mut Tx, path: &AuthenticatorPath, if_match: &IfMatch) -> Re
     let cluster = &path.cluster;
     locked_cluster(tx, cluster).await?;
     let id = path.id().ok_or_else(|| path.not_found())?;
-    let current = tx.get_authenticator(cluster, id).await?.ok_or_else(|| path.not_found())?;
+    let current = tx.get_item::<AuthenticatorRecord>(cluster, id).await?.ok_or_else(|| path.not_found())?;
     if_match.check(&ETag::of_record(current.authenticator.id, current.authenticator.version))?;
     Ok(current)
 }
@@ -360,7 +361,7 @@ async fn put_authenticator(
     let current = locked(&mut tx, &path, &if_match).await?;
     let new = body.checked(Some(&current.authenticator.settings))?;
     let (id, now) = (current.authenticator.id, state.clock.wall());
-    let updated = tx.update_authenticator(&path.cluster, id, &new, now).await?;
+    let updated = tx.update_item::<AuthenticatorRecord>(&path.cluster, id, &new, now).await?;
     let response = tagged(StatusCode::OK, updated, &state.verdicts);
     let before = AuthenticatorView::new(current, &state.verdicts);
     change.commit(tx, Some(&before), response).await
@@ -385,7 +386,7 @@ async fn delete_authenticator(
 ) -> Result<Response> {
     let mut tx = state.store.begin().await?;
     let current = locked(&mut tx, &path, &if_match).await?;
-    tx.delete_authenticator(&path.cluster, current.authenticator.id).await?;
+    tx.delete_item::<AuthenticatorRecord>(&path.cluster, current.authenticator.id).await?;
     let response = StatusCode::NO_CONTENT.into_response();
     let before = AuthenticatorView::new(current, &state.verdicts);
     change.commit(tx, Some(&before), response).await

@@ -137,7 +137,7 @@ async fn list_authorization_policies(
     let paging = Paging::<u32>::of(&params, &bound)?;
     // What no list has given out.
     let after = paging.after.map(|priority| priority.min(Policy::PRIORITY_MAX));
-    let policies = state.store.list_policies(&path.cluster, after, paging.limit()).await?;
+    let policies = state.store.list_items::<PolicyRecord>(&path.cluster, after, paging.limit()).await?;
     if policies.is_empty() {
         existing_cluster(&state, &path.cluster).await?;
     }
@@ -159,7 +159,7 @@ async fn list_authorization_policies(
 )]
 async fn get_authorization_policy(State(state): State<ApiState>, path: PolicyPath) -> Result<Response> {
     if let Some(id) = path.id()
-        && let Some(record) = state.store.get_policy(&path.cluster, id).await?
+        && let Some(record) = state.store.get_item::<PolicyRecord>(&path.cluster, id).await?
     {
         return Ok(tagged(StatusCode::OK, record));
     }
@@ -270,11 +270,11 @@ async fn create_authorization_policy(
     let (cluster, new) = (&path.cluster, body.checked()?);
     let mut tx = state.store.begin().await?;
     locked_cluster(&mut tx, cluster).await?;
-    if tx.count_policies(cluster).await? >= AccessRules::POLICIES_MAX {
+    if tx.count_items::<PolicyRecord>(cluster).await? >= AccessRules::POLICIES_MAX {
         let detail = format!("cluster \"{cluster}\" has {} policies", AccessRules::POLICIES_MAX);
         return Err(Problem::new(Code::TooManyAccessRules, detail));
     }
-    let record = tx.insert_policy(cluster, Uuid::now_v7(), &new, state.clock.wall()).await?;
+    let record = tx.insert_item::<PolicyRecord>(cluster, Uuid::now_v7(), &new, state.clock.wall()).await?;
     let location = format!("/v1/clusters/{cluster}/authorization-policies/{}", record.policy.id);
     let response = ([(LOCATION, location)], tagged(StatusCode::CREATED, record)).into_response();
     change.commit(tx, None::<&()>, response).await
@@ -285,7 +285,7 @@ async fn locked(tx: &mut crate::store::Tx, path: &PolicyPath, if_match: &IfMatch
     let cluster: &ClusterId = &path.cluster;
     locked_cluster(tx, cluster).await?;
     let id = path.id().ok_or_else(|| path.not_found())?;
-    let current = tx.get_policy(cluster, id).await?.ok_or_else(|| path.not_found())?;
+    let current = tx.get_item::<PolicyRecord>(cluster, id).await?.ok_or_else(|| path.not_found())?;
     if_match.check(&ETag::of_record(current.policy.id, current.version))?;
     Ok(current)
 }
@@ -316,7 +316,8 @@ async fn put_authorization_policy(
     let new = body.checked()?;
     let mut tx = state.store.begin().await?;
     let current = locked(&mut tx, &path, &if_match).await?;
-    let updated = tx.update_policy(&path.cluster, current.policy.id, &new, state.clock.wall()).await?;
+    let updated =
+        tx.update_item::<PolicyRecord>(&path.cluster, current.policy.id, &new, state.clock.wall()).await?;
     let response = tagged(StatusCode::OK, updated);
     change.commit(tx, Some(&PolicyView::from(current)), response).await
 }
@@ -341,7 +342,7 @@ async fn delete_authorization_policy(
 ) -> Result<Response> {
     let mut tx = state.store.begin().await?;
     let current = locked(&mut tx, &path, &if_match).await?;
-    tx.delete_policy(&path.cluster, current.policy.id).await?;
+    tx.delete_item::<PolicyRecord>(&path.cluster, current.policy.id).await?;
     let response = StatusCode::NO_CONTENT.into_response();
     change.commit(tx, Some(&PolicyView::from(current)), response).await
 }

@@ -128,7 +128,8 @@ async fn list_auto_subscriptions(
 ) -> Result<Json<Page<AutoSubscriptionView>>> {
     let bound = ("auto-subscriptions", &path.cluster);
     let paging = Paging::<Uuid>::of(&params, &bound)?;
-    let rules = state.store.list_auto_subscriptions(&path.cluster, paging.after, paging.limit()).await?;
+    let rules =
+        state.store.list_items::<AutoSubscriptionRecord>(&path.cluster, paging.after, paging.limit()).await?;
     if rules.is_empty() {
         existing_cluster(&state, &path.cluster).await?;
     }
@@ -153,7 +154,7 @@ async fn get_auto_subscription(
     path: AutoSubscriptionPath,
 ) -> Result<Response> {
     if let Some(id) = path.id()
-        && let Some(record) = state.store.get_auto_subscription(&path.cluster, id).await?
+        && let Some(record) = state.store.get_item::<AutoSubscriptionRecord>(&path.cluster, id).await?
     {
         return Ok(tagged(StatusCode::OK, record));
     }
@@ -254,13 +255,13 @@ async fn create_auto_subscription(
     let new = body.checked()?;
     let mut tx = state.store.begin().await?;
     locked_cluster(&mut tx, cluster).await?;
-    if tx.count_auto_subscriptions(cluster).await? >= AutoSubscriptions::RULES_MAX {
+    if tx.count_items::<AutoSubscriptionRecord>(cluster).await? >= AutoSubscriptions::RULES_MAX {
         let detail =
             format!("cluster \"{cluster}\" has {} automatic subscriptions", AutoSubscriptions::RULES_MAX);
         return Err(Problem::new(Code::TooManyAutoSubscriptions, detail));
     }
     let id = Uuid::now_v7();
-    let record = tx.insert_auto_subscription(cluster, id, &new, state.clock.wall()).await?;
+    let record = tx.insert_item::<AutoSubscriptionRecord>(cluster, id, &new, state.clock.wall()).await?;
     let location = format!("/v1/clusters/{cluster}/auto-subscriptions/{id}");
     let response = ([(LOCATION, location)], tagged(StatusCode::CREATED, record)).into_response();
     change.commit(tx, None::<&()>, response).await
@@ -275,7 +276,8 @@ async fn locked(
     let cluster = &path.cluster;
     locked_cluster(tx, cluster).await?;
     let id = path.id().ok_or_else(|| path.not_found())?;
-    let current = tx.get_auto_subscription(cluster, id).await?.ok_or_else(|| path.not_found())?;
+    let current =
+        tx.get_item::<AutoSubscriptionRecord>(cluster, id).await?.ok_or_else(|| path.not_found())?;
     if_match.check(&ETag::of_record(current.rule.id, current.version))?;
     Ok(current)
 }
@@ -308,7 +310,7 @@ async fn put_auto_subscription(
     let mut tx = state.store.begin().await?;
     let current = locked(&mut tx, &path, &if_match).await?;
     let now = state.clock.wall();
-    let updated = tx.update_auto_subscription(&path.cluster, current.rule.id, &new, now).await?;
+    let updated = tx.update_item::<AutoSubscriptionRecord>(&path.cluster, current.rule.id, &new, now).await?;
     let response = tagged(StatusCode::OK, updated);
     change.commit(tx, Some(&AutoSubscriptionView::from(current)), response).await
 }
@@ -333,7 +335,7 @@ async fn delete_auto_subscription(
 ) -> Result<Response> {
     let mut tx = state.store.begin().await?;
     let current = locked(&mut tx, &path, &if_match).await?;
-    tx.delete_auto_subscription(&path.cluster, current.rule.id).await?;
+    tx.delete_item::<AutoSubscriptionRecord>(&path.cluster, current.rule.id).await?;
     let response = StatusCode::NO_CONTENT.into_response();
     change.commit(tx, Some(&AutoSubscriptionView::from(current)), response).await
 }

@@ -110,7 +110,8 @@ async fn list_block_rules(
 ) -> Result<Json<Page<BlockRuleView>>> {
     let bound = ("block-rules", &path.cluster);
     let paging = Paging::<Uuid>::of(&params, &bound)?;
-    let rules = state.store.list_block_rules(&path.cluster, paging.after, paging.limit()).await?;
+    let rules =
+        state.store.list_items::<BlockRuleRecord>(&path.cluster, paging.after, paging.limit()).await?;
     if rules.is_empty() {
         existing_cluster(&state, &path.cluster).await?;
     }
@@ -132,7 +133,7 @@ async fn list_block_rules(
 )]
 async fn get_block_rule(State(state): State<ApiState>, path: BlockRulePath) -> Result<Response> {
     if let Some(id) = path.id()
-        && let Some(record) = state.store.get_block_rule(&path.cluster, id).await?
+        && let Some(record) = state.store.get_item::<BlockRuleRecord>(&path.cluster, id).await?
     {
         return Ok(tagged(StatusCode::OK, record));
     }
@@ -212,15 +213,15 @@ async fn create_block_rule(
     let new = body.checked(now)?;
     let mut tx = state.store.begin().await?;
     locked_cluster(&mut tx, cluster).await?;
-    if tx.count_block_rules(cluster).await? >= AccessRules::BLOCK_RULES_MAX {
+    if tx.count_items::<BlockRuleRecord>(cluster).await? >= AccessRules::BLOCK_RULES_MAX {
         // Those that have expired are kept for people to read while there is room.
         tx.delete_expired_block_rules(cluster, now).await?;
     }
-    if tx.count_block_rules(cluster).await? >= AccessRules::BLOCK_RULES_MAX {
+    if tx.count_items::<BlockRuleRecord>(cluster).await? >= AccessRules::BLOCK_RULES_MAX {
         let detail = format!("cluster \"{cluster}\" has {} block rules", AccessRules::BLOCK_RULES_MAX);
         return Err(Problem::new(Code::TooManyAccessRules, detail));
     }
-    let record = tx.insert_block_rule(cluster, Uuid::now_v7(), &new, now).await?;
+    let record = tx.insert_item::<BlockRuleRecord>(cluster, Uuid::now_v7(), &new, now).await?;
     let location = format!("/v1/clusters/{cluster}/block-rules/{}", record.rule.id);
     let response = ([(LOCATION, location)], tagged(StatusCode::CREATED, record)).into_response();
     let response = change.commit(tx, None::<&()>, response).await?;
@@ -232,7 +233,7 @@ async fn locked(tx: &mut Tx, path: &BlockRulePath, if_match: &IfMatch) -> Result
     let cluster = &path.cluster;
     locked_cluster(tx, cluster).await?;
     let id = path.id().ok_or_else(|| path.not_found())?;
-    let current = tx.get_block_rule(cluster, id).await?.ok_or_else(|| path.not_found())?;
+    let current = tx.get_item::<BlockRuleRecord>(cluster, id).await?.ok_or_else(|| path.not_found())?;
     if_match.check(&ETag::of_record(current.rule.id, current.version))?;
     Ok(current)
 }
@@ -264,7 +265,7 @@ async fn put_block_rule(
     let new = body.checked(now)?;
     let mut tx = state.store.begin().await?;
     let current = locked(&mut tx, &path, &if_match).await?;
-    let updated = tx.update_block_rule(&path.cluster, current.rule.id, &new, now).await?;
+    let updated = tx.update_item::<BlockRuleRecord>(&path.cluster, current.rule.id, &new, now).await?;
     let response = tagged(StatusCode::OK, updated);
     let response = change.commit(tx, Some(&BlockRuleView::from(current)), response).await?;
     Ok(change.when_expelled(&path.cluster, response).await)
@@ -289,7 +290,7 @@ async fn delete_block_rule(
 ) -> Result<Response> {
     let mut tx = state.store.begin().await?;
     let current = locked(&mut tx, &path, &if_match).await?;
-    tx.delete_block_rule(&path.cluster, current.rule.id).await?;
+    tx.delete_item::<BlockRuleRecord>(&path.cluster, current.rule.id).await?;
     let response = StatusCode::NO_CONTENT.into_response();
     change.commit(tx, Some(&BlockRuleView::from(current)), response).await
 }

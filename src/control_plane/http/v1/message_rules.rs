@@ -64,7 +64,7 @@ async fn list_message_rules(
     let paging = Paging::<u32>::of(&params, &bound)?;
     // What no list has given out.
     let after = paging.after.map(|priority| priority.min(MessageRule::PRIORITY_MAX));
-    let rules = state.store.list_message_rules(&path.cluster, after, paging.limit()).await?;
+    let rules = state.store.list_items::<MessageRuleRecord>(&path.cluster, after, paging.limit()).await?;
     if rules.is_empty() {
         existing_cluster(&state, &path.cluster).await?;
     }
@@ -86,7 +86,7 @@ async fn list_message_rules(
 )]
 async fn get_message_rule(State(state): State<ApiState>, path: MessageRulePath) -> Result<Response> {
     if let Some(id) = path.id()
-        && let Some(record) = state.store.get_message_rule(&path.cluster, id).await?
+        && let Some(record) = state.store.get_item::<MessageRuleRecord>(&path.cluster, id).await?
     {
         return Ok(tagged(StatusCode::OK, record));
     }
@@ -129,11 +129,12 @@ async fn create_message_rule(
     let (cluster, new) = (&path.cluster, body.checked()?);
     let mut tx = state.store.begin().await?;
     locked_cluster(&mut tx, cluster).await?;
-    if tx.count_message_rules(cluster).await? >= MessageRules::MAX {
+    if tx.count_items::<MessageRuleRecord>(cluster).await? >= MessageRules::MAX {
         let detail = format!("cluster \"{cluster}\" has {} message rules", MessageRules::MAX);
         return Err(Problem::new(Code::TooManyMessageRules, detail));
     }
-    let record = tx.insert_message_rule(cluster, Uuid::now_v7(), &new, state.clock.wall()).await?;
+    let record =
+        tx.insert_item::<MessageRuleRecord>(cluster, Uuid::now_v7(), &new, state.clock.wall()).await?;
     let location = format!("/v1/clusters/{cluster}/message-rules/{}", record.rule.id);
     let response = ([(LOCATION, location)], tagged(StatusCode::CREATED, record)).into_response();
     change.commit(tx, None::<&()>, response).await
@@ -144,7 +145,7 @@ async fn locked(tx: &mut Tx, path: &MessageRulePath, if_match: &IfMatch) -> Resu
     let cluster = &path.cluster;
     locked_cluster(tx, cluster).await?;
     let id = path.id().ok_or_else(|| path.not_found())?;
-    let current = tx.get_message_rule(cluster, id).await?.ok_or_else(|| path.not_found())?;
+    let current = tx.get_item::<MessageRuleRecord>(cluster, id).await?.ok_or_else(|| path.not_found())?;
     if_match.check(&ETag::of_record(current.rule.id, current.version))?;
     Ok(current)
 }
@@ -175,7 +176,8 @@ async fn put_message_rule(
     let new = body.checked()?;
     let mut tx = state.store.begin().await?;
     let current = locked(&mut tx, &path, &if_match).await?;
-    let updated = tx.update_message_rule(&path.cluster, current.rule.id, &new, state.clock.wall()).await?;
+    let updated =
+        tx.update_item::<MessageRuleRecord>(&path.cluster, current.rule.id, &new, state.clock.wall()).await?;
     let response = tagged(StatusCode::OK, updated);
     change.commit(tx, Some(&MessageRuleView::from(current)), response).await
 }
@@ -199,7 +201,7 @@ async fn delete_message_rule(
 ) -> Result<Response> {
     let mut tx = state.store.begin().await?;
     let current = locked(&mut tx, &path, &if_match).await?;
-    tx.delete_message_rule(&path.cluster, current.rule.id).await?;
+    tx.delete_item::<MessageRuleRecord>(&path.cluster, current.rule.id).await?;
     let response = StatusCode::NO_CONTENT.into_response();
     change.commit(tx, Some(&MessageRuleView::from(current)), response).await
 }
