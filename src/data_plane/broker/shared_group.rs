@@ -83,7 +83,7 @@ pub struct SharedGroup {
     reading: Reading,
     members: Vec<Member>,
     /// Positions handed out at QoS 1 or 2 and not yet acknowledged, each with whether it is bound to the
-    /// session that has it, as QoS 2 is.
+    /// session that has it, also over a crash: at QoS 2, from when its exchange is written down.
     outstanding: BTreeMap<Seq, bool>,
     /// Before a restart everything up to here was handed out, and what of it must be again.
     resumed: Option<(Seq, BTreeSet<Seq>)>,
@@ -199,9 +199,18 @@ impl SharedGroup {
         has_room(chosen.slot).then_some(*chosen)
     }
 
-    /// A message was handed out at this QoS and will be acknowledged.
-    pub fn handed_out(&mut self, place: Option<Place>, qos: QoS) {
-        self.outstanding.extend(place.map(|place| (place.seq, qos == QoS::ExactlyOnce)));
+    /// A message was handed out and will be acknowledged. `is_bound`: nobody else is to have it, whatever
+    /// happens.
+    pub fn handed_out(&mut self, place: Option<Place>, is_bound: bool) {
+        self.outstanding.extend(place.map(|place| (place.seq, is_bound)));
+    }
+
+    /// The exchange of a message that was handed out is written down. Until then whoever reads what is on disk
+    /// knows of no session that has it, and it must be handed out again.
+    pub fn binds(&mut self, seq: Seq) {
+        if let Some(is_bound) = self.outstanding.get_mut(&seq) {
+            *is_bound = true;
+        }
     }
 
     /// The group goes on behind `position`, wherever it was. What members hold and have not acknowledged stays
@@ -419,7 +428,7 @@ mod tests {
     fn the_floor_follows_what_is_out_and_what_came_back() {
         let mut group = group(1);
         for seq in 1..=3 {
-            group.handed_out(place(seq), QoS::AtLeastOnce);
+            group.handed_out(place(seq), false);
             group.position = Seq(seq);
         }
         assert_eq!(group.floor(), Seq(0));

@@ -50,8 +50,23 @@ impl Cluster {
         let notes = std::mem::take(&mut session.notes);
         session.is_written_down |= !notes.is_empty();
         let mut changes: Vec<Change> = notes.iter().filter_map(|note| self.change_of(slot, *note)).collect();
+        self.bind_to_session(slot, &notes);
         changes.extend(self.progress_of_groups(slot, &notes));
         changes
+    }
+
+    /// From here on what is on disk says that the session has these messages of shared groups.
+    fn bind_to_session(&mut self, slot: Slot, notes: &[Note]) {
+        let Self { sessions, groups, .. } = self;
+        let outbound = &sessions[slot.0 as usize].outbound;
+        for note in notes {
+            if let Note::Exchange(packet_id) = note
+                && let Some(exchange) = outbound.exchange(*packet_id)
+                && let (Some(group), Some(place)) = (exchange.delivery.group, exchange.delivery.place)
+            {
+                groups.binds(group, place.seq);
+            }
+        }
     }
 
     /// How far the shared groups have come whose messages have been received at QoS 2. From here on the

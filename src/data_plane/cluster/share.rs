@@ -102,6 +102,13 @@ impl Groups {
         Some((&group.share, group.reached(), group.missing()))
     }
 
+    /// The exchange by which a session has a group's message is written down.
+    pub(super) fn binds(&mut self, id: GroupId, seq: Seq) {
+        if let Some(group) = self.by_id.get_mut(&id) {
+            group.binds(seq);
+        }
+    }
+
     /// What a group asked for could not be read.
     pub(super) fn stops_reading(&mut self, id: GroupId) {
         if let Some(group) = self.by_id.get_mut(&id) {
@@ -314,7 +321,8 @@ impl Cluster {
             }
             // Skipped when it expired or is too large: then nothing will be acknowledged.
             if session.outbound.in_flight() > before {
-                group.handed_out(place, qos);
+                // A session that ends with its connection writes no exchange down, and has it for good.
+                group.handed_out(place, qos == QoS::ExactlyOnce && !session.durable);
             }
         }
         *sent_uncharged += session.sent_since(sent_before);
