@@ -23,15 +23,6 @@ pub(super) struct Pending {
     pub(super) received: bool,
 }
 
-/// What a QoS 2 PUBLISH is to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Arrival {
-    New,
-    Again,
-    /// The packet id still stands for another message: that one, or this one, is lost.
-    Instead(Token),
-}
-
 /// What the server says that no rule allows.
 pub(super) type Fault = String;
 
@@ -98,12 +89,16 @@ impl Session {
         Ok(())
     }
 
-    /// A PUBLISH at QoS 2.
-    pub(super) fn arrived(&mut self, packet_id: PacketId, token: Token) -> Arrival {
+    /// A PUBLISH at QoS 2. Whether it is new: one that comes again says so (`[MQTT-3.3.1-1]`), and a packet id that
+    /// still stands for another message means that one of the two is lost.
+    pub(super) fn arrived(&mut self, packet_id: PacketId, token: Token, dup: bool) -> Result<bool, Fault> {
         match self.received.insert(packet_id, token) {
-            None => Arrival::New,
-            Some(before) if before == token => Arrival::Again,
-            Some(before) => Arrival::Instead(before),
+            None => Ok(true),
+            Some(before) if before != token => {
+                Err(format!("{token:?} under packet id {packet_id} of {before:?}"))
+            }
+            Some(_) if dup => Ok(false),
+            Some(_) => Err(format!("{token:?} again without DUP [MQTT-3.3.1-1]")),
         }
     }
 

@@ -12,7 +12,7 @@ use super::{CONNACK_WITHIN, PING_EVERY, Phase, Stage, TICK};
 use crate::crash::history::{Connection, Delivery};
 use crate::crash::owed::{Asked, Collector, STREAMS, TOPICS};
 use crate::crash::random::Random;
-use crate::crash::session::{Arrival, Session, Token};
+use crate::crash::session::{Session, Token};
 use crate::crash::wire::{self, Over, Received, Wire};
 use crate::support::PATIENCE;
 
@@ -299,14 +299,7 @@ impl Collecting {
         let packet_id = publish.packet_id.ok_or("no packet id")?;
         let is_new = if publish.qos == QoS::ExactlyOnce {
             visit.wire.put(&Packet::PubRec(Ack::new(packet_id, ReasonCode::Success)));
-            match self.session.arrived(packet_id, token) {
-                Arrival::New => true,
-                Arrival::Again if publish.dup => false,
-                Arrival::Again => return Err(format!("{token:?} again without DUP [MQTT-3.3.1-1]")),
-                Arrival::Instead(before) => {
-                    return Err(format!("{token:?} under packet id {packet_id} of {before:?}"));
-                }
-            }
+            self.session.arrived(packet_id, token, publish.dup)?
         } else {
             visit.wire.put(&Packet::PubAck(Ack::new(packet_id, ReasonCode::Success)));
             true

@@ -6,7 +6,7 @@ use holdfast::model::{QoS, TopicName};
 use super::{Client, Visit, Wish};
 use crate::crash::cast::Role;
 use crate::crash::history::Delivery;
-use crate::crash::session::{Arrival, Token};
+use crate::crash::session::Token;
 use crate::crash::wire::{self, WILLS};
 
 impl Client {
@@ -111,14 +111,7 @@ impl Client {
         let is_new = match (publish.qos, publish.packet_id) {
             (QoS::ExactlyOnce, Some(packet_id)) => {
                 visit.wire.put(&Packet::PubRec(Ack::new(packet_id, ReasonCode::Success)));
-                match self.session.arrived(packet_id, token) {
-                    Arrival::New => true,
-                    Arrival::Again if publish.dup => false,
-                    Arrival::Again => return Err(format!("{token:?} again without DUP [MQTT-3.3.1-1]")),
-                    Arrival::Instead(before) => {
-                        return Err(format!("{token:?} under packet id {packet_id} of {before:?}"));
-                    }
-                }
+                self.session.arrived(packet_id, token, publish.dup)?
             }
             _ => true,
         };
