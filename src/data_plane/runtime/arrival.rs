@@ -143,10 +143,15 @@ pub enum OpenError {
 
 /// What carries the bytes of a connection.
 pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Whether the end of its socket is its own: there is no word of its own to say first.
+    const ENDS_WITH_SOCKET: bool = false;
+
     /// The peer's CONNECT was read: from now on it may send more at once than a stranger may.
     fn greeted(&mut self) {}
 }
 
-impl Carrier for TcpStream {}
+impl Carrier for TcpStream {
+    const ENDS_WITH_SOCKET: bool = true;
+}
 
 impl<S: Carrier> Carrier for tokio_rustls::server::TlsStream<S> {}

@@ -36,10 +36,8 @@ const PIECES_AT_ONCE: usize = 64;
 
 /// How the exchange of packets came to its end.
 enum End {
-    /// The last of the output was written, with the end of the stream.
-    Said,
-    /// The peer went away, or sent what the transport does not carry.
-    Gone,
+    /// The last of the output was written, or the peer went away or sent what the transport does not carry.
+    Over,
     /// The connection broke, or the last bytes took too long, or the worker is no more.
     Cut,
 }
@@ -64,15 +62,15 @@ pub async fn run<S: Carrier>(context: Context, place: Place, opening: Opening<S>
     }
     let (mut reading, mut writing) = tokio::io::split(stream);
     let end = tokio::select! {
-        () = reader.pump(&context, conn, &outbox, &mut reading) => End::Gone,
-        written = write_all(&context, conn, &outbox, &mut writing) => written.map_or(End::Cut, |()| End::Said),
+        () = reader.pump(&context, conn, &outbox, &mut reading) => End::Over,
+        written = write_all(&context, conn, &outbox, &mut writing) => written.map_or(End::Cut, |()| End::Over),
         () = outbox.farewell_overdue() => End::Cut,
         () = context.mailbox.closed() => End::Cut,
     };
     let mut stream = reading.unsplit(writing);
     match end {
-        End::Said => goodbye::drain(&mut stream).await,
-        End::Gone => goodbye::close(&mut stream).await,
+        End::Over if reader.has_heard_all => goodbye::end(&mut stream).await,
+        End::Over => goodbye::close(&mut stream).await,
         End::Cut => {}
     }
     // The socket is closed before the worker hears of it: that is what proves a kick.
@@ -86,6 +84,9 @@ pub(super) struct Reader {
     buffer: BytesMut,
     /// How much to make room for; follows how much comes.
     read_bytes: usize,
+    /// Whether the peer has ended: by DISCONNECT, after which it sends nothing (`[MQTT-3.14.4-2]`), or by the end of
+    /// the stream.
+    has_heard_all: bool,
 }
 
 impl Reader {
@@ -95,6 +96,7 @@ impl Reader {
             decoder: Decoder::server(connect_bytes_max),
             buffer: BytesMut::new(),
             read_bytes: READ_SMALL_BYTES,
+            has_heard_all: false,
         }
     }
 
@@ -148,18 +150,23 @@ impl Reader {
                 }
             };
             let broken = violation.is_some();
+            self.has_heard_all = matches!(packets.last(), Some(Packet::Disconnect(_)));
             if broken || !packets.is_empty() {
                 let input = Input::Packets { conn, packets, violation };
                 if context.mailbox.send(input).await.is_err() {
                     return;
                 }
             }
-            if broken {
-                // The worker answers and ends the connection; nothing more is read.
+            if broken || self.has_heard_all {
+                // The worker ends the connection; nothing more is read.
                 std::future::pending::<()>().await;
             }
-            if !matches!(self.fill(from).await, Ok(1..)) {
-                return;
+            match self.fill(from).await {
+                Ok(1..) => {}
+                end => {
+                    self.has_heard_all = end.is_ok();
+                    return;
+                }
             }
         }
     }
@@ -201,7 +208,7 @@ async fn write_all(
             break;
         }
     }
-    to.shutdown().await
+    Ok(())
 }
 
 async fn write_pieces(output: &Output, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
