@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holdfast::control_plane::background::cleaner;
-use holdfast::model::{ClusterId, DisconnectCause, EndedBy, Epoch, SessionEnd};
+use holdfast::model::{ClusterId, DisconnectCause, EndOptions, EndedBy, Epoch, SessionEnd};
 use holdfast::seam::ports::{SessionRow, SessionWrite};
+use holdfast::store::{NewOperation, PendingTarget, PurgeAction};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::support::PATIENCE;
 use super::support::api::Api;
@@ -182,6 +184,83 @@ async fn a_session_that_came_and_went_between_two_commits_has_a_history() {
     commit(&api.store, &[pass(offline(row(3, "guest"), T.plus_secs(1)))]).await;
     assert_eq!(kinds(&history(&api, "guest").await), ["ended", "detached", "attached", "created"]);
     api.admin().get("/v1/clusters/c/sessions/guest").await.expect_problem("session_not_found");
+}
+
+/// What one commit says of a session lies in one row; pages and streams begin and end within it.
+#[tokio::test]
+async fn events_of_one_commit_are_read_one_by_one() {
+    let api = Api::with_clusters(&["c"]).await;
+    let came_and_went = |n, client| {
+        let last = offline(row(n, client), T.plus_secs(1));
+        SessionWrite::Pass(Box::new(last), SessionEnd::WithConnection)
+    };
+    commit(&api.store, &[came_and_went(1, "meter")]).await;
+    commit(&api.store, &[came_and_went(2, "other")]).await;
+    commit(&api.store, &[came_and_went(3, "meter")]).await;
+    let whole = history(&api, "meter").await;
+    let seqs: Vec<_> = whole.iter().map(|event| event["seq"].as_i64().expect("a number")).collect();
+    assert_eq!(seqs, [12, 11, 10, 9, 4, 3, 2, 1]);
+    for page_size in 1..=3 {
+        let (mut paged, mut token) = (Vec::new(), String::new());
+        loop {
+            let path = format!("/v1/clusters/c/sessions/meter/history?page_size={page_size}{token}");
+            let page = api.admin().get(&path).await.expect(200);
+            let items = page["items"].as_array().expect("items");
+            assert!(items.len() <= page_size, "{page}");
+            paged.extend(items.iter().cloned());
+            let Some(next) = page["next_page_token"].as_str() else { break };
+            token = format!("&page_token={next}");
+        }
+        assert_eq!(paged, whole, "pages of {page_size}");
+    }
+    for since in 0..12 {
+        let event = Stream::open(&api, &format!("since={since}")).await.next().await;
+        assert_eq!(event["seq"], since + 1);
+    }
+}
+
+/// Who looks up whether an operator was it finds that in any place of a row.
+#[tokio::test]
+async fn an_operators_end_is_found_within_a_row() {
+    let api = Api::with_clusters(&["c"]).await;
+    let by = |by| Some(DisconnectCause { reason: "administrative".to_owned(), by });
+    let kicked = |n, client, ended_by| SessionRow {
+        disconnect: by(ended_by),
+        ..offline(row(n, client), T.plus_secs(1))
+    };
+    let pass = |row, end| SessionWrite::Pass(Box::new(row), end);
+    commit(
+        &api.store,
+        &[
+            pass(kicked(1, "kicked", EndedBy::Operator), SessionEnd::WithConnection),
+            pass(kicked(2, "deleted", EndedBy::Server), SessionEnd::Deleted),
+            pass(kicked(3, "left", EndedBy::Client), SessionEnd::WithConnection),
+        ],
+    )
+    .await;
+    let store = &api.store;
+    let found = async |action, n, client, epoch| {
+        let operation = NewOperation {
+            id: Uuid::from_u128(1),
+            cluster: cluster_id("c"),
+            action,
+            rate: None,
+            actor: "ada".to_owned(),
+            request_id: "r".to_owned(),
+            options: EndOptions::default(),
+        };
+        let target = PendingTarget { client_id: client_id(client), session_id: session_id(n), epoch };
+        store.ended_by_operator(&operation, &target).await.expect("an answer")
+    };
+    let epoch = row(1, "kicked").epoch;
+    assert!(found(PurgeAction::Disconnect, 1, "kicked", None).await);
+    assert!(found(PurgeAction::Disconnect, 1, "kicked", Some(epoch)).await);
+    assert!(!found(PurgeAction::Disconnect, 1, "kicked", Some(Epoch(epoch.0 + 1))).await);
+    assert!(!found(PurgeAction::Delete, 1, "kicked", None).await);
+    assert!(found(PurgeAction::Delete, 2, "deleted", None).await);
+    assert!(!found(PurgeAction::Disconnect, 2, "deleted", None).await);
+    assert!(!found(PurgeAction::Delete, 3, "left", None).await);
+    assert!(!found(PurgeAction::Disconnect, 3, "left", None).await);
 }
 
 #[tokio::test]

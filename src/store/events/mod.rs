@@ -4,19 +4,22 @@
 //! cluster's head row, whose lock is taken last in a transaction and held to its end. Whoever has read up to
 //! a number has read all up to it.
 //!
-//! They are derived from what the data plane writes ([`mod@derive`]), and written by the control plane for
+//! They are derived from what the data plane writes ([`mod@derive`]), several to a row ([`mod@rows`]), and written by the control plane for
 //! what an operator does ([`Tx::add_events`]). They outlive their session, for a bounded time
 //! ([`Store::retire_events`]).
 
 pub(super) mod derive;
+mod rows;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::types::{Json, Uuid};
+use sqlx::types::Json;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
 use time::OffsetDateTime;
+
+use rows::{EventRow, NewRow};
 
 use super::{Error, Result, Store, Tx};
 use crate::model::{ClientId, ClusterId, Epoch, SessionId, Timestamp};
@@ -30,20 +33,20 @@ const NUMBER: &str = "INSERT INTO session_event_heads AS h (cluster_id, last, fi
      ON CONFLICT (cluster_id) DO UPDATE SET last = h.last + excluded.last RETURNING cluster_id, last";
 
 const INSERT: &str = "INSERT INTO session_events (cluster_id, seq, at, client_id, session_id, epoch, kind, \
-     detail, actor, request_id) SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::timestamptz[], $4::text[], \
-     $5::uuid[], $6::bigint[], $7::text[], $8::jsonb[], $9::text[], $10::text[])";
+     detail, earlier, actor, request_id) SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::timestamptz[], \
+     $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::jsonb[], $9::jsonb[], $10::text[], $11::text[])";
 
 const SPAN: &str = "SELECT first, last FROM session_event_heads WHERE cluster_id = $1";
 
 // What is below `first` is gone for readers, whether or not it was removed yet.
-const READ: &str = "SELECT e.* FROM session_events e JOIN session_event_heads h USING (cluster_id) \
+const READ: &str = "SELECT e.*, h.first FROM session_events e JOIN session_event_heads h USING (cluster_id) \
      WHERE e.seq >= h.first AND e.cluster_id = ";
 
 const CLEAR: &str = "UPDATE session_event_heads SET first = last + 1 WHERE cluster_id = $1";
 
-// The first that is young enough; the order of commits is that of times but for a moment.
+// The first of the first row that is young enough; the order of commits is that of times but for a moment.
 const RETIRE: &str = "UPDATE session_event_heads h SET first = greatest(h.first, h.last - $2 + 1, coalesce(
-        (SELECT e.seq FROM session_events e WHERE e.cluster_id = h.cluster_id AND e.seq >= h.first
+        (SELECT e.seq - coalesce(jsonb_array_length(e.earlier), 0) FROM session_events e WHERE e.cluster_id = h.cluster_id AND e.seq >= h.first
          AND e.at > $1 ORDER BY e.seq LIMIT 1), h.last + 1))
     WHERE h.first <= h.last";
 
@@ -167,7 +170,12 @@ impl Store {
             .push_bind(after)
             .push(" ORDER BY e.seq LIMIT ")
             .push_bind(i64::from(limit));
-        self.read_events(query).await
+        let mut events = Vec::new();
+        for row in self.read_rows(query).await? {
+            events.extend(row.events()?.filter(|event| event.seq > after));
+        }
+        events.truncate(limit as usize);
+        Ok(events)
     }
 
     /// The `limit` events of a client before a number, newest first.
@@ -179,14 +187,21 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<SessionEvent>> {
         let mut query = of(cluster, Some(client_id));
-        query.push(" AND e.seq < ").push_bind(before.unwrap_or(i64::MAX));
-        query.push(" ORDER BY e.seq DESC LIMIT ").push_bind(i64::from(limit));
-        self.read_events(query).await
+        let before = before.unwrap_or(i64::MAX);
+        // The row that ends behind the place may begin before it.
+        let row_max = i64::from(rows::ROW_MAX);
+        query.push(" AND e.seq < ").push_bind(before.saturating_add(row_max));
+        query.push(" ORDER BY e.seq DESC LIMIT ").push_bind(i64::from(limit) + row_max);
+        let mut events = Vec::new();
+        for row in self.read_rows(query).await? {
+            events.extend(row.events()?.rev().filter(|event| event.seq < before));
+        }
+        events.truncate(limit as usize);
+        Ok(events)
     }
 
-    async fn read_events(&self, mut query: QueryBuilder<Postgres>) -> Result<Vec<SessionEvent>> {
-        let rows: Vec<EventColumns> = query.build_query_as().fetch_all(&self.pool).await?;
-        rows.into_iter().map(SessionEvent::try_from).collect()
+    async fn read_rows(&self, mut query: QueryBuilder<Postgres>) -> Result<Vec<EventRow>> {
+        Ok(query.build_query_as().fetch_all(&self.pool).await?)
     }
 
     /// Told whenever this process has committed events.
@@ -205,7 +220,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes up to `limit` events that are hidden, and says how many that were.
+    /// Removes up to `limit` rows of events that are hidden, and says how many that were.
     pub async fn forget_events(&self, limit: u32) -> Result<u64> {
         let done = sqlx::query(FORGET).bind(i64::from(limit)).execute(&self.pool).await?;
         Ok(done.rows_affected())
@@ -255,63 +270,27 @@ pub(super) async fn add(connection: &mut PgConnection, events: &[NewEvent]) -> R
     for (cluster, last) in &heads {
         next.insert(cluster, last - counts.get(cluster.as_str()).copied().unwrap_or_default());
     }
-    let seqs = events.iter().map(|event| {
-        let seq = next.get_mut(event.cluster.as_str());
-        seq.map_or(0, |seq| {
-            *seq += 1;
-            *seq
-        })
-    });
+    let rows: Vec<NewRow<'_>> = NewRow::all_of(events).collect();
+    let mut seqs = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let seq = next.entry(row.last.cluster.as_str()).or_default();
+        *seq += i64::try_from(row.len()).map_err(Error::unreadable)?;
+        seqs.push(*seq);
+    }
+    let lasts = || rows.iter().map(|row| row.last);
     sqlx::query(INSERT)
-        .bind(events.iter().map(|event| event.cluster.as_str()).collect::<Vec<_>>())
-        .bind(seqs.collect::<Vec<_>>())
-        .bind(events.iter().map(|event| OffsetDateTime::from(event.at)).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| event.client_id.as_str()).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| event.session_id.0).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| i64::from(event.epoch.0)).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| Json(&event.detail)).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| event.actor.as_deref()).collect::<Vec<_>>())
-        .bind(events.iter().map(|event| event.request_id.as_deref()).collect::<Vec<_>>())
+        .bind(lasts().map(|event| event.cluster.as_str()).collect::<Vec<_>>())
+        .bind(seqs)
+        .bind(lasts().map(|event| OffsetDateTime::from(event.at)).collect::<Vec<_>>())
+        .bind(lasts().map(|event| event.client_id.as_str()).collect::<Vec<_>>())
+        .bind(lasts().map(|event| event.session_id.0).collect::<Vec<_>>())
+        .bind(lasts().map(|event| i64::from(event.epoch.0)).collect::<Vec<_>>())
+        .bind(lasts().map(|event| event.kind.as_str()).collect::<Vec<_>>())
+        .bind(lasts().map(|event| Json(&event.detail)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.steps()).collect::<Vec<_>>())
+        .bind(lasts().map(|event| event.actor.as_deref()).collect::<Vec<_>>())
+        .bind(lasts().map(|event| event.request_id.as_deref()).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// A row as Postgres gives it.
-#[derive(sqlx::FromRow)]
-struct EventColumns {
-    cluster_id: String,
-    seq: i64,
-    at: OffsetDateTime,
-    client_id: String,
-    session_id: Uuid,
-    #[sqlx(try_from = "i64")]
-    epoch: u32,
-    kind: String,
-    detail: Value,
-    actor: Option<String>,
-    request_id: Option<String>,
-}
-
-impl TryFrom<EventColumns> for SessionEvent {
-    type Error = Error;
-
-    fn try_from(row: EventColumns) -> Result<Self> {
-        Ok(Self {
-            seq: row.seq,
-            event: NewEvent {
-                cluster: ClusterId::new(&row.cluster_id).map_err(Error::unreadable)?,
-                client_id: ClientId::new(&row.client_id).map_err(Error::unreadable)?,
-                session_id: SessionId(row.session_id),
-                epoch: Epoch(row.epoch),
-                at: row.at.into(),
-                kind: EventKind::parse(&row.kind)
-                    .ok_or_else(|| Error::unreadable(format!("event kind {:?}", row.kind)))?,
-                detail: row.detail,
-                actor: row.actor,
-                request_id: row.request_id,
-            },
-        })
-    }
 }

@@ -39,9 +39,11 @@ const COMMANDS: &str = "SELECT o.id, o.cluster_id, o.action, o.rate, o.actor, o.
 
 // What the data plane and the operator's own commands have written of the session, or of its attachment $5.
 const ENDED_BY_OPERATOR: &str = "SELECT EXISTS (SELECT FROM session_events
+    CROSS JOIN LATERAL (SELECT jsonb_build_object('kind', kind, 'detail', detail) AS said
+        UNION ALL SELECT jsonb_array_elements(earlier)) e
     WHERE cluster_id = $1 AND client_id = $2 AND session_id = $3 AND CASE WHEN $4
-        THEN kind = 'ended' AND detail ->> 'reason' = 'deleted'
-        ELSE kind = 'detached' AND detail ->> 'by' = 'operator' AND ($5::bigint IS NULL OR epoch = $5)
+        THEN said @> '{\"kind\": \"ended\", \"detail\": {\"reason\": \"deleted\"}}'
+        ELSE said @> '{\"kind\": \"detached\", \"detail\": {\"by\": \"operator\"}}' AND ($5::bigint IS NULL OR epoch = $5)
     END)";
 
 // One that has an outcome keeps it: it was cancelled meanwhile.
