@@ -80,9 +80,17 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(2);
 const SERVER_VERSION_MIN: u32 = 15;
 /// Connections of one process. The data plane commits on one; the rest answer HTTP.
 const CONNECTIONS_MAX: u32 = 16;
+/// A connection that has rested for longer is asked whether it still stands before it is used: after an absence
+/// of the database none of those that were open does.
+const PROBE_AFTER: Duration = Duration::from_millis(100);
 /// Bounds set on every pooled connection: a wait for a row lock fails and may be tried again, and a
-/// transaction that was abandoned half-way lets go of its locks.
-const SETTINGS: [(&str, &str); 2] = [("lock_timeout", "5s"), ("idle_in_transaction_session_timeout", "30s")];
+/// transaction that was abandoned half-way lets go of its locks. And a plan for each set of values: which index is best
+/// hangs on how many rows they pick, and a plan kept from when the tables were small would read them whole.
+const SETTINGS: [(&str, &str); 3] = [
+    ("lock_timeout", "5s"),
+    ("idle_in_transaction_session_timeout", "30s"),
+    ("plan_cache_mode", "force_custom_plan"),
+];
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 
@@ -114,7 +122,18 @@ impl Store {
         if version < SERVER_VERSION_MIN {
             return Err(Error::TooOld { found: version, needed: SERVER_VERSION_MIN });
         }
-        let pool = PgPoolOptions::new().max_connections(CONNECTIONS_MAX).acquire_timeout(ACQUIRE_MAX);
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(ACQUIRE_MAX)
+            .test_before_acquire(false)
+            .before_acquire(|connection, rest| {
+                Box::pin(async move {
+                    if rest.idle_for > PROBE_AFTER {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            });
         let (told, record_commits) = (Arc::new(watch::Sender::new(0)), Arc::default());
         Ok(Self { pool: pool.connect_lazy_with(options), clock, told, node: None, record_commits })
     }

@@ -181,7 +181,7 @@ impl Store {
             query.push(" AND s.client_id = ANY(").push_bind(clients).push(")");
         }
         query.push(" ORDER BY s.client_id LIMIT ").push_bind(i64::from(limit));
-        let rows: Vec<Uuid> = query.build_query_scalar().persistent(false).fetch_all(&self.pool).await?;
+        let rows: Vec<Uuid> = query.build_query_scalar().fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(SessionId).collect())
     }
 
@@ -193,7 +193,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<String>> {
         let sessions: Vec<Uuid> = sessions.iter().map(|id| id.0).collect();
-        let query = sqlx::query_scalar(ORPHANED).persistent(false).bind(cluster.as_str()).bind(sessions);
+        let query = sqlx::query_scalar(ORPHANED).bind(cluster.as_str()).bind(sessions);
         Ok(query.bind(OffsetDateTime::from(now)).fetch_all(&self.pool).await?)
     }
 
@@ -312,7 +312,7 @@ impl Tx {
              SELECT $1, client_id, session_id FROM sessions WHERE session_id = ANY($2)";
         self.insert(new, "purge", now).await?;
         let sessions: Vec<Uuid> = sessions.iter().map(|id| id.0).collect();
-        let query = sqlx::query(TARGETS).persistent(false).bind(new.id).bind(sessions);
+        let query = sqlx::query(TARGETS).bind(new.id).bind(sessions);
         Ok(query.execute(&mut *self.transaction).await?.rows_affected())
     }
 

@@ -118,8 +118,7 @@ impl Store {
             query.push(" AND s.client_id > ").push_bind(after.as_str().to_owned());
         }
         query.push(" ORDER BY s.client_id LIMIT ").push_bind(i64::from(limit));
-        // Planned for these values: which index is best hangs on how many rows they pick.
-        let rows: Vec<RecordColumns> = query.build_query_as().persistent(false).fetch_all(&self.pool).await?;
+        let rows: Vec<RecordColumns> = query.build_query_as().fetch_all(&self.pool).await?;
         rows.into_iter().map(SessionRecord::try_from).collect()
     }
 
@@ -146,8 +145,7 @@ impl Store {
             " GROUP BY key) SELECT key, sessions, (SELECT sum(sessions)::bigint FROM groups) AS total ",
         );
         query.push("FROM groups ORDER BY sessions DESC, key LIMIT ").push_bind(i64::from(limit));
-        let rows: Vec<(Vec<Option<String>>, i64, i64)> =
-            query.build_query_as().persistent(false).fetch_all(&self.pool).await?;
+        let rows: Vec<(Vec<Option<String>>, i64, i64)> = query.build_query_as().fetch_all(&self.pool).await?;
         let count = |n: i64| u64::try_from(n).map_err(Error::unreadable);
         let total = rows.first().map_or(Ok(0), |(_, _, total)| count(*total))?;
         let groups = rows.into_iter().map(|(key, sessions, _)| Ok((key, count(sessions)?)));
@@ -157,7 +155,7 @@ impl Store {
     /// The records of these sessions, as far as they exist, in the byte order of client ids.
     pub async fn sessions_by_id(&self, sessions: &[SessionId]) -> Result<Vec<SessionRecord>> {
         let sessions: Vec<_> = sessions.iter().map(|id| id.0).collect();
-        let query = sqlx::query_as(BY_ID).persistent(false).bind(sessions);
+        let query = sqlx::query_as(BY_ID).bind(sessions);
         let rows: Vec<RecordColumns> = query.fetch_all(&self.pool).await?;
         rows.into_iter().map(SessionRecord::try_from).collect()
     }

@@ -12,10 +12,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::query::QueryAs;
+use sqlx::PgConnection;
 use sqlx::types::{Json, Uuid};
-use sqlx::{FromRow, PgConnection, Postgres};
 use time::OffsetDateTime;
 
 use crate::model::{
@@ -197,15 +195,6 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// A statement whose plan is made for this batch. A plan kept from when the tables were small would
-/// read them whole, batch after batch, until the server next analyses them.
-fn rows_planned_anew<R>(sql: &'static str) -> QueryAs<'static, Postgres, R, PgArguments>
-where
-    R: for<'r> FromRow<'r, PgRow>,
-{
-    sqlx::query_as(sql).persistent(false)
-}
-
 /// The clusters of the batch's sessions that exist, locked.
 async fn lock_clusters(connection: &mut PgConnection, batch: &Batch<'_>) -> Result<HashSet<String>> {
     let passed = batch.removals.iter().filter_map(|removal| removal.last);
@@ -228,7 +217,7 @@ async fn remove(
         return Ok(Vec::new());
     }
     let sessions: Vec<Uuid> = batch.removals.iter().map(|removal| removal.session).collect();
-    let removed: Vec<Before> = rows_planned_anew(REMOVE).bind(sessions).fetch_all(&mut *connection).await?;
+    let removed: Vec<Before> = sqlx::query_as(REMOVE).bind(sessions).fetch_all(&mut *connection).await?;
     let removed: HashMap<Uuid, Before> = removed.into_iter().map(|row| (row.session_id, row)).collect();
     let mut happened = Vec::new();
     for Removal { session, end, last } in &batch.removals {
@@ -255,7 +244,7 @@ async fn put(
     }
     let columns = PutColumns::of(rows);
     let arriving: HashSet<Uuid> = columns.session_id.iter().copied().collect();
-    let before: Vec<Before> = rows_planned_anew(BEFORE_OF_CLIENTS)
+    let before: Vec<Before> = sqlx::query_as(BEFORE_OF_CLIENTS)
         .bind(&columns.cluster_id)
         .bind(&columns.client_id)
         .fetch_all(&mut *connection)
@@ -282,13 +271,13 @@ async fn remove_predecessors(
         return Ok(Vec::new());
     }
     let sessions: Vec<Uuid> = predecessors.iter().map(|row| row.session_id).collect();
-    let removed: Vec<Before> = rows_planned_anew(REMOVE).bind(sessions).fetch_all(connection).await?;
+    let removed: Vec<Before> = sqlx::query_as(REMOVE).bind(sessions).fetch_all(connection).await?;
     removed.iter().map(|row| row.removed(SessionEnd::Replaced, now)).collect()
 }
 
 /// Rows as they are, by session.
 async fn read_before(connection: &mut PgConnection, sessions: &[Uuid]) -> Result<HashMap<Uuid, Before>> {
-    let rows: Vec<Before> = rows_planned_anew(BEFORE).bind(sessions).fetch_all(connection).await?;
+    let rows: Vec<Before> = sqlx::query_as(BEFORE).bind(sessions).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| (row.session_id, row)).collect())
 }
 
