@@ -189,11 +189,13 @@ async fn prove<S: Carrier>(
 ) -> Result<(Option<Proven>, Option<Pass>), Stranger> {
     match proof_asked(cluster, connect) {
         ProofAsked::Nothing => Ok((None, None)),
-        ProofAsked::Chain => ask_chain(context, cluster, state, opened, connect).await,
+        // These two on the heap: who is asked for nothing does not take the room for them.
+        ProofAsked::Chain => Box::pin(ask_chain(context, cluster, state, opened, connect)).await,
         // SCRAM is about the same passwords, and on and off with them.
         ProofAsked::Method(_) if !cluster.authenticators.takes_passwords() => Err(AuthError::Method.into()),
         ProofAsked::Method(method) => {
-            Ok((Some(exchange(cluster, method, connect, reader, &mut opened.stream).await?), None))
+            let exchange = exchange(cluster, method, connect, reader, &mut opened.stream);
+            Ok((Some(Box::pin(exchange).await?), None))
         }
     }
 }
