@@ -34,6 +34,8 @@ enum Audience {
     Each(u32),
     /// So many members of one shared group on all topics; each message goes to one.
     Shared(u32),
+    /// One subscriber of all topics.
+    One,
 }
 
 const fn pairs(name: &'static str, payload_bytes: usize, messages: u32, qos: QoS) -> Scenario {
@@ -53,7 +55,11 @@ const fn fan_out(name: &'static str, messages: u32, qos: QoS) -> Scenario {
     Scenario { name, publishers: 1, audience, messages, payload_bytes: 64, qos, way: Way::Tcp }
 }
 
-const SCENARIOS: [Scenario; 12] = [
+const fn fan_in(name: &'static str, qos: QoS) -> Scenario {
+    Scenario { audience: Audience::One, ..pairs(name, 64, 1_000, qos) }
+}
+
+const SCENARIOS: [Scenario; 14] = [
     pairs("100 pairs, QoS 0, 64 B", 64, 3_000, QoS::AtMostOnce),
     pairs("100 pairs, QoS 1, 64 B", 64, 2_000, QoS::AtLeastOnce),
     pairs("100 pairs, QoS 2, 64 B", 64, 700, QoS::ExactlyOnce),
@@ -62,6 +68,8 @@ const SCENARIOS: [Scenario; 12] = [
     pairs("100 pairs, QoS 2, 1 KiB", 1_024, 500, QoS::ExactlyOnce),
     fan_out("fan-out 1 to 1,000, QoS 0", 500, QoS::AtMostOnce),
     fan_out("fan-out 1 to 1,000, QoS 1", 500, QoS::AtLeastOnce),
+    fan_in("fan-in 100 to 1, QoS 0", QoS::AtMostOnce),
+    fan_in("fan-in 100 to 1, QoS 1", QoS::AtLeastOnce),
     Scenario {
         audience: Audience::Shared(8),
         ..pairs("shared group of 8, QoS 1", 64, 1_000, QoS::AtLeastOnce)
@@ -74,8 +82,12 @@ const SCENARIOS: [Scenario; 12] = [
 const TABLE: Table<3> =
     Table { columns: ["delivered/s", "CPU us each", "resident MiB"], more_is_better: true, rounds: 5 };
 
-/// How many messages a publisher has unacknowledged, or at QoS 0 its slowest subscriber has not got.
+/// How many messages a publisher has unacknowledged, or where nothing else holds it back its slowest subscriber has
+/// not got.
 const WINDOW: u32 = 64;
+
+/// The same of each publisher where all have one subscriber: together fewer than any broker queues for it.
+const WINDOW_FAN_IN: u32 = 8;
 
 /// How long a round may take before it counts as lost messages.
 const ROUND_WITHIN: Duration = Duration::from_mins(2);
@@ -96,13 +108,18 @@ pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How many messages of one topic its subscribers have, for a publisher at QoS 0, whom no answer holds back.
+/// How many messages of one topic its subscribers have, for a publisher whom no answer holds back: at QoS 0, or because
+/// its subscriber has more to do than it.
 struct Pace {
     got: Vec<AtomicU32>,
     moved: Notify,
 }
 
 impl Pace {
+    fn of(subscribers: u32) -> Arc<Self> {
+        Arc::new(Self { got: (0..subscribers).map(|_| AtomicU32::new(0)).collect(), moved: Notify::new() })
+    }
+
     fn slowest(&self) -> u32 {
         self.got.iter().map(|got| got.load(Ordering::Relaxed)).min().unwrap_or(u32::MAX)
     }
@@ -115,7 +132,14 @@ async fn run(broker: &Broker, scenario: &Scenario) -> anyhow::Result<(u32, Durat
     let subscribers = match audience {
         Audience::Each(each) => publishers * each,
         Audience::Shared(members) => members,
+        Audience::One => 1,
     };
+    let each = match audience {
+        Audience::Each(each) => each,
+        Audience::Shared(_) => 0,
+        Audience::One => 1,
+    };
+    let paces: Vec<Arc<Pace>> = (0..publishers).map(|_| Pace::of(each)).collect();
     let start = Arc::new(Barrier::new(usize::try_from(publishers + subscribers + 1)?));
     let mut tasks = Vec::new();
     if let Audience::Shared(members) = audience {
@@ -129,18 +153,22 @@ async fn run(broker: &Broker, scenario: &Scenario) -> anyhow::Result<(u32, Durat
             tasks.push(tokio::spawn(member));
         }
     }
-    for publisher in 0..publishers {
-        let each = if let Audience::Each(each) = audience { each } else { 0 };
-        let got = (0..each).map(|_| AtomicU32::new(0)).collect();
-        let pace = Arc::new(Pace { got, moved: Notify::new() });
-        for number in 0..each {
+    if let Audience::One = audience {
+        let mut client = connect("bench-all".to_owned()).await?;
+        client.subscribe("bench/+", qos).await?;
+        tasks.push(tokio::spawn(receive_all(client, messages, paces.clone(), Arc::clone(&start))));
+    }
+    for (publisher, pace) in (0..publishers).zip(paces) {
+        let own = if let Audience::Each(each) = audience { each } else { 0 };
+        for number in 0..own {
             let mut client = connect(format!("bench-s{publisher}-{number}")).await?;
             client.subscribe(&format!("bench/{publisher}"), qos).await?;
             let receives = receive(client, number, messages, Arc::clone(&pace), Arc::clone(&start));
             tasks.push(tokio::spawn(receives));
         }
         let client = connect(format!("bench-p{publisher}")).await?;
-        let words = Words { publisher, messages, payload_bytes, qos };
+        let words =
+            Words { publisher, messages, payload_bytes, qos, paced: matches!(audience, Audience::One) };
         tasks.push(tokio::spawn(publish(client, words, pace, Arc::clone(&start))));
     }
     start.wait().await;
@@ -153,8 +181,7 @@ async fn run(broker: &Broker, scenario: &Scenario) -> anyhow::Result<(u32, Durat
         anyhow::Ok(())
     };
     tokio::time::timeout(ROUND_WITHIN, all).await.context("messages were lost")??;
-    let copies = if let Audience::Each(each) = audience { each } else { 1 };
-    Ok((publishers * copies * messages, began.elapsed()))
+    Ok((publishers * each.max(1) * messages, began.elapsed()))
 }
 
 /// What a publisher says.
@@ -164,6 +191,8 @@ struct Words {
     messages: u32,
     payload_bytes: usize,
     qos: QoS,
+    /// Whether it waits for its subscriber, not only for the broker.
+    paced: bool,
 }
 
 impl Words {
@@ -195,29 +224,32 @@ async fn publish(
 ) -> anyhow::Result<()> {
     let topic = TopicName::new(format!("bench/{}", words.publisher))?;
     start.wait().await;
-    let (mut sent, mut done) = (0, 0);
+    let answered = words.qos != QoS::AtMostOnce;
+    let waits = words.paced || !answered;
+    let window = if words.paced { WINDOW_FAN_IN } else { WINDOW };
+    let (mut sent, mut acknowledged, mut done) = (0, 0, 0);
     while done < words.messages {
-        while sent < words.messages && sent - done < WINDOW {
+        while sent < words.messages && sent - done < window {
             client.queue(&words.message(&topic, sent));
             sent += 1;
         }
         client.flush().await?;
-        if words.qos == QoS::AtMostOnce {
-            done = pace.slowest();
-            if sent - done >= WINDOW || (sent == words.messages && done < sent) {
-                pace.moved.notified().await;
-                done = pace.slowest();
-            }
-            continue;
-        }
-        for packet in client.receive().await? {
+        let packets = tokio::select! {
+            packets = client.receive(), if answered => packets?,
+            () = pace.moved.notified(), if waits => Vec::new(),
+        };
+        for packet in packets {
             match packet {
-                Packet::PubAck(_) | Packet::PubComp(_) => done += 1,
+                Packet::PubAck(_) | Packet::PubComp(_) => acknowledged += 1,
                 Packet::PubRec(ack) => {
                     client.queue(&Packet::PubRel(Ack::new(ack.packet_id, ReasonCode::Success)));
                 }
                 other => anyhow::bail!("a publisher got {other:?}"),
             }
+        }
+        done = if answered { acknowledged } else { sent };
+        if waits {
+            done = done.min(pace.slowest());
         }
     }
     Ok(())
@@ -251,6 +283,41 @@ async fn receive(
     Ok(())
 }
 
+/// Takes the messages of all publishers, checks that none is lost, repeated or out of order, and acknowledges them.
+async fn receive_all(
+    mut client: Client,
+    messages: u32,
+    paces: Vec<Arc<Pace>>,
+    start: Arc<Barrier>,
+) -> anyhow::Result<()> {
+    start.wait().await;
+    let mut expected = vec![0; paces.len()];
+    let mut left = messages * u32::try_from(paces.len())?;
+    while left > 0 {
+        for packet in client.receive().await? {
+            let Some(publish) = client.acknowledge(packet)? else { continue };
+            let (number, publisher) = number_and_publisher(&publish)?;
+            let expected = expected.get_mut(publisher).context("an unknown publisher")?;
+            ensure!(number == *expected, "expected message {expected} of {publisher}, got {number}");
+            *expected += 1;
+            left -= 1;
+            paces[publisher].got[0].store(*expected, Ordering::Relaxed);
+            if *expected % (WINDOW_FAN_IN / 2) == 0 || *expected == messages {
+                paces[publisher].moved.notify_one();
+            }
+        }
+        client.flush().await?;
+    }
+    Ok(())
+}
+
+/// What stands at the beginning of a message.
+fn number_and_publisher(publish: &Publish) -> anyhow::Result<(u32, usize)> {
+    let word = |at: usize| publish.payload.get(at..at + 4)?.first_chunk().map(|b| u32::from_be_bytes(*b));
+    let publisher = word(4).context("a short payload")?;
+    Ok((word(0).context("a short payload")?, usize::try_from(publisher)?))
+}
+
 /// Takes what the group gives it until the group has everything; each publisher's numbers must grow.
 async fn share(
     mut client: Client,
@@ -271,12 +338,10 @@ async fn share(
         };
         for packet in packets {
             let Some(publish) = client.acknowledge(packet)? else { continue };
-            let word =
-                |at: usize| publish.payload.get(at..at + 4)?.first_chunk().map(|b| u32::from_be_bytes(*b));
-            let (number, publisher) = (word(0), word(4).context("a short payload")?);
-            let last = last.get_mut(usize::try_from(publisher)?).context("an unknown publisher")?;
-            ensure!(number > *last, "{number:?} after {last:?} of publisher {publisher}");
-            *last = number;
+            let (number, publisher) = number_and_publisher(&publish)?;
+            let last = last.get_mut(publisher).context("an unknown publisher")?;
+            ensure!(Some(number) > *last, "{number} after {last:?} of publisher {publisher}");
+            *last = Some(number);
             if left.fetch_sub(1, Ordering::Relaxed) == 1 {
                 all_got.notify_one();
             }
