@@ -1,11 +1,14 @@
-//! How long a message takes from its PUBLISH to its subscriber, at a rate that every broker bears.
+//! How long a message takes from its PUBLISH to its subscriber, at a rate that every broker bears, once everybody is
+//! connected.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
 use holdfast::data_plane::protocol::{Packet, PacketId, Publish, PublishProperties};
 use holdfast::model::{QoS, TopicName};
+use tokio::sync::Barrier;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::Bench;
@@ -52,13 +55,14 @@ async fn run(broker: &Broker, session: Session) -> anyhow::Result<Vec<u32>> {
     #[allow(clippy::disallowed_methods)] // a benchmark measures the time
     let epoch = Instant::now();
     let (mut publishers, mut subscribers) = (Vec::new(), Vec::new());
+    let start = Arc::new(Barrier::new(usize::try_from(PAIRS)?));
     for pair in 0..PAIRS {
         let mut client = Client::connect(&broker.door, Way::Tcp, format!("late-s{pair}"), session).await?;
         client.subscribe(&format!("late/{pair}"), QoS::AtLeastOnce).await?;
         subscribers.push(tokio::spawn(receive(client, epoch)));
         let client =
             Client::connect(&broker.door, Way::Tcp, format!("late-p{pair}"), Session::Passing).await?;
-        publishers.push(tokio::spawn(publish(client, pair, epoch)));
+        publishers.push(tokio::spawn(publish(client, pair, epoch, Arc::clone(&start))));
     }
     let mut all = Vec::new();
     let done = async {
@@ -74,8 +78,9 @@ async fn run(broker: &Broker, session: Session) -> anyhow::Result<Vec<u32>> {
     Ok(all)
 }
 
-async fn publish(mut client: Client, pair: u32, epoch: Instant) -> anyhow::Result<()> {
+async fn publish(mut client: Client, pair: u32, epoch: Instant, start: Arc<Barrier>) -> anyhow::Result<()> {
     let topic = TopicName::new(format!("late/{pair}"))?;
+    start.wait().await;
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     for number in 0..MESSAGES {

@@ -12,8 +12,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sqlx::PgConnection;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::QueryAs;
 use sqlx::types::{Json, Uuid};
+use sqlx::{FromRow, PgConnection, Postgres};
 use time::OffsetDateTime;
 
 use crate::model::{
@@ -64,8 +66,7 @@ macro_rules! put_columns {
     };
 }
 
-// The condition passes over sessions of a cluster that is gone. A row that says nothing new is not
-// written, so that a batch may be committed again without a new version.
+// A row that says nothing new is not written, so that a batch may be committed again without a new version.
 const PUT: &str = concat!(
     "INSERT INTO sessions AS s (",
     put_columns!(),
@@ -76,8 +77,7 @@ const PUT: &str = concat!(
         $13::integer[], $14::integer[], $15::bigint[], $16::bigint[], $17::boolean[], $18::boolean[],
         $19::timestamptz[], $20::timestamptz[], $21::text[], $22::text[]) AS n (",
     put_columns!(),
-    ") WHERE EXISTS (SELECT FROM clusters c WHERE c.id = n.cluster_id)
-    ON CONFLICT (session_id) DO UPDATE SET (",
+    ") ON CONFLICT (session_id) DO UPDATE SET (",
     changing_columns!(""),
     ", node, version) = (",
     changing_columns!("excluded."),
@@ -93,6 +93,10 @@ const BEGIN: &str = "
     UPDATE sessions SET (expiry_override_secs, expiry_override_at, labels, protected) = ($2, $3, $4, $5)
     WHERE session_id = $1 AND labels = '{}' AND NOT protected
         AND expiry_override_secs IS NULL AND expiry_override_at IS NULL";
+
+// What has no choice of plans keeps its plan here, above all the checks of foreign keys, of which there is one for each
+// row. Elsewhere each statement is planned for its values (`store::SETTINGS`).
+const BEGIN_BATCH: &str = "BEGIN; SET LOCAL plan_cache_mode = auto";
 
 /// A batch that is not committed by then has failed: the network may have swallowed it.
 const COMMIT_MAX: Duration = Duration::from_secs(15);
@@ -120,10 +124,12 @@ impl SessionStore for Store {
 impl Store {
     async fn commit_batch(&self, batch: &Batch<'_>) -> Result<()> {
         let now = self.clock.wall();
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.pool.begin_with(BEGIN_BATCH).await?;
         let clusters = lock_clusters(&mut transaction, batch).await?;
         let mut happened = remove(&mut transaction, batch, &clusters, now).await?;
-        happened.extend(put(&mut transaction, &batch.sessions, self.node.as_deref(), now).await?);
+        let sessions = batch.sessions.iter().copied().filter(|row| clusters.contains(row.cluster.as_str()));
+        let sessions = sessions.collect::<Vec<_>>();
+        happened.extend(put(&mut transaction, &sessions, self.node.as_deref(), now).await?);
         begin(&mut transaction, &batch.parts).await?;
         happened.extend(change_subscriptions(&mut transaction, batch, now).await?);
         // Last: from here to the commit nobody else adds events.
@@ -195,7 +201,16 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// The clusters of the batch's sessions that exist, locked.
+/// A statement whose plan is made for this batch, because there is a choice. A plan kept from when the tables were small would
+/// read them whole, batch after batch, until the server next analyses them.
+fn rows_planned_anew<R>(sql: &'static str) -> QueryAs<'static, Postgres, R, PgArguments>
+where
+    R: for<'r> FromRow<'r, PgRow>,
+{
+    sqlx::query_as(sql).persistent(false)
+}
+
+/// The clusters of the batch's sessions that exist, locked. Sessions of the others are passed over.
 async fn lock_clusters(connection: &mut PgConnection, batch: &Batch<'_>) -> Result<HashSet<String>> {
     let passed = batch.removals.iter().filter_map(|removal| removal.last);
     let rows = batch.sessions.iter().copied().chain(passed);
@@ -217,7 +232,7 @@ async fn remove(
         return Ok(Vec::new());
     }
     let sessions: Vec<Uuid> = batch.removals.iter().map(|removal| removal.session).collect();
-    let removed: Vec<Before> = sqlx::query_as(REMOVE).bind(sessions).fetch_all(&mut *connection).await?;
+    let removed: Vec<Before> = rows_planned_anew(REMOVE).bind(sessions).fetch_all(&mut *connection).await?;
     let removed: HashMap<Uuid, Before> = removed.into_iter().map(|row| (row.session_id, row)).collect();
     let mut happened = Vec::new();
     for Removal { session, end, last } in &batch.removals {
@@ -244,7 +259,7 @@ async fn put(
     }
     let columns = PutColumns::of(rows);
     let arriving: HashSet<Uuid> = columns.session_id.iter().copied().collect();
-    let before: Vec<Before> = sqlx::query_as(BEFORE_OF_CLIENTS)
+    let before: Vec<Before> = rows_planned_anew(BEFORE_OF_CLIENTS)
         .bind(&columns.cluster_id)
         .bind(&columns.client_id)
         .fetch_all(&mut *connection)
@@ -271,13 +286,13 @@ async fn remove_predecessors(
         return Ok(Vec::new());
     }
     let sessions: Vec<Uuid> = predecessors.iter().map(|row| row.session_id).collect();
-    let removed: Vec<Before> = sqlx::query_as(REMOVE).bind(sessions).fetch_all(connection).await?;
+    let removed: Vec<Before> = rows_planned_anew(REMOVE).bind(sessions).fetch_all(connection).await?;
     removed.iter().map(|row| row.removed(SessionEnd::Replaced, now)).collect()
 }
 
 /// Rows as they are, by session.
 async fn read_before(connection: &mut PgConnection, sessions: &[Uuid]) -> Result<HashMap<Uuid, Before>> {
-    let rows: Vec<Before> = sqlx::query_as(BEFORE).bind(sessions).fetch_all(connection).await?;
+    let rows: Vec<Before> = rows_planned_anew(BEFORE).bind(sessions).fetch_all(connection).await?;
     Ok(rows.into_iter().map(|row| (row.session_id, row)).collect())
 }
 

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use sqlx::types::Uuid;
 use time::OffsetDateTime;
 
-use super::{Batch, read_before};
+use super::{Batch, read_before, rows_planned_anew};
 use crate::model::{Subscription, Timestamp};
 use crate::store::Result;
 use crate::store::events::{EventKind, NewEvent};
@@ -69,7 +69,7 @@ async fn unsubscribe(connection: &mut PgConnection, gone: &[(Uuid, &str)]) -> Re
         return Ok(Vec::new());
     }
     let (sessions, filters): (Vec<Uuid>, Vec<&str>) = gone.iter().copied().unzip();
-    Ok(sqlx::query_as(UNSUBSCRIBE).bind(sessions).bind(filters).fetch_all(connection).await?)
+    Ok(rows_planned_anew(UNSUBSCRIBE).bind(sessions).bind(filters).fetch_all(connection).await?)
 }
 
 async fn subscribe(
@@ -81,7 +81,7 @@ async fn subscribe(
         return Ok(Vec::new());
     }
     let column = |of: fn(&Subscription) -> i16| put.iter().map(|(_, s)| of(s)).collect::<Vec<i16>>();
-    let changed = sqlx::query_as(SUBSCRIBE)
+    let changed = rows_planned_anew(SUBSCRIBE)
         .bind(put.iter().map(|(session, _)| *session).collect::<Vec<Uuid>>())
         .bind(put.iter().map(|(_, s)| s.filter.as_str()).collect::<Vec<&str>>())
         .bind(column(|s| u8::from(s.qos).into()))
