@@ -9,7 +9,7 @@ use bytes::Bytes;
 use holdfast::data_plane::protocol::{Packet, PacketId, Publish, PublishProperties};
 use holdfast::model::{QoS, TopicName};
 use tokio::sync::Barrier;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval_at};
 
 use crate::Bench;
 use crate::broker::Broker;
@@ -81,7 +81,9 @@ async fn run(broker: &Broker, session: Session) -> anyhow::Result<Vec<u32>> {
 async fn publish(mut client: Client, pair: u32, epoch: Instant, start: Arc<Barrier>) -> anyhow::Result<()> {
     let topic = TopicName::new(format!("late/{pair}"))?;
     start.wait().await;
-    let mut tick = interval(EVERY);
+    // Evenly over the time, not all at once.
+    let first = tokio::time::Instant::now() + EVERY * pair / PAIRS;
+    let mut tick = interval_at(first, EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
     for number in 0..MESSAGES {
         tick.tick().await;

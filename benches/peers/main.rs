@@ -35,9 +35,10 @@ fn main() -> anyhow::Result<()> {
     #[allow(clippy::disallowed_methods)] // no setting of the service
     let only = std::env::var("HOLDFAST_BENCH_ONLY").unwrap_or_default();
     let bench = Bench { runtime, brokers, only };
+    connections::measure_idle(&bench)?;
     flow::measure(&bench)?;
     latency::measure(&bench)?;
-    connections::measure(&bench)
+    connections::measure_storms(&bench)
 }
 
 /// The brokers and what runs the clients.
