@@ -6,10 +6,10 @@
 //! events included: events tell of rows that changed (`store::events`), but for those of sessions that came
 //! and went and have no row.
 
+mod columns;
 mod subscriptions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgRow};
@@ -19,13 +19,14 @@ use sqlx::{FromRow, PgConnection, Postgres};
 use time::OffsetDateTime;
 
 use crate::model::{
-    ClientId, ClusterId, OperatorExpiry, OperatorPart, ProtocolVersion, SessionEnd, SessionId, Subscription,
-    Timestamp, TopicFilter, Transport,
+    ClientId, ClusterId, OperatorExpiry, OperatorPart, SessionEnd, SessionId, Subscription, Timestamp,
+    TopicFilter,
 };
 use crate::seam::ports::{self, SessionRow, SessionStore, SessionWrite, StoredSession};
 use crate::store::events::derive::{self, Before, before_columns};
 use crate::store::events::{self, NewEvent};
 use crate::store::{Error, Result, Store};
+use columns::Columns;
 use subscriptions::change_subscriptions;
 
 // Keeps the clusters until the commit. Taken before any lock on a session, as a deletion of the
@@ -42,50 +43,6 @@ const BEFORE_OF_CLIENTS: &str = concat!(
     before_columns!(),
     " FROM UNNEST($1::text[], $2::text[]) AS n (cluster_id, client_id)
     JOIN sessions s ON s.cluster_id = n.cluster_id AND s.client_id = n.client_id"
-);
-
-macro_rules! columns_of {
-    ($of:literal: $first:ident $($column:ident)*) => {
-        concat!($of, stringify!($first), $(", ", $of, stringify!($column)),*)
-    };
-}
-
-/// The columns that a session's later writes may change: all of the data plane's but its names and
-/// its beginning.
-macro_rules! changing_columns {
-    ($of:literal) => {
-        columns_of!($of: epoch protocol clean_start username peer peer_ip listener transport keep_alive_secs
-            receive_maximum packet_bytes_max expiry_client_secs expiry_bounded has_will connected_at
-            disconnected_at disconnect_reason disconnect_by)
-    };
-}
-
-macro_rules! put_columns {
-    () => {
-        concat!("session_id, cluster_id, client_id, created_at, ", changing_columns!(""))
-    };
-}
-
-// A row that says nothing new is not written, so that a batch may be committed again without a new version.
-const PUT: &str = concat!(
-    "INSERT INTO sessions AS s (",
-    put_columns!(),
-    ", node, version) SELECT ",
-    put_columns!(),
-    ", $23, 1 FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::bigint[], $6::text[],
-        $7::boolean[], $8::text[], $9::text[], $10::text[]::inet[], $11::text[], $12::text[],
-        $13::integer[], $14::integer[], $15::bigint[], $16::bigint[], $17::boolean[], $18::boolean[],
-        $19::timestamptz[], $20::timestamptz[], $21::text[], $22::text[]) AS n (",
-    put_columns!(),
-    ") ON CONFLICT (session_id) DO UPDATE SET (",
-    changing_columns!(""),
-    ", node, version) = (",
-    changing_columns!("excluded."),
-    ", excluded.node, s.version + 1) WHERE s.epoch <= excluded.epoch AND (",
-    changing_columns!("s."),
-    ") IS DISTINCT FROM (",
-    changing_columns!("excluded."),
-    ") RETURNING s.session_id"
 );
 
 // Only where an operator has written nothing yet, so that a batch that is committed again takes nothing back.
@@ -257,7 +214,7 @@ async fn put(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = PutColumns::of(rows);
+    let columns = Columns::of(rows);
     let arriving: HashSet<Uuid> = columns.session_id.iter().copied().collect();
     let before: Vec<Before> = rows_planned_anew(BEFORE_OF_CLIENTS)
         .bind(&columns.cluster_id)
@@ -268,7 +225,7 @@ async fn put(
         before.into_iter().partition(|row| arriving.contains(&row.session_id));
     let mut happened = remove_predecessors(connection, &predecessors, now).await?;
     let before: HashMap<Uuid, Before> = before.into_iter().map(|row| (row.session_id, row)).collect();
-    let written: HashSet<Uuid> = write_rows(connection, columns, node).await?.into_iter().collect();
+    let written: HashSet<Uuid> = columns.write(connection, node).await?.into_iter().collect();
     for row in rows.iter().filter(|row| written.contains(&row.session_id.0)) {
         happened.extend(derive::put(before.get(&row.session_id.0), row));
     }
@@ -296,41 +253,6 @@ async fn read_before(connection: &mut PgConnection, sessions: &[Uuid]) -> Result
     Ok(rows.into_iter().map(|row| (row.session_id, row)).collect())
 }
 
-/// Writes rows and says which of them said something new.
-async fn write_rows(
-    connection: &mut PgConnection,
-    columns: PutColumns<'_>,
-    node: Option<&str>,
-) -> Result<Vec<Uuid>> {
-    let written = sqlx::query_scalar(PUT)
-        .bind(columns.session_id)
-        .bind(columns.cluster_id)
-        .bind(columns.client_id)
-        .bind(columns.created_at)
-        .bind(columns.epoch)
-        .bind(columns.protocol)
-        .bind(columns.clean_start)
-        .bind(columns.username)
-        .bind(columns.peer)
-        .bind(columns.peer_ip)
-        .bind(columns.listener)
-        .bind(columns.transport)
-        .bind(columns.keep_alive_secs)
-        .bind(columns.receive_maximum)
-        .bind(columns.packet_bytes_max)
-        .bind(columns.expiry_client_secs)
-        .bind(columns.expiry_bounded)
-        .bind(columns.has_will)
-        .bind(columns.connected_at)
-        .bind(columns.disconnected_at)
-        .bind(columns.disconnect_reason)
-        .bind(columns.disconnect_by)
-        .bind(node)
-        .fetch_all(connection)
-        .await?;
-    Ok(written)
-}
-
 /// Writes what operators said of sessions that they had begin. Few at a time: one statement each.
 async fn begin(connection: &mut PgConnection, parts: &[(Uuid, &OperatorPart)]) -> Result<()> {
     for (session, part) in parts {
@@ -354,71 +276,4 @@ pub(super) fn expiry_columns(order: Option<OperatorExpiry>) -> (Option<i64>, Opt
         Some(OperatorExpiry::At(at)) => (None, Some(OffsetDateTime::from(at))),
         None => (None, None),
     }
-}
-
-/// Session rows turned into columns, as UNNEST takes them.
-#[derive(Default)]
-struct PutColumns<'a> {
-    session_id: Vec<Uuid>,
-    cluster_id: Vec<&'a str>,
-    client_id: Vec<&'a str>,
-    epoch: Vec<i64>,
-    protocol: Vec<Option<&'a str>>,
-    clean_start: Vec<bool>,
-    username: Vec<Option<&'a str>>,
-    peer: Vec<Option<&'a str>>,
-    peer_ip: Vec<Option<String>>,
-    listener: Vec<Option<&'a str>>,
-    transport: Vec<Option<&'a str>>,
-    keep_alive_secs: Vec<i32>,
-    receive_maximum: Vec<i32>,
-    packet_bytes_max: Vec<Option<i64>>,
-    expiry_client_secs: Vec<i64>,
-    expiry_bounded: Vec<bool>,
-    has_will: Vec<bool>,
-    created_at: Vec<OffsetDateTime>,
-    connected_at: Vec<Option<OffsetDateTime>>,
-    disconnected_at: Vec<Option<OffsetDateTime>>,
-    disconnect_reason: Vec<Option<&'a str>>,
-    disconnect_by: Vec<Option<&'a str>>,
-}
-
-impl<'a> PutColumns<'a> {
-    fn of(rows: &[&'a SessionRow]) -> Self {
-        let mut columns = Self::default();
-        for row in rows {
-            columns.push(row);
-        }
-        columns
-    }
-
-    fn push(&mut self, row: &'a SessionRow) {
-        self.session_id.push(row.session_id.0);
-        self.cluster_id.push(row.cluster.as_str());
-        self.client_id.push(row.client_id.as_str());
-        self.epoch.push(row.epoch.0.into());
-        self.protocol.push(row.protocol.map(ProtocolVersion::as_str));
-        self.clean_start.push(row.clean_start);
-        self.username.push(row.username.as_deref());
-        self.peer.push(row.peer.as_deref());
-        self.peer_ip.push(row.peer.as_deref().and_then(ip_of));
-        self.listener.push(row.listener.as_deref());
-        self.transport.push(row.transport.map(Transport::as_str));
-        self.keep_alive_secs.push(row.keep_alive_secs.into());
-        self.receive_maximum.push(row.receive_maximum.into());
-        self.packet_bytes_max.push(row.packet_bytes_max.map(i64::from));
-        self.expiry_client_secs.push(row.expiry_client_secs.into());
-        self.expiry_bounded.push(row.expiry_bounded);
-        self.has_will.push(row.has_will);
-        self.created_at.push(row.created_at.into());
-        self.connected_at.push(row.connected_at.map(Into::into));
-        self.disconnected_at.push(row.disconnected_at.map(Into::into));
-        self.disconnect_reason.push(row.disconnect.as_ref().map(|cause| cause.reason.as_str()));
-        self.disconnect_by.push(row.disconnect.as_ref().map(|cause| cause.by.as_str()));
-    }
-}
-
-/// The address of a client's address and port, as Postgres reads it.
-fn ip_of(peer: &str) -> Option<String> {
-    peer.parse().ok().map(|peer: SocketAddr| peer.ip().to_string())
 }
