@@ -11,7 +11,7 @@
 //! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`automatic`], [`packets`], [`enhance`], [`publish`],
-//! [`deliver`], [`subscribe`], [`share`], [`group_orders`], [`detach`], [`orders`], [`shed`], [`on_behalf`], [`users`],
+//! [`deliver`], [`subscribe`], [`share`] (of [`groups`]), [`group_orders`], [`detach`], [`orders`], [`shed`], [`on_behalf`], [`users`],
 //! [`access`], [`settings`], [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself:
 //! [`backlog`], [`browse`], [`groups_told`], [`counters`], [`events`], [`system_topics`]; what it does not take:
 //! [`limits`], [`throttle`]; whom it does not let in: [`verdict`].
@@ -29,6 +29,7 @@ mod enhance;
 mod events;
 mod facts;
 mod group_orders;
+mod groups;
 mod groups_told;
 mod journal;
 mod limits;
@@ -64,6 +65,7 @@ pub use browse::{Answer, Browse, DiskQuestion};
 pub use deliver::{ColdRead, Reader};
 pub use effects::{CommandId, Effects, Farewell, RecordOutcome, WriteTicket};
 pub use group_orders::GroupMove;
+use groups::Groups;
 pub use groups_told::GroupsTold;
 use journal::Journal;
 pub use limits::USER_PROPERTY_BYTES_MAX;
@@ -73,7 +75,6 @@ pub use pending::Attachment;
 use pending::Pending;
 use publish::FanOut;
 pub use restore::Memory;
-use share::Groups;
 use slab::Slab;
 use system_topics::Told;
 use throttle::Throttle;

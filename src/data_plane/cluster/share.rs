@@ -1,6 +1,5 @@
 //! Shared subscriptions: messages handed to one member of a group (MQTT 5.0, 4.8.2; PRODUCT S-4).
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -8,9 +7,8 @@ use smallvec::SmallVec;
 use super::deliver::{ColdRead, READ_FROM_DISK_AT_ONCE, Reader, keys_of};
 use super::{Cluster, facts};
 use crate::data_plane::broker::Slot;
-use crate::data_plane::broker::share_names::ShareNames;
 use crate::data_plane::broker::shared_group::{Member, SharedGroup, Waiting};
-use crate::data_plane::broker::subscription_index::{FilterEntry, SubscriptionIndex};
+use crate::data_plane::broker::subscription_index::FilterEntry;
 use crate::data_plane::message_log::{Found, LogEntry};
 use crate::data_plane::session::outbound::Delivery;
 use crate::data_plane::session::transmit::Sent;
@@ -21,128 +19,6 @@ use crate::model::{
 
 /// How many messages are read from the log at a time.
 const READ_AT_ONCE: usize = 64;
-
-/// The shared groups of a cluster.
-#[derive(Debug)]
-pub(super) struct Groups {
-    by_id: HashMap<GroupId, SharedGroup, foldhash::fast::RandomState>,
-    /// By the whole filter, `$share/{name}/…`.
-    by_filter: HashMap<TopicFilter, GroupId, foldhash::fast::RandomState>,
-    last_id: u64,
-    /// What is shared under each name, as the quota counts it.
-    pub(super) names: ShareNames,
-    /// Groups whose progress is to be written down.
-    unsaved: HashSet<GroupId, foldhash::fast::RandomState>,
-    /// State of the generator that picks members; not for secrets.
-    random: u64,
-}
-
-impl Groups {
-    pub(super) fn new(seed: u64) -> Self {
-        Self {
-            by_id: HashMap::default(),
-            by_filter: HashMap::default(),
-            last_id: 0,
-            names: ShareNames::default(),
-            unsaved: HashSet::default(),
-            random: seed | 1,
-        }
-    }
-
-    /// A group.
-    pub(super) fn get(&self, id: GroupId) -> Option<&SharedGroup> {
-        self.by_id.get(&id)
-    }
-
-    /// The groups among `ids` that read the log.
-    pub(super) fn reading(&self, ids: &[GroupId]) -> impl Iterator<Item = &SharedGroup> {
-        ids.iter().filter_map(|id| self.by_id.get(id)).filter(|group| group.durable)
-    }
-
-    /// A group's progress is to be written down when it can be.
-    pub(super) fn is_unsaved(&mut self, id: GroupId) {
-        self.unsaved.insert(id);
-    }
-
-    /// A group that is to change.
-    pub(super) fn get_mut(&mut self, id: GroupId) -> Option<&mut SharedGroup> {
-        self.by_id.get_mut(&id)
-    }
-
-    /// The group with this whole filter.
-    pub(super) fn find(&self, share: &TopicFilter) -> Option<&SharedGroup> {
-        self.by_id.get(self.by_filter.get(share)?)
-    }
-
-    /// The next `limit` groups whose whole filter comes behind `after`, in byte order.
-    pub(super) fn listed(&self, after: &str, limit: usize) -> Vec<&SharedGroup> {
-        let mut listed: Vec<&SharedGroup> =
-            self.by_id.values().filter(|group| group.share.as_str() > after).collect();
-        listed.sort_unstable_by(|a, b| a.share.as_str().cmp(b.share.as_str()));
-        listed.truncate(limit);
-        listed
-    }
-
-    /// Whether a member gets nothing for now, because it may not subscribe.
-    pub(super) fn set_muted(&mut self, id: GroupId, slot: Slot, muted: bool) {
-        if let Some(group) = self.by_id.get_mut(&id) {
-            group.set_muted(slot, muted);
-        }
-    }
-
-    /// The groups whose progress has changed since the last call.
-    pub(super) fn take_unsaved(&mut self) -> HashSet<GroupId, foldhash::fast::RandomState> {
-        std::mem::take(&mut self.unsaved)
-    }
-
-    /// How far a group that reads the log has come: its whole filter, its position, and what up to
-    /// there must be handed out again should nobody acknowledge it.
-    pub(super) fn progress(&self, id: GroupId) -> Option<(&TopicFilter, Seq, Vec<Seq>)> {
-        let group = self.by_id.get(&id).filter(|group| group.durable)?;
-        Some((&group.share, group.reached(), group.missing()))
-    }
-
-    /// The exchange by which a session has a group's message is written down.
-    pub(super) fn binds(&mut self, id: GroupId, seq: Seq) {
-        if let Some(group) = self.by_id.get_mut(&id) {
-            group.binds(seq);
-        }
-    }
-
-    /// What a group asked for could not be read.
-    pub(super) fn stops_reading(&mut self, id: GroupId) {
-        if let Some(group) = self.by_id.get_mut(&id) {
-            // What it was moved to meanwhile is read when there is a reason to.
-            let _ = group.has_read();
-        }
-    }
-
-    fn begin(&mut self, share: &TopicFilter, index: &mut SubscriptionIndex, tail: Seq) -> GroupId {
-        self.last_id += 1;
-        let id = GroupId(self.last_id);
-        self.names.filter_begins(share);
-        let filter = index.put_group(share, id);
-        self.by_id.insert(id, SharedGroup::new(share.clone(), filter, tail));
-        self.by_filter.insert(share.clone(), id);
-        id
-    }
-
-    /// From here on the group's messages come from the log.
-    pub(super) fn make_durable(&mut self, id: GroupId, index: &mut SubscriptionIndex, tail: Seq) {
-        if let Some(group) = self.by_id.get_mut(&id).filter(|group| !group.durable) {
-            group.make_durable(tail);
-            index.group_reads_log(group.filter);
-        }
-    }
-
-    /// Xorshift: cheap, and good enough to spread messages.
-    fn next_random(&mut self) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random
-    }
-}
 
 /// For how long a hash strategy waits for a member that has gone, before its share goes to others: one
 /// that only changes networks finds its topics where they were, and in order.
@@ -171,7 +47,7 @@ impl Cluster {
     ) -> (FilterId, GroupId) {
         let client = self.session(slot).client_key;
         let Self { groups, index, log, .. } = self;
-        let known = groups.by_filter.get(&subscription.filter).copied();
+        let known = groups.id_of(&subscription.filter);
         let id = known.unwrap_or_else(|| groups.begin(&subscription.filter, index, log.tail()));
         if is_new {
             groups.names.member_joins(&subscription.filter, slot);
@@ -180,7 +56,7 @@ impl Cluster {
         if durable {
             groups.make_durable(id, index, log.tail());
         }
-        let group = groups.by_id.get_mut(&id).expect("listed under its filter for as long as it lives");
+        let group = groups.get_mut(id).expect("listed under its filter for as long as it lives");
         group.join(Member::new(slot, client, subscription));
         (group.filter, id)
     }
@@ -189,20 +65,19 @@ impl Cluster {
     pub(super) fn resume_group(&mut self, id: GroupId, position: Seq, mut missing: Vec<Seq>) {
         let tail = self.log.tail();
         missing.retain(|seq| *seq <= tail);
-        if let Some(group) = self.groups.by_id.get_mut(&id) {
+        if let Some(group) = self.groups.get_mut(id) {
             group.resume(position.min(tail), missing);
         }
     }
 
     /// The group with this whole filter.
     pub(super) fn group_of(&self, share: &str) -> Option<GroupId> {
-        let share = TopicFilter::new(share).ok()?;
-        self.groups.by_filter.get(&share).copied()
+        self.groups.id_of(&TopicFilter::new(share).ok()?)
     }
 
     /// A session goes on with a group's message at QoS 2.
     pub(super) fn bind_to_member(&mut self, id: GroupId, seq: Seq) {
-        if let Some(group) = self.groups.by_id.get_mut(&id) {
+        if let Some(group) = self.groups.get_mut(id) {
             group.bind(seq);
         }
     }
@@ -211,9 +86,7 @@ impl Cluster {
     /// the group's filter any longer.
     pub(super) fn leave_group(&mut self, slot: Slot, id: GroupId) -> bool {
         let Self { groups, index, journal, .. } = self;
-        let Some(group) = groups.by_id.get_mut(&id) else { return false };
-        group.leave(slot);
-        groups.names.member_leaves(&group.share, slot);
+        let Some(group) = groups.leave(id, slot) else { return false };
         index.member_left();
         if !group.is_empty() {
             return false;
@@ -222,9 +95,7 @@ impl Cluster {
         if durable {
             journal.change(vec![facts::no_group(&group.share)]);
         }
-        groups.names.filter_ends(&group.share);
-        groups.by_filter.remove(&group.share);
-        groups.by_id.remove(&id);
+        groups.end(id);
         index.remove_group(filter, id, durable)
     }
 
@@ -244,7 +115,7 @@ impl Cluster {
             .copied()
             .collect();
         for id in &ids {
-            let Some(group) = self.groups.by_id.get(id) else { continue };
+            let Some(group) = self.groups.get(*id) else { continue };
             let assured = message.qos > QoS::AtMostOnce;
             let (behind, durable) = (group.behind, group.durable);
             match (assured, durable) {
@@ -261,7 +132,7 @@ impl Cluster {
                         self.offer(now, *id, Waiting { place, message: Arc::clone(message) })
                     {
                         self.advance_group(*id, place);
-                    } else if let Some(group) = self.groups.by_id.get_mut(id) {
+                    } else if let Some(group) = self.groups.get_mut(*id) {
                         group.behind = true;
                     }
                 }
@@ -274,16 +145,16 @@ impl Cluster {
     fn offer_or_queue(&mut self, now: Now, id: GroupId, behind: bool, message: &Arc<Message>) {
         let waiting = Waiting { place: None, message: Arc::clone(message) };
         let taken = !behind && matches!(self.offer(now, id, waiting), Offered::Taken);
-        let Some(group) = self.groups.by_id.get_mut(&id).filter(|_| !taken) else { return };
+        let Some(group) = self.groups.get_mut(id).filter(|_| !taken) else { return };
         if !group.enqueue(Arc::clone(message)) {
             self.ended_counters.dropped_queue_full += 1;
         }
     }
 
     fn advance_group(&mut self, id: GroupId, place: Option<Place>) {
-        if let (Some(group), Some(place)) = (self.groups.by_id.get_mut(&id), place) {
+        if let (Some(group), Some(place)) = (self.groups.get_mut(id), place) {
             group.position = place.seq;
-            self.groups.unsaved.insert(id);
+            self.groups.is_unsaved(id);
         }
     }
 
@@ -291,7 +162,7 @@ impl Cluster {
     fn offer(&mut self, now: Now, id: GroupId, waiting: Waiting) -> Offered {
         let random = self.groups.next_random();
         let Self { groups, sessions, effects, rules, sent_uncharged, .. } = self;
-        let Some(group) = groups.by_id.get_mut(&id) else { return Offered::Taken };
+        let Some(group) = groups.get_mut(id) else { return Offered::Taken };
         let member = group.choose(
             rules.strategy_of(&group.share),
             &waiting.message,
@@ -335,7 +206,7 @@ impl Cluster {
         let ids: SmallVec<[GroupId; 4]> =
             self.session(slot).subscriptions.iter().filter_map(|held| held.group).collect();
         for id in ids {
-            if self.groups.by_id.get(&id).is_some_and(|group| group.behind) {
+            if self.groups.get(id).is_some_and(|group| group.behind) {
                 self.serve_group(now, id);
             }
         }
@@ -351,25 +222,23 @@ impl Cluster {
 
     /// The strategy is another one: what waited for one member may now go to any.
     pub(super) fn serve_waiting_groups(&mut self, now: Now) {
-        let behind = self.groups.by_id.iter().filter(|(_, group)| group.behind);
-        let ids: Vec<GroupId> = behind.map(|(id, _)| *id).collect();
-        for id in ids {
+        for id in self.groups.behind() {
             self.serve_group(now, id);
         }
     }
 
     /// Hands out what waits for a group until nothing does or nobody has room.
     pub(super) fn serve_group(&mut self, now: Now, id: GroupId) {
-        while let Some(waiting) = self.groups.by_id.get_mut(&id).and_then(SharedGroup::next_waiting) {
+        while let Some(waiting) = self.groups.get_mut(id).and_then(SharedGroup::next_waiting) {
             if let Offered::NobodyHasRoom(waiting) = self.offer(now, id, waiting) {
-                if let Some(group) = self.groups.by_id.get_mut(&id) {
+                if let Some(group) = self.groups.get_mut(id) {
                     group.keep_waiting(waiting);
                 }
                 return;
             }
         }
         if self.serve_group_from_log(now, id)
-            && let Some(group) = self.groups.by_id.get_mut(&id)
+            && let Some(group) = self.groups.get_mut(id)
         {
             group.behind = false;
         }
@@ -379,7 +248,7 @@ impl Cluster {
     fn serve_group_from_log(&mut self, now: Now, id: GroupId) -> bool {
         let mut entries = Vec::new();
         loop {
-            let Some(group) = self.groups.by_id.get_mut(&id).filter(|group| group.durable) else {
+            let Some(group) = self.groups.get_mut(id).filter(|group| group.durable) else {
                 return true;
             };
             entries.clear();
@@ -411,12 +280,12 @@ impl Cluster {
         entries: &mut Vec<LogEntry>,
         through: Seq,
     ) {
-        let Some(group) = self.groups.by_id.get_mut(&id) else { return };
+        let Some(group) = self.groups.get_mut(id) else { return };
         if !group.has_read() {
             return self.serve_group(now, id);
         }
         if self.offer_entries(now, id, entries)
-            && let Some(group) = self.groups.by_id.get_mut(&id)
+            && let Some(group) = self.groups.get_mut(id)
         {
             group.position = group.position.max(through);
             self.serve_group(now, id);
@@ -426,7 +295,7 @@ impl Cluster {
     /// Hands out messages read from the log. Returns whether all found a member.
     fn offer_entries(&mut self, now: Now, id: GroupId, entries: &mut Vec<LogEntry>) -> bool {
         for LogEntry { place, message } in entries.drain(..) {
-            if !self.groups.by_id.get(&id).is_some_and(|group| group.wants(place.seq)) {
+            if !self.groups.get(id).is_some_and(|group| group.wants(place.seq)) {
                 self.advance_group(id, Some(place));
                 continue;
             }
@@ -442,9 +311,9 @@ impl Cluster {
     /// A member has acknowledged a group's message.
     pub(super) fn consumed_by_group(&mut self, delivery: &Delivery) {
         let Some(id) = delivery.group else { return };
-        if let Some(group) = self.groups.by_id.get_mut(&id) {
+        if let Some(group) = self.groups.get_mut(id) {
             group.consumed(delivery.place);
-            self.groups.unsaved.insert(id);
+            self.groups.is_unsaved(id);
             // QoS 2 is not to be handed out again, whatever happens.
             if delivery.qos == QoS::ExactlyOnce && delivery.place.is_some() {
                 let _ = self.save_group(id);
@@ -468,7 +337,7 @@ impl Cluster {
         let mut groups: SmallVec<[GroupId; 4]> = SmallVec::new();
         for Delivery { group, place, message, .. } in returned {
             let Some(id) = group else { continue };
-            if let Some(group) = self.groups.by_id.get_mut(&id) {
+            if let Some(group) = self.groups.get_mut(id) {
                 group.give_back(Waiting { place, message });
                 if !groups.contains(&id) {
                     groups.push(id);
