@@ -85,6 +85,16 @@ async fn scopes_narrow_a_role() {
     assert_eq!(row["items"].as_array().map(Vec::len), Some(1));
 }
 
+/// The specification says no other thing.
+#[tokio::test]
+async fn a_scope_said_twice_is_one_scope() {
+    let api = fleet().await;
+    let body =
+        json!({"name": "k", "role": "viewer", "scopes": ["sessions:read", "plans:read", "sessions:read"]});
+    let made = api.admin().post("/v1/api-keys", &body).await.expect(201);
+    assert_eq!(made["api_key"]["scopes"], json!(["plans:read", "sessions:read"]));
+}
+
 #[tokio::test]
 async fn nobody_makes_a_key_with_more_rights() {
     let api = fleet().await;

@@ -149,7 +149,7 @@ struct ApiKeyCreate {
     role: Role,
     /// What of the role it has; all of it when not sent. Each must be one that the role has.
     #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false, min_items = 1)]
+    #[schema(value_type = Vec<Scope>, required = false, nullable = false, min_items = 1)]
     scopes: Option<BTreeSet<Scope>>,
     /// The one cluster that exists for it; when not sent all of them, or the one that its maker is bound to.
     #[serde(default, deserialize_with = "present")]

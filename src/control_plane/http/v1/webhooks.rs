@@ -121,7 +121,7 @@ struct WebhookCreate {
     url: HttpUrl,
     /// Which kinds of events are delivered; all when not sent.
     #[serde(default, deserialize_with = "present")]
-    #[schema(nullable = false, min_items = 1)]
+    #[schema(value_type = Vec<EventKind>, required = false, nullable = false, min_items = 1)]
     kinds: Option<BTreeSet<EventKind>>,
     /// Whether anything is; true when not sent.
     #[serde(default, deserialize_with = "present")]
@@ -275,7 +275,7 @@ struct WebhookPatch {
     url: Option<HttpUrl>,
     /// Which kinds of events are delivered; null for all.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<BTreeSet<EventKind>>, min_items = 1)]
+    #[schema(value_type = Option<Vec<EventKind>>, min_items = 1)]
     #[allow(clippy::option_option)] // not sent, null, a value
     kinds: Option<Option<BTreeSet<EventKind>>>,
     /// Whether anything is. What happens meanwhile is delivered later.
