@@ -95,7 +95,7 @@ pub(super) struct JwtBody {
     jwks_url: Option<HttpUrl>,
     /// How tokens may be signed. When not sent: `HS256` with a secret, else the three of public keys.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Vec<JwtAlgorithm>, required = false, nullable = false, min_items = 1, max_items = 3)]
+    #[schema(value_type = Vec<JwtAlgorithm>, required = false, nullable = false, min_items = 1)]
     algorithms: Option<BTreeSet<JwtAlgorithm>>,
     /// What claims must say, such as `iss` and `aud`; `${clientid}` and `${username}` are the client's own. A
     /// claim that is a list must have it. Up to 16.

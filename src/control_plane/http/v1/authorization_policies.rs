@@ -207,7 +207,7 @@ struct PolicyPut {
     networks: Vec<Network>,
     /// At which QoS, any when not sent; of a subscription the greatest that it asks for. `connect` has none.
     #[serde(default, deserialize_with = "numbered_set")]
-    #[schema(value_type = Vec<QoS>, max_items = 3)]
+    #[schema(value_type = Vec<QoS>)]
     qos: BTreeSet<QoS>,
     /// With or without the retain flag; both when not sent. Only with `publish` alone.
     #[serde(default, deserialize_with = "present")]
