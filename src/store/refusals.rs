@@ -11,7 +11,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use time::OffsetDateTime;
 
 use super::events::{self, EventKind, NewEvent};
-use super::{Error, Result, Store};
+use super::{BEGIN_CHANGE, Error, Result, Store};
 use crate::model::{ClientId, ClusterId, Refusal, RefusalKind, RefusalReason, Timestamp};
 use crate::seam::ports::{self, RefusalStore};
 
@@ -88,7 +88,7 @@ impl RefusalStore for Store {
 
 impl Store {
     async fn put_refusals(&self, batch: &[(ClusterId, Refusal)]) -> Result<()> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.pool.begin_with(BEGIN_CHANGE).await?;
         let clusters: BTreeSet<&str> = batch.iter().map(|(cluster, _)| cluster.as_str()).collect();
         let there: Vec<String> = sqlx::query_scalar(LOCK_CLUSTERS)
             .bind(Vec::from_iter(clusters))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{Error, Result, Store};
+use super::{BEGIN_CHANGE, Error, Result, Store};
 use crate::model::{ClusterId, Limit, SessionCounts, Timestamp};
 
 // A cluster that was deleted meanwhile is passed over.
@@ -86,7 +86,7 @@ impl Store {
     ) -> Result<()> {
         let hour = hour_of(at);
         let next = Timestamp::from_millis(hour.as_millis() + HOUR_MILLIS);
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.pool.begin_with(BEGIN_CHANGE).await?;
         sqlx::query(INSERT)
             .bind(OffsetDateTime::from(at))
             .bind(samples.iter().map(|(id, ..)| id.as_str()).collect::<Vec<_>>())

@@ -60,7 +60,7 @@ impl Groups {
         self.get(self.id_of(share)?)
     }
 
-    /// The name of the group with this whole filter.
+    /// The id of the group with this whole filter.
     pub(super) fn id_of(&self, share: &TopicFilter) -> Option<GroupId> {
         self.by_filter.get(share).copied()
     }

@@ -11,8 +11,8 @@
 //! back in the connections' output ([`journal`]).
 //!
 //! One file for each thing that can happen: [`attach`], [`automatic`], [`packets`], [`enhance`], [`publish`],
-//! [`deliver`], [`subscribe`], [`share`] (of [`groups`]), [`group_orders`], [`detach`], [`orders`], [`shed`], [`on_behalf`], [`users`],
-//! [`access`], [`settings`], [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself:
+//! [`deliver`], [`subscribe`], [`share`] (of [`groups`]), [`group_orders`], [`detach`], [`orders`], [`shed`],
+//! [`on_behalf`], [`users`], [`access`], [`settings`], [`time_passes`], [`trim`], [`loss`], [`restore`]. What it counts and tells of itself:
 //! [`backlog`], [`browse`], [`groups_told`], [`counters`], [`events`], [`system_topics`]; what it does not take:
 //! [`limits`], [`throttle`]; whom it does not let in: [`verdict`].
 

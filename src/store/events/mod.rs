@@ -4,9 +4,9 @@
 //! cluster's head row, whose lock is taken last in a transaction and held to its end. Whoever has read up to
 //! a number has read all up to it.
 //!
-//! They are derived from what the data plane writes ([`mod@derive`]), several to a row ([`mod@rows`]), and written by the control plane for
-//! what an operator does ([`Tx::add_events`]). They outlive their session, for a bounded time
-//! ([`Store::retire_events`]).
+//! They are derived from what the data plane writes ([`mod@derive`]), several to a row ([`mod@rows`]), and written
+//! by the control plane for what an operator does ([`Tx::add_events`]). They outlive their session, for a bounded
+//! time ([`Store::retire_events`]).
 
 pub(super) mod derive;
 mod rows;
@@ -46,8 +46,8 @@ const CLEAR: &str = "UPDATE session_event_heads SET first = last + 1 WHERE clust
 
 // The first of the first row that is young enough; the order of commits is that of times but for a moment.
 const RETIRE: &str = "UPDATE session_event_heads h SET first = greatest(h.first, h.last - $2 + 1, coalesce(
-        (SELECT e.seq - coalesce(jsonb_array_length(e.earlier), 0) FROM session_events e WHERE e.cluster_id = h.cluster_id AND e.seq >= h.first
-         AND e.at > $1 ORDER BY e.seq LIMIT 1), h.last + 1))
+        (SELECT e.seq - coalesce(jsonb_array_length(e.earlier), 0) FROM session_events e
+         WHERE e.cluster_id = h.cluster_id AND e.seq >= h.first AND e.at > $1 ORDER BY e.seq LIMIT 1), h.last + 1))
     WHERE h.first <= h.last";
 
 const FORGET: &str = "DELETE FROM session_events WHERE (cluster_id, seq) IN (

@@ -43,7 +43,8 @@ const ENDED_BY_OPERATOR: &str = "SELECT EXISTS (SELECT FROM session_events
         UNION ALL SELECT jsonb_array_elements(earlier)) e
     WHERE cluster_id = $1 AND client_id = $2 AND session_id = $3 AND CASE WHEN $4
         THEN said @> '{\"kind\": \"ended\", \"detail\": {\"reason\": \"deleted\"}}'
-        ELSE said @> '{\"kind\": \"detached\", \"detail\": {\"by\": \"operator\"}}' AND ($5::bigint IS NULL OR epoch = $5)
+        ELSE said @> '{\"kind\": \"detached\", \"detail\": {\"by\": \"operator\"}}'
+            AND ($5::bigint IS NULL OR epoch = $5)
     END)";
 
 // One that has an outcome keeps it: it was cancelled meanwhile.
@@ -312,7 +313,7 @@ impl Tx {
              SELECT $1, client_id, session_id FROM sessions WHERE session_id = ANY($2)";
         self.insert(new, "purge", now).await?;
         let sessions: Vec<Uuid> = sessions.iter().map(|id| id.0).collect();
-        let query = sqlx::query(TARGETS).bind(new.id).bind(sessions);
+        let query = sqlx::query(TARGETS).persistent(false).bind(new.id).bind(sessions);
         Ok(query.execute(&mut *self.transaction).await?.rows_affected())
     }
 

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use super::{WebhookColumns, WebhookRecord, webhook_columns};
 use crate::model::{ClusterId, Timestamp};
-use crate::store::{EventSpan, Result, Store, Tx};
+use crate::store::{BEGIN_CHANGE, EventSpan, Result, Store, Tx};
 
 /// How many dead letters of a webhook are kept; the oldest go.
 const DEAD_LETTERS_MAX: u32 = 10_000;
@@ -179,7 +179,7 @@ impl Store {
         next_attempt_at: Option<Timestamp>,
         now: Timestamp,
     ) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.pool.begin_with(BEGIN_CHANGE).await?;
         let moved = sqlx::query(GIVE_UP)
             .bind(cluster.as_str())
             .bind(id)

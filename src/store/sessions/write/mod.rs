@@ -25,7 +25,7 @@ use crate::model::{
 use crate::seam::ports::{self, SessionRow, SessionStore, SessionWrite, StoredSession};
 use crate::store::events::derive::{self, Before, before_columns};
 use crate::store::events::{self, NewEvent};
-use crate::store::{Error, Result, Store};
+use crate::store::{BEGIN_CHANGE, Error, Result, Store};
 use columns::Columns;
 use subscriptions::change_subscriptions;
 
@@ -50,10 +50,6 @@ const BEGIN: &str = "
     UPDATE sessions SET (expiry_override_secs, expiry_override_at, labels, protected) = ($2, $3, $4, $5)
     WHERE session_id = $1 AND labels = '{}' AND NOT protected
         AND expiry_override_secs IS NULL AND expiry_override_at IS NULL";
-
-// What has no choice of plans keeps its plan here, above all the checks of foreign keys, of which there is one for each
-// row. Elsewhere each statement is planned for its values (`store::SETTINGS`).
-const BEGIN_BATCH: &str = "BEGIN; SET LOCAL plan_cache_mode = auto";
 
 /// A batch that is not committed by then has failed: the network may have swallowed it.
 const COMMIT_MAX: Duration = Duration::from_secs(15);
@@ -81,12 +77,10 @@ impl SessionStore for Store {
 impl Store {
     async fn commit_batch(&self, batch: &Batch<'_>) -> Result<()> {
         let now = self.clock.wall();
-        let mut transaction = self.pool.begin_with(BEGIN_BATCH).await?;
+        let mut transaction = self.pool.begin_with(BEGIN_CHANGE).await?;
         let clusters = lock_clusters(&mut transaction, batch).await?;
         let mut happened = remove(&mut transaction, batch, &clusters, now).await?;
-        let sessions = batch.sessions.iter().copied().filter(|row| clusters.contains(row.cluster.as_str()));
-        let sessions = sessions.collect::<Vec<_>>();
-        happened.extend(put(&mut transaction, &sessions, self.node.as_deref(), now).await?);
+        happened.extend(put(&mut transaction, batch, &clusters, self.node.as_deref(), now).await?);
         begin(&mut transaction, &batch.parts).await?;
         happened.extend(change_subscriptions(&mut transaction, batch, now).await?);
         // Last: from here to the commit nobody else adds events.
@@ -158,8 +152,8 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// A statement whose plan is made for this batch, because there is a choice. A plan kept from when the tables were small would
-/// read them whole, batch after batch, until the server next analyses them.
+/// A statement whose plan is made for this batch, because there is a choice. A plan kept from when the tables were
+/// small would read them whole, batch after batch, until the server next analyses them.
 fn rows_planned_anew<R>(sql: &'static str) -> QueryAs<'static, Postgres, R, PgArguments>
 where
     R: for<'r> FromRow<'r, PgRow>,
@@ -207,14 +201,17 @@ async fn remove(
 
 async fn put(
     connection: &mut PgConnection,
-    rows: &[&SessionRow],
+    batch: &Batch<'_>,
+    clusters: &HashSet<String>,
     node: Option<&str>,
     now: Timestamp,
 ) -> Result<Vec<NewEvent>> {
+    let rows = batch.sessions.iter().copied().filter(|row| clusters.contains(row.cluster.as_str()));
+    let rows: Vec<&SessionRow> = rows.collect();
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let columns = Columns::of(rows);
+    let columns = Columns::of(&rows);
     let arriving: HashSet<Uuid> = columns.session_id.iter().copied().collect();
     let before: Vec<Before> = rows_planned_anew(BEFORE_OF_CLIENTS)
         .bind(&columns.cluster_id)
