@@ -17,6 +17,8 @@ const IDLE: Table<1> = Table { columns: ["resident B each"], more_is_better: fal
 
 /// Connections of a round.
 const CONNECTIONS: u32 = 5_000;
+/// How many clients whose sessions end with them come at a time.
+const PASSING_AT_ONCE: u32 = 100;
 const ROUND_WITHIN: Duration = Duration::from_mins(2);
 
 /// Storms of connects.
@@ -53,7 +55,9 @@ async fn storm(broker: &Broker, session: Session, round: u32) -> anyhow::Result<
     #[allow(clippy::disallowed_methods)] // a benchmark measures the time
     let began = Instant::now();
     let mut tasks = Vec::new();
-    for _ in 0..broker.at_once {
+    // Sessions that are written down come as many at once as a broker lets in; others alike for all.
+    let at_once = if session == Session::Passing { PASSING_AT_ONCE } else { broker.at_once };
+    for _ in 0..at_once {
         let (next, door) = (Arc::clone(&next), broker.door.clone());
         tasks.push(tokio::spawn(async move {
             loop {

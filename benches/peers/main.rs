@@ -9,7 +9,14 @@
 //! - *connections*: how many come a second, and what an idle one takes.
 //!
 //! Debian's mosquitto is found where apt puts it; `make peers` builds rumqttd. A broker that is
-//! not there is left out. `HOLDFAST_BENCH_ONLY` runs the scenarios whose names contain it.
+//! not there is left out.
+//!
+//! | variable | effect |
+//! | --- | --- |
+//! | `HOLDFAST_BENCH_ONLY` | runs the scenarios whose names contain it |
+//! | `HOLDFAST_BENCH_PEERS` | the peers to be measured, by the beginnings of their names, between commas |
+//! | `HOLDFAST_BENCH_BEFORE` | another build of ours, a path, to be measured beside this one |
+//! | `HOLDFAST_BENCH_ROUNDS` | rounds of each scenario |
 
 #![allow(clippy::print_stdout)] // a benchmark is read on standard output
 
@@ -29,16 +36,30 @@ use tokio::runtime::{Builder, Runtime};
 fn main() -> anyhow::Result<()> {
     let runtime = Builder::new_multi_thread().enable_all().build()?;
     let mut brokers = vec![Broker::holdfast()?];
-    brokers.extend(Broker::mosquitto("mosquitto", "set_tcp_nodelay true\npersistence false")?);
-    brokers.extend(Broker::mosquitto("mosquitto-default", "persistence false")?);
-    brokers.extend(Broker::rumqttd()?);
-    #[allow(clippy::disallowed_methods)] // no setting of the service
-    let only = std::env::var("HOLDFAST_BENCH_ONLY").unwrap_or_default();
-    let bench = Bench { runtime, brokers, only };
+    if let Some(before) = setting("BEFORE") {
+        brokers.push(Broker::holdfast_built("holdfast before", before.into())?);
+    }
+    let peers = setting("PEERS");
+    let wanted = |peer: &str| peers.as_ref().is_none_or(|some| some.split(',').any(|s| peer.starts_with(s)));
+    if wanted("mosquitto") {
+        brokers.extend(Broker::mosquitto("mosquitto", "set_tcp_nodelay true\npersistence false")?);
+        brokers.extend(Broker::mosquitto("mosquitto-default", "persistence false")?);
+    }
+    if wanted("rumqttd") {
+        brokers.extend(Broker::rumqttd()?);
+    }
+    let only = setting("ONLY").unwrap_or_default();
+    let rounds = setting("ROUNDS").map(|rounds| rounds.parse()).transpose()?;
+    let bench = Bench { runtime, brokers, only, rounds };
     connections::measure_idle(&bench)?;
     flow::measure(&bench)?;
     latency::measure(&bench)?;
     connections::measure_storms(&bench)
+}
+
+#[allow(clippy::disallowed_methods)] // no setting of the service
+fn setting(name: &str) -> Option<String> {
+    std::env::var(format!("HOLDFAST_BENCH_{name}")).ok()
 }
 
 /// The brokers and what runs the clients.
@@ -47,6 +68,7 @@ struct Bench {
     /// Ours is the first.
     brokers: Vec<Broker>,
     only: String,
+    rounds: Option<usize>,
 }
 
 impl Bench {
@@ -65,7 +87,7 @@ impl Bench {
     ) -> anyhow::Result<()> {
         let mut rounds: Vec<Vec<[f64; N]>> = vec![Vec::new(); self.brokers.len()];
         let mut failures: Vec<Option<anyhow::Error>> = self.brokers.iter().map(|_| None).collect();
-        for _ in 0..table.rounds {
+        for _ in 0..self.rounds.filter(|_| table.rounds > 1).unwrap_or(table.rounds) {
             for (at, broker) in self.brokers.iter().enumerate().filter(|(_, b)| b.can(scenario)) {
                 match round(broker) {
                     Ok(figures) => rounds[at].push(figures),

@@ -37,19 +37,24 @@ const PEERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/peers/bin");
 impl Broker {
     /// This repository's, with its private Postgres.
     pub(crate) fn holdfast() -> anyhow::Result<Self> {
+        Self::holdfast_built("holdfast", env!("CARGO_BIN_EXE_holdfast").into())
+    }
+
+    /// This repository's as it was built some time.
+    pub(crate) fn holdfast_built(name: &'static str, program: PathBuf) -> anyhow::Result<Self> {
         let files = folder()?;
         let certificate = Certificate::make(files.path())?;
-        let (process, ready) = start(files.path(), &certificate)?;
+        let (process, ready) = start(&program, files.path(), &certificate)?;
         let door = Door { tcp: ready.mqtt, tls: Some((ready.mqtts, certificate.trust()?)) };
-        let ours = Some(Ours { http: ready.http, certificate });
-        Ok(Self { name: "holdfast", door, at_once: 1_000, ours, process, files })
+        let ours = Some(Ours { program, http: ready.http, certificate });
+        Ok(Self { name, door, at_once: 1_000, ours, process, files })
     }
 
     /// The same on the same data, in another process.
     pub(crate) fn restart(&mut self) -> anyhow::Result<()> {
         self.stop();
         let ours = self.ours.as_mut().context("not ours")?;
-        let (process, ready) = start(self.files.path(), &ours.certificate)?;
+        let (process, ready) = start(&ours.program, self.files.path(), &ours.certificate)?;
         self.process = process;
         self.door = Door { tcp: ready.mqtt, tls: Some((ready.mqtts, ours.certificate.trust()?)) };
         ours.http = ready.http;
@@ -190,6 +195,7 @@ impl Drop for Broker {
 
 /// What only this repository's broker has.
 struct Ours {
+    program: PathBuf,
     http: SocketAddr,
     certificate: Certificate,
 }
@@ -202,8 +208,8 @@ struct Ready {
 }
 
 /// Starts this repository's broker on the data in a folder.
-fn start(folder: &Path, certificate: &Certificate) -> anyhow::Result<(Child, Ready)> {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+fn start(program: &Path, folder: &Path, certificate: &Certificate) -> anyhow::Result<(Child, Ready)> {
+    let mut process = Command::new(program)
         .args(["serve", "--dev", "--api-rate-limit", "0"])
         .args(["--http", "127.0.0.1:0", "--mqtt", "127.0.0.1:0", "--mqtts", "127.0.0.1:0"])
         .arg("--tls-cert")
