@@ -38,11 +38,14 @@ const REMOVE: &str =
 
 const BEFORE: &str = concat!("SELECT ", before_columns!(), " FROM sessions s WHERE s.session_id = ANY($1)");
 
+// One by one, by the index: a plain join reads the whole table as soon as it is thought to be small.
 const BEFORE_OF_CLIENTS: &str = concat!(
     "SELECT ",
     before_columns!(),
     " FROM UNNEST($1::text[], $2::text[]) AS n (cluster_id, client_id)
-    JOIN sessions s ON s.cluster_id = n.cluster_id AND s.client_id = n.client_id"
+    CROSS JOIN LATERAL (
+        SELECT * FROM sessions s WHERE s.cluster_id = n.cluster_id AND s.client_id = n.client_id LIMIT 1
+    ) s"
 );
 
 // Only where an operator has written nothing yet, so that a batch that is committed again takes nothing back.
