@@ -29,7 +29,7 @@ const IMMEDIATE_STOP_MAX: Duration = Duration::from_secs(2);
 /// Durable: `fsync`, `full_page_writes` and `synchronous_commit` stay as they are, on. Sized for few
 /// connections that commit batches: memory is moderate, checkpoints are far apart, the write-ahead
 /// log holds only what recovery needs (nobody replicates a private database).
-const SETTINGS: [(&str, &str); 17] = [
+const SETTINGS: [(&str, &str); 18] = [
     ("listen_addresses", ""),
     ("unix_socket_permissions", "0700"),
     ("max_connections", "40"),
@@ -43,6 +43,8 @@ const SETTINGS: [(&str, &str); 17] = [
     // Session rows change with every connect: vacuum before they are many.
     ("autovacuum_vacuum_scale_factor", "0.05"),
     ("autovacuum_naptime", "15s"),
+    // The private database lies in memory for the most part, or on a disk that seeks for nothing.
+    ("random_page_cost", "1.1"),
     ("jit", "off"),
     ("timezone", "UTC"),
     ("log_timezone", "UTC"),
