@@ -145,8 +145,6 @@ impl Listener {
         mut stream: TcpStream,
         peer: SocketAddr,
     ) -> Result<Opened<TcpStream>, OpenError> {
-        // Output is written once per turn in whole packets: waiting to fill a segment only adds delay.
-        stream.set_nodelay(true)?;
         let client = if self.proxied { read_header(&mut stream, peer).await? } else { peer };
         context.arrives(client.ip())?;
         Ok(self.entrance.opened(stream, client))
