@@ -40,12 +40,12 @@ pub struct Message {
 }
 
 impl Message {
-    /// The same message in one piece of memory of its own, when what it borrows is much larger than
+    /// Moves the message to one piece of memory of its own, when what it borrows is much larger than
     /// itself: a 100-byte message must not keep a 64 KiB read buffer alive while it waits.
-    #[must_use]
-    pub fn detached(self) -> Self {
+    pub fn detach(&mut self) {
         if self.payload.len() >= DETACH_BELOW_BYTES {
-            return Self { topic: self.topic.detach(), ..self };
+            self.topic = self.topic.detach();
+            return;
         }
         let topic_len = self.topic.as_str().len();
         let properties_end = topic_len + self.properties.0.len();
@@ -54,12 +54,9 @@ impl Message {
         own.extend_from_slice(&self.properties.0);
         own.extend_from_slice(&self.payload);
         let own = Bytes::from(own);
-        Self {
-            topic: self.topic.moved_to(own.slice(..topic_len)),
-            properties: PropertyBytes(own.slice(topic_len..properties_end)),
-            payload: own.slice(properties_end..),
-            ..self
-        }
+        self.topic = self.topic.moved_to(own.slice(..topic_len));
+        self.properties = PropertyBytes(own.slice(topic_len..properties_end));
+        self.payload = own.slice(properties_end..);
     }
 
     /// Stands for a message that its receiver has and that is needed no longer: nothing is left of it.
@@ -104,7 +101,8 @@ mod tests {
             published_at: Timestamp::EPOCH,
             publisher: None,
         };
-        let own = message.clone().detached();
+        let mut own = message.clone();
+        own.detach();
         assert_eq!(own.topic, message.topic);
         assert_eq!(own.payload, message.payload);
         assert_eq!(own.properties, message.properties);

@@ -390,18 +390,19 @@ fn assigned_client_id(fresh_id: Uuid) -> Result<ClientId, Refused> {
 }
 
 fn held_will(will: Will, author: WillAuthor, now: Now) -> HeldWill {
+    let mut message = Message {
+        topic: will.topic,
+        payload: will.payload,
+        qos: will.qos,
+        retain: will.retain,
+        properties: will.properties.forwarded,
+        expires_at: None,
+        published_at: now.wall,
+        publisher: None,
+    };
+    message.detach();
     HeldWill {
-        message: Message {
-            topic: will.topic,
-            payload: will.payload,
-            qos: will.qos,
-            retain: will.retain,
-            properties: will.properties.forwarded,
-            expires_at: None,
-            published_at: now.wall,
-            publisher: None,
-        }
-        .detached(),
+        message,
         message_expiry_secs: will.properties.message_expiry_secs,
         delay_secs: will.delay_secs,
         due_at: None,

@@ -10,6 +10,7 @@ use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::subscription_index::SubscriptionIndex;
 use crate::data_plane::message_log::{Found, LogEntry};
 use crate::data_plane::session::Session;
+use crate::data_plane::session::outbound::Delivery;
 use crate::data_plane::session::progress::Frozen;
 use crate::data_plane::session::transmit::Sent;
 use crate::model::{FilterId, FilterKey, GroupId, Now, Place, Seq};
@@ -101,7 +102,8 @@ impl Cluster {
         let lost = session.outbound.thaw(message);
         self.forget_lost(slot, &lost);
         self.count_lost_exchanges(slot, &lost);
-        for delivery in self.session(slot).drop_oversized(now) {
+        let oversized = self.session(slot).drop_oversized(now);
+        for delivery in oversized.iter().filter_map(Delivery::of_group) {
             self.consumed_by_group(&delivery);
         }
         true

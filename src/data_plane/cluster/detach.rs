@@ -1,5 +1,7 @@
 //! The end of a connection, and of a session (MQTT 5.0, 4.1, 4.13; PRODUCT S-5, S-7, S-10).
 
+use std::sync::Arc;
+
 use super::limits::may_take;
 use super::pending::Attachment;
 use super::publish::Along;
@@ -287,7 +289,7 @@ impl Cluster {
         }
         if may_take(&message).is_ok() {
             // When the disk is full a will is lost: there is nobody to be told to try again.
-            let _ = self.publish(now, message, along);
+            let _ = self.publish(now, Arc::new(message), along);
         } else if let Along::Always(change) = along {
             self.journal.change(vec![change]);
         }

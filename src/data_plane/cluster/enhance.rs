@@ -12,6 +12,8 @@
 //!
 //! A cluster without rules costs a message one look; a message that no rule is for, no memory.
 
+use std::sync::Arc;
+
 use bytestring::ByteString;
 
 use super::limits::USER_PROPERTY_BYTES_MAX;
@@ -26,14 +28,14 @@ use crate::model::{
 
 impl Cluster {
     /// Adds to a message of an attached client what the rules say.
-    pub(super) fn enhance_published(&mut self, slot: Slot, message: &mut Message) {
+    pub(super) fn enhance_published(&mut self, slot: Slot, message: &mut Arc<Message>) {
         if self.rules.message_rules.rules.is_empty() {
             return;
         }
         let session = &self.sessions[slot.0 as usize];
         let username = session.link.as_deref().and_then(|link| link.username.as_deref());
         let who = Variables { client_id: session.client_id.as_str(), username };
-        self.values_left_out += enhance(&self.rules.message_rules, who, message);
+        self.values_left_out += enhance(&self.rules.message_rules, who, Arc::make_mut(message));
     }
 
     /// Adds to a will that is published now what the rules say.

@@ -10,6 +10,8 @@
 //! Each is a message of the server's at QoS 1 with a JSON object, made only when somebody subscribes. It
 //! never holds a password.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::Cluster;
@@ -155,7 +157,7 @@ impl Cluster {
     ) {
         if let Some(message) = own_message(now, topic, qos, text, content_type) {
             // When the disk is full it is lost.
-            let _ = self.publish(now, message, Along::Nothing);
+            let _ = self.publish(now, Arc::new(message), Along::Nothing);
         }
     }
 }

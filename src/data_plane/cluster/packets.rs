@@ -1,5 +1,7 @@
 //! Packets of attached clients: what their sessions make of them, and what that asks of the cluster.
 
+use std::sync::Arc;
+
 use super::detach::Ending;
 use super::limits::{NotTaken, may_take, packet_within_limits};
 use super::pending::Attachment;
@@ -21,8 +23,11 @@ impl Cluster {
             if self.attached_session(attachment).is_none() {
                 return;
             }
-            if let Some(packet) = self.in_time(now, attachment, packet) {
+            // By reference: a packet is large to be handed to and fro.
+            if self.is_in_time(now, attachment, &packet) {
                 self.take_packet(now, attachment, packet);
+            } else {
+                self.keep_waiting(slot, packet);
             }
         }
         if self.attached_session(attachment).is_some() {
@@ -34,7 +39,9 @@ impl Cluster {
     /// Takes one packet, whose turn it is.
     pub(super) fn take_packet(&mut self, now: Now, attachment: Attachment, packet: Packet) {
         let slot = attachment.slot;
-        let Some(packet) = self.within_limits(now, slot, packet) else { return };
+        if let Err(why) = packet_within_limits(&packet) {
+            return self.refuse_packet(now, slot, &packet, why);
+        }
         match self.session(slot).receive(now, packet) {
             Ok(request) => self.carry_out(now, attachment, request),
             Err(fault) => {
@@ -92,11 +99,9 @@ impl Cluster {
         }
     }
 
-    /// Gives the packet back if its user properties keep within the limit (PRODUCT Q-9; for PUBLISH that is
-    /// judged with its topic). If not, SUBSCRIBE is answered so; the others cannot be, and the connection
-    /// ends.
-    fn within_limits(&mut self, now: Now, slot: Slot, packet: Packet) -> Option<Packet> {
-        let Err(why) = packet_within_limits(&packet) else { return Some(packet) };
+    /// A packet whose user properties are beyond the limit (PRODUCT Q-9; for PUBLISH that is judged with its
+    /// topic): SUBSCRIBE is answered so; the others cannot be, and the connection ends.
+    fn refuse_packet(&mut self, now: Now, slot: Slot, packet: &Packet, why: String) {
         if let Packet::Subscribe(subscribe) = packet {
             let reasons = vec![ReasonCode::QuotaExceeded; subscribe.filters.len()];
             self.session(slot).answer_subscribe(subscribe.packet_id, reasons, Some(&why));
@@ -104,11 +109,10 @@ impl Cluster {
             let word = "user_properties_too_large";
             self.detach(now, slot, &Ending::broken(word, ReasonCode::QuotaExceeded, why));
         }
-        None
     }
 
     /// A message from a client: passed on and answered, or refused.
-    fn take_publish(&mut self, now: Now, slot: Slot, mut message: Message, ack: PublishAck) {
+    fn take_publish(&mut self, now: Now, slot: Slot, mut message: Arc<Message>, ack: PublishAck) {
         if let Err(not_taken) = may_take(&message).and_then(|()| self.may_publish(slot, &message)) {
             if not_taken.reason == ReasonCode::NotAuthorized {
                 let (code, why) = (not_taken.reason, not_taken.why.clone());
@@ -143,7 +147,7 @@ impl Cluster {
         let slot = attachment.slot;
         match request {
             Request::None => {}
-            Request::Consumed(delivery) => self.consumed_by_group(&delivery),
+            Request::ConsumedOfGroup(delivery) => self.consumed_by_group(&delivery),
             Request::Publish { message, ack } => self.take_publish(now, slot, message, ack),
             Request::Subscribe(subscribe) => self.subscribe(now, attachment, subscribe),
             Request::Unsubscribe(unsubscribe) => self.unsubscribe(now, attachment, unsubscribe),

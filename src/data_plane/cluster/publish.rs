@@ -91,7 +91,7 @@ impl Cluster {
     pub(super) fn publish(
         &mut self,
         now: Now,
-        message: Message,
+        mut message: Arc<Message>,
         along: Along,
     ) -> Result<Published, DiskFull> {
         let filters = self.index.matches(message.topic.as_str());
@@ -103,7 +103,9 @@ impl Cluster {
             return Err(DiskFull);
         }
         let kept = message.retain || message.qos > QoS::AtMostOnce;
-        let message = Arc::new(if kept { message.detached() } else { message });
+        if kept {
+            Arc::make_mut(&mut message).detach();
+        }
         let retained = self.retain(&message);
         let place = logged.then(|| self.append(&message));
         let written = self.write_message(&message, place, retained, along);

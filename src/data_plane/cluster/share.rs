@@ -10,7 +10,7 @@ use crate::data_plane::broker::Slot;
 use crate::data_plane::broker::shared_group::{Member, SharedGroup, Waiting};
 use crate::data_plane::broker::subscription_index::FilterEntry;
 use crate::data_plane::message_log::{Found, LogEntry};
-use crate::data_plane::session::outbound::Delivery;
+use crate::data_plane::session::outbound::{Delivery, GroupDelivery, InFlight};
 use crate::data_plane::session::transmit::Sent;
 use crate::data_plane::session::{Offline, Session};
 use crate::model::{
@@ -309,8 +309,8 @@ impl Cluster {
     }
 
     /// A member has acknowledged a group's message.
-    pub(super) fn consumed_by_group(&mut self, delivery: &Delivery) {
-        let Some(id) = delivery.group else { return };
+    pub(super) fn consumed_by_group(&mut self, delivery: &GroupDelivery) {
+        let id = delivery.group;
         if let Some(group) = self.groups.get_mut(id) {
             group.consumed(delivery.place);
             self.groups.is_unsaved(id);
@@ -328,8 +328,8 @@ impl Cluster {
         let session = self.session(slot);
         let returned = session.outbound.take_shared();
         if session_ends {
-            let bound: Vec<Delivery> =
-                session.outbound.exchanges().map(|exchange| exchange.delivery.clone()).collect();
+            let of_group = |exchange: &InFlight| exchange.delivery.of_group();
+            let bound: Vec<GroupDelivery> = session.outbound.exchanges().filter_map(of_group).collect();
             for delivery in &bound {
                 self.consumed_by_group(delivery);
             }

@@ -154,11 +154,11 @@ impl Cluster {
         }
     }
 
-    /// Gives the packet back if it may be taken now. If not, it is kept until then.
-    pub(super) fn in_time(&mut self, now: Now, attachment: Attachment, packet: Packet) -> Option<Packet> {
+    /// Whether the packet may be taken now. If not, it is to be [kept](Self::keep_waiting) until then.
+    pub(super) fn is_in_time(&mut self, now: Now, attachment: Attachment, packet: &Packet) -> bool {
         let Attachment { slot, conn } = attachment;
         if self.throttle.is_stalled(slot) {
-            let passes = matches!(
+            return matches!(
                 packet,
                 Packet::PingReq
                     | Packet::PubAck(_)
@@ -166,22 +166,21 @@ impl Cluster {
                     | Packet::PubRel(_)
                     | Packet::PubComp(_)
             );
-            if passes {
-                return Some(packet);
-            }
-            self.throttle.client(slot).waiting.push_back(packet);
-            return None;
         }
-        let Some((kind, too_fast)) = self.must_wait(now, slot, &packet) else { return Some(packet) };
+        let Some((kind, too_fast)) = self.must_wait(now, slot, packet) else { return true };
         self.tally(now, slot, kind, too_fast);
         let at = now.mono.plus_millis(millis(too_fast.wait()));
         if self.throttle.stalled.is_empty() || at < self.throttle.go_on_at {
             self.throttle.go_on_at = at;
         }
-        self.throttle.client(slot).waiting.push_back(packet);
         self.throttle.stalled.push_back(attachment);
         self.effects.reading.push((conn, false));
-        None
+        false
+    }
+
+    /// Keeps a packet that came too early.
+    pub(super) fn keep_waiting(&mut self, slot: Slot, packet: Packet) {
+        self.throttle.client(slot).waiting.push_back(packet);
     }
 
     /// Whether a packet must wait because its client cannot be told that it is refused, and why.

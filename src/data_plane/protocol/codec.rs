@@ -6,9 +6,9 @@
 
 use std::num::NonZeroU32;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
-use super::packet::{Connect, Context, Packet, PacketType, Sender, read_version};
+use super::packet::{Ack, Connect, Context, Packet, PacketType, Sender, read_version};
 use super::property::Trim;
 use super::violation::Violation;
 use super::wire::{self, Reader};
@@ -68,6 +68,10 @@ impl Decoder {
         }
         if buffer.len() < bytes {
             return Ok(None);
+        }
+        if let Some(ack) = Ack::decode_bare(packet, &buffer[header_bytes..bytes])? {
+            buffer.advance(bytes);
+            return Ok(Some(ack));
         }
         let frame = buffer.split_to(bytes).freeze();
         let Some(version) = self.version else {

@@ -213,7 +213,7 @@ pub enum Request {
     /// Pass this message on, then call [`Session::answer_publish`] with `ack`.
     Publish {
         /// The message.
-        message: Message,
+        message: Arc<Message>,
         /// What is to be answered, and how.
         ack: PublishAck,
     },
@@ -223,8 +223,8 @@ pub enum Request {
     Unsubscribe(Unsubscribe),
     /// Authenticate again, by the users there are now; see [`Link::reauthenticate`].
     Authenticate(Box<Auth>),
-    /// The client has consumed this; there may be room for more.
-    Consumed(outbound::Delivery),
+    /// The client has consumed a message of a shared group.
+    ConsumedOfGroup(outbound::GroupDelivery),
     /// The client says goodbye.
     Goodbye {
         /// Whether its will is published all the same (`DISCONNECT` 0x04).

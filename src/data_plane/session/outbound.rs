@@ -37,6 +37,22 @@ impl Delivery {
     pub fn is_written_by_itself(&self) -> bool {
         self.qos == QoS::ExactlyOnce || (self.place.is_none() && self.group.is_none())
     }
+
+    /// What its shared group is to know of it; `None` when it is no group's.
+    pub fn of_group(&self) -> Option<GroupDelivery> {
+        self.group.map(|group| GroupDelivery { group, qos: self.qos, place: self.place })
+    }
+}
+
+/// A message of a shared group, as one of its members got it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupDelivery {
+    /// The group.
+    pub group: GroupId,
+    /// The quality of service of the delivery.
+    pub qos: QoS,
+    /// Where the message lies in the log.
+    pub place: Option<Place>,
 }
 
 /// How far an exchange has come.
@@ -130,12 +146,12 @@ impl Outbound {
         self.sent == self.in_flight.len()
     }
 
-    /// Begins an exchange and gives its packet id; `None` when no id is free. Those before it must all
-    /// have been sent on this connection.
+    /// Begins an exchange; `None` when no packet id is free. Those before it must all have been sent on this
+    /// connection.
     ///
     /// Ids are given in ascending order and a run of them is never longer than the id space, so that
     /// one exchange that never ends stops the session only after 65,534 more.
-    pub fn begin(&mut self, delivery: Delivery, now: Monotonic) -> Option<PacketId> {
+    pub fn begin(&mut self, delivery: Delivery, now: Monotonic) -> Option<&InFlight> {
         let packet_id = packet_id_of(self.begun + 1);
         if self.in_flight.front().is_some_and(|oldest| oldest.packet_id == packet_id) {
             return None;
@@ -144,7 +160,7 @@ impl Outbound {
         self.changed = true;
         self.sent += 1;
         self.in_flight.push_back(InFlight { packet_id, phase: Phase::Published, delivery, sent_at: now });
-        Some(packet_id)
+        self.in_flight.back()
     }
 
     /// Whether an exchange could begin, with `window` as the client's Receive Maximum.
@@ -326,6 +342,10 @@ mod tests {
         }
     }
 
+    fn begin(outbound: &mut Outbound, qos: QoS, seq: u64) -> Option<PacketId> {
+        outbound.begin(delivery(qos, seq), T0).map(|exchange| exchange.packet_id)
+    }
+
     fn id(n: u16) -> PacketId {
         PacketId::new(n).expect("not 0")
     }
@@ -334,7 +354,7 @@ mod tests {
     fn acknowledgements_end_exchanges_in_any_order() {
         let mut outbound = Outbound { position: Seq(5), ..Outbound::default() };
         for n in 1..=5 {
-            assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, n.into()), T0), Some(id(n)));
+            assert_eq!(begin(&mut outbound, QoS::AtLeastOnce, n.into()), Some(id(n)));
         }
         assert!(!outbound.has_room(5) && outbound.has_room(6));
         assert!(outbound.acknowledged(id(3)).is_some());
@@ -352,14 +372,14 @@ mod tests {
     #[test]
     fn qos_2_needs_both_steps() {
         let mut outbound = Outbound::default();
-        let one = outbound.begin(delivery(QoS::ExactlyOnce, 1), T0).expect("an id");
+        let one = begin(&mut outbound, QoS::ExactlyOnce, 1).expect("an id");
         assert!(outbound.acknowledged(one).is_none(), "PUBACK does not end QoS 2");
         assert!(outbound.completed(one).is_none(), "PUBCOMP before PUBREC");
         assert!(outbound.received(one, T0));
         assert!(outbound.received(one, T0), "a repeated PUBREC is answered again");
         assert!(outbound.completed(one).is_some());
         assert!(!outbound.received(one, T0));
-        let two = outbound.begin(delivery(QoS::ExactlyOnce, 2), T0).expect("an id");
+        let two = begin(&mut outbound, QoS::ExactlyOnce, 2).expect("an id");
         assert!(outbound.rejected(two).is_some());
         assert_eq!(outbound.in_flight(), 0);
     }
@@ -368,7 +388,7 @@ mod tests {
     fn ids_wrap_around_past_zero_and_are_found() {
         let mut outbound = Outbound { begun: 65_533, ..Outbound::default() };
         let ids: Vec<u16> = (1..=4)
-            .filter_map(|seq| outbound.begin(delivery(QoS::AtLeastOnce, seq), T0))
+            .filter_map(|seq| begin(&mut outbound, QoS::AtLeastOnce, seq))
             .map(PacketId::get)
             .collect();
         assert_eq!(ids, [65_534, 65_535, 1, 2]);
@@ -382,15 +402,15 @@ mod tests {
     #[test]
     fn an_exchange_that_never_ends_is_not_given_its_id_twice() {
         let mut outbound = Outbound::default();
-        let stuck = outbound.begin(delivery(QoS::AtLeastOnce, 1), T0).expect("an id");
+        let stuck = begin(&mut outbound, QoS::AtLeastOnce, 1).expect("an id");
         for _ in 0..65_534 {
-            let next = outbound.begin(delivery(QoS::AtLeastOnce, 1), T0).expect("an id");
+            let next = begin(&mut outbound, QoS::AtLeastOnce, 1).expect("an id");
             assert!(outbound.acknowledged(next).is_some());
         }
         assert!(!outbound.has_room(u16::MAX));
-        assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, 1), T0), None);
+        assert_eq!(begin(&mut outbound, QoS::AtLeastOnce, 1), None);
         assert!(outbound.acknowledged(stuck).is_some());
-        assert_eq!(outbound.begin(delivery(QoS::AtLeastOnce, 1), T0), Some(stuck));
+        assert_eq!(begin(&mut outbound, QoS::AtLeastOnce, 1), Some(stuck));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A packet from the client: one arm for each.
 
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use super::fault::Fault;
 use super::inbound::Arrival;
@@ -66,7 +67,7 @@ impl Session {
             _ => PublishAck::Nothing,
         };
         link.counters.received += 1;
-        let message = Message {
+        let message = Arc::new(Message {
             topic,
             payload: publish.payload,
             qos: publish.qos,
@@ -75,7 +76,7 @@ impl Session {
             expires_at: publish.properties.message_expiry_secs.map(|secs| now.wall.plus_secs(secs)),
             published_at: now.wall,
             publisher: Some(self.client_key),
-        };
+        });
         Ok(Request::Publish { message, ack })
     }
 
@@ -83,15 +84,15 @@ impl Session {
         let id = ack.packet_id;
         match self.outbound.acknowledged(id) {
             None => Request::None,
-            Some(delivery) if delivery.is_written_by_itself() => self.over(id, delivery),
-            Some(delivery) => Request::Consumed(delivery),
+            Some(delivery) if delivery.is_written_by_itself() => self.over(id, &delivery),
+            Some(delivery) => consumed(&delivery),
         }
     }
 
     fn receive_pubrec(&mut self, now: Now, ack: &Ack) -> Request {
         let id = ack.packet_id;
         if ack.reason.is_error() {
-            return self.outbound.rejected(id).map_or(Request::None, |delivery| self.over(id, delivery));
+            return self.outbound.rejected(id).map_or(Request::None, |delivery| self.over(id, &delivery));
         }
         let known = self.outbound.received(id, now.mono);
         if known {
@@ -120,16 +121,16 @@ impl Session {
 
     fn receive_pubcomp(&mut self, ack: &Ack) -> Request {
         let id = ack.packet_id;
-        self.outbound.completed(id).map_or(Request::None, |delivery| self.over(id, delivery))
+        self.outbound.completed(id).map_or(Request::None, |delivery| self.over(id, &delivery))
     }
 
     /// An exchange that was written down by itself has ended. Nothing is held for that: what came after it
     /// is written down after it.
-    fn over(&mut self, packet_id: PacketId, delivery: Delivery) -> Request {
+    fn over(&mut self, packet_id: PacketId, delivery: &Delivery) -> Request {
         if self.durable {
             self.notes.push(Note::ExchangeOver(packet_id));
         }
-        Request::Consumed(delivery)
+        consumed(delivery)
     }
 
     fn receive_disconnect(&self, disconnect: &Disconnect) -> Result<Request, Fault> {
@@ -139,4 +140,9 @@ impl Session {
         }
         Ok(Request::Goodbye { with_will: disconnect.reason != ReasonCode::Success, expiry_secs })
     }
+}
+
+/// What is left to do for a message that the client has.
+fn consumed(delivery: &Delivery) -> Request {
+    delivery.of_group().map_or(Request::None, Request::ConsumedOfGroup)
 }

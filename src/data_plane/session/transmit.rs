@@ -85,16 +85,17 @@ impl Session {
         if delivery.message.is_expired(now.wall) || !fits(link, now.wall, &delivery) {
             return Sent::Done;
         }
-        let Some(id) = self.outbound.begin(delivery.clone(), now.mono) else { return Sent::Done };
-        if delivery.place.is_some_and(|place| !place.durable) {
+        let Some(InFlight { packet_id, delivery, .. }) = self.outbound.begin(delivery, now.mono) else {
+            return Sent::Done;
+        };
+        let is_noted = self.durable && delivery.is_written_by_itself();
+        if is_noted {
+            self.notes.push(Note::Exchange(*packet_id));
+        }
+        if is_noted || delivery.place.is_some_and(|place| !place.durable) {
             link.out.hold();
         }
-        if delivery.is_written_by_itself() {
-            self.note(Note::Exchange(id));
-        }
-        if let Some(link) = self.link.as_mut() {
-            send_publish(link, now.wall, &delivery, (Some(id), false), copies);
-        }
+        send_publish(link, now.wall, delivery, (Some(*packet_id), false), copies);
         Sent::Done
     }
 

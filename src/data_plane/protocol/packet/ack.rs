@@ -5,6 +5,7 @@ use bytestring::ByteString;
 use super::{Context, Decoded, Packet, PacketId, PacketType};
 use crate::data_plane::protocol::property::{Trim, UserProperties, put_reason, read_diagnostics};
 use crate::data_plane::protocol::reason::ReasonCode;
+use crate::data_plane::protocol::violation::Violation;
 use crate::data_plane::protocol::wire::{self, Reader};
 use crate::model::ProtocolVersion;
 
@@ -42,12 +43,31 @@ impl Ack {
             }
         }
         reader.finish()?;
-        Ok(Some(match packet {
-            PacketType::PubAck => Packet::PubAck(ack),
-            PacketType::PubRec => Packet::PubRec(ack),
-            PacketType::PubRel => Packet::PubRel(ack),
-            _ => Packet::PubComp(ack),
-        }))
+        Ok(ack.into_packet(packet))
+    }
+
+    /// Decodes `content` where `packet` is one of the four and has nothing but its packet id, as most have:
+    /// that needs none of the buffer's memory. `None` for any other.
+    pub(in crate::data_plane::protocol) fn decode_bare(packet: PacketType, content: &[u8]) -> Decoded {
+        let &[high, low] = content else { return Ok(None) };
+        if !matches!(
+            packet,
+            PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp
+        ) {
+            return Ok(None);
+        }
+        let packet_id = PacketId::new(u16::from_be_bytes([high, low])).ok_or(Violation::PacketIdZero)?;
+        Ok(Self::new(packet_id, ReasonCode::Success).into_packet(packet))
+    }
+
+    fn into_packet(self, packet: PacketType) -> Option<Packet> {
+        Some(match packet {
+            PacketType::PubAck => Packet::PubAck(self),
+            PacketType::PubRec => Packet::PubRec(self),
+            PacketType::PubRel => Packet::PubRel(self),
+            PacketType::PubComp => Packet::PubComp(self),
+            _ => return None,
+        })
     }
 
     /// Appends the content in the shortest form.
