@@ -12,8 +12,6 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::proxy_protocol::ProxyError;
@@ -140,18 +138,3 @@ pub enum OpenError {
     #[error("the QUIC connection was not opened")]
     Quic(#[from] quinn::ConnectionError),
 }
-
-/// What carries the bytes of a connection.
-pub trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {
-    /// Whether the end of its socket is its own: there is no word of its own to say first.
-    const ENDS_WITH_SOCKET: bool = false;
-
-    /// The peer's CONNECT was read: from now on it may send more at once than a stranger may.
-    fn greeted(&mut self) {}
-}
-
-impl Carrier for TcpStream {
-    const ENDS_WITH_SOCKET: bool = true;
-}
-
-impl<S: Carrier> Carrier for tokio_rustls::server::TlsStream<S> {}

@@ -5,16 +5,16 @@
 //! client that does not read cannot keep us from hearing it, and the other way round.
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 
 use bytes::BytesMut;
 use smallvec::SmallVec;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use uuid::Uuid;
 
-use super::arrival::{Carrier, Opened, Opening, Place};
+use super::arrival::{Opened, Opening, Place};
+use super::carrier::{Carrier, Writing};
 use super::greeting::{self, Greeted};
-use super::outbox::{Outbox, Taken};
+use super::outbox::{Outlet, PIECES_AT_ONCE, Taken, outbox};
 use super::{Context, Input, goodbye};
 use crate::data_plane::PACKET_BYTES_MAX;
 use crate::data_plane::cluster::ConnectRequest;
@@ -28,11 +28,11 @@ const READ_SMALL_BYTES: usize = 512;
 /// How much is read at once from a connection that sends a lot.
 const READ_LARGE_BYTES: usize = 64 * 1_024;
 
+/// For how many packets room is made before they are read.
+const PACKETS_FORESEEN_MAX: usize = 256;
+
 /// How much memory a connection's output buffer keeps while nothing is written.
 const WRITE_KEEP_BYTES: usize = 0;
-
-/// How many pieces are handed to the socket in one call.
-const PIECES_AT_ONCE: usize = 64;
 
 /// How the exchange of packets came to its end.
 enum End {
@@ -49,29 +49,28 @@ pub async fn run<S: Carrier>(context: Context, place: Place, opening: Opening<S>
     drop(place);
     let Greeted { opened: Opened { stream, origin, .. }, mut reader, connect, judged, pass: _pass } = greeted;
     let conn = context.next_conn();
-    let outbox = Arc::new(Outbox::default());
+    let (mut reading, mut writing) = stream.into_halves();
+    let (inlet, outlet) = outbox(writing.socket());
     let request = ConnectRequest { conn, origin, connect, proven: judged.proven, fresh_id: Uuid::now_v7() };
     let input = Input::Connect {
         cluster: judged.cluster,
         judged_by: judged.by,
         request: Box::new(request),
-        outbox: Arc::clone(&outbox),
+        outbox: inlet,
     };
     if context.mailbox.send(input).await.is_err() {
         return;
     }
-    let (mut reading, mut writing) = tokio::io::split(stream);
     let end = tokio::select! {
-        () = reader.pump(&context, conn, &outbox, &mut reading) => End::Over,
-        written = write_all(&context, conn, &outbox, &mut writing) => written.map_or(End::Cut, |()| End::Over),
-        () = outbox.farewell_overdue() => End::Cut,
-        () = context.mailbox.closed() => End::Cut,
+        () = reader.pump(&context, conn, &outlet, &mut reading) => End::Over,
+        end = write_all(&context, conn, &outlet, &mut writing) => end,
     };
-    let mut stream = reading.unsplit(writing);
-    match end {
-        End::Over if reader.has_heard_all => goodbye::end(&mut stream).await,
-        End::Over => goodbye::close(&mut stream).await,
-        End::Cut => {}
+    outlet.close();
+    let mut stream = S::of_halves(reading, writing);
+    match (end, stream.as_mut()) {
+        (End::Over, Some(stream)) if reader.has_heard_all => goodbye::end(stream).await,
+        (End::Over, Some(stream)) => goodbye::close(stream).await,
+        (End::Cut, _) | (_, None) => {}
     }
     // The socket is closed before the worker hears of it: that is what proves a kick.
     drop(stream);
@@ -84,6 +83,8 @@ pub(super) struct Reader {
     buffer: BytesMut,
     /// How much to make room for; follows how much comes.
     read_bytes: usize,
+    /// How many packets came at once the last time: room is made for as many.
+    packets_at_once: usize,
     /// Whether the peer has ended: by DISCONNECT, after which it sends nothing (`[MQTT-3.14.4-2]`), or by the end of
     /// the stream.
     has_heard_all: bool,
@@ -96,6 +97,7 @@ impl Reader {
             decoder: Decoder::server(connect_bytes_max),
             buffer: BytesMut::new(),
             read_bytes: READ_SMALL_BYTES,
+            packets_at_once: 1,
             has_heard_all: false,
         }
     }
@@ -136,19 +138,12 @@ impl Reader {
         &mut self,
         context: &Context,
         conn: ConnId,
-        outbox: &Outbox,
+        outlet: &Outlet,
         from: &mut (impl AsyncRead + Unpin),
     ) {
         loop {
-            outbox.until_readable().await;
-            let mut packets = Vec::new();
-            let violation = loop {
-                match self.decoder.decode(&mut self.buffer) {
-                    Ok(Some(packet)) => packets.push(packet),
-                    Ok(None) => break None,
-                    Err(violation) => break Some(violation),
-                }
-            };
+            outlet.until_readable().await;
+            let (packets, violation) = self.decode_all();
             let broken = violation.is_some();
             self.has_heard_all = matches!(packets.last(), Some(Packet::Disconnect(_)));
             if broken || !packets.is_empty() {
@@ -171,6 +166,25 @@ impl Reader {
         }
     }
 
+    /// The packets that were read, up to the end or to what is none.
+    fn decode_all(&mut self) -> (Vec<Packet>, Option<Violation>) {
+        let mut packets = Vec::new();
+        let violation = loop {
+            match self.decoder.decode(&mut self.buffer) {
+                Ok(Some(packet)) => {
+                    if packets.is_empty() {
+                        packets.reserve_exact(self.packets_at_once);
+                    }
+                    packets.push(packet);
+                }
+                Ok(None) => break None,
+                Err(violation) => break Some(violation),
+            }
+        };
+        self.packets_at_once = packets.len().clamp(1, PACKETS_FORESEEN_MAX);
+        (packets, violation)
+    }
+
     /// Reads once. The buffer grows for who sends a lot and is given back when it is empty.
     async fn fill(&mut self, from: &mut (impl AsyncRead + Unpin)) -> io::Result<usize> {
         if self.buffer.is_empty() && self.buffer.capacity() < self.read_bytes {
@@ -190,34 +204,41 @@ impl Reader {
 }
 
 /// The writing half: writes whatever the outbox holds until its end.
-async fn write_all(
-    context: &Context,
-    conn: ConnId,
-    outbox: &Outbox,
-    to: &mut (impl AsyncWrite + Unpin),
-) -> io::Result<()> {
+async fn write_all(context: &Context, conn: ConnId, outlet: &Outlet, to: &mut impl Writing) -> End {
     let mut output = Output::default();
-    while let Taken::Bytes { last } = outbox.take(&mut output).await {
-        write_pieces(&output, to).await?;
-        let written = output.len();
+    loop {
+        let last = match outlet.take(&mut output).await {
+            Taken::Bytes { last } => last,
+            Taken::End => return End::Over,
+            Taken::Abandoned => return End::Cut,
+        };
+        // In this order: what can be written at once is, and nothing else is looked at.
+        let written = tokio::select! {
+            biased;
+            written = write_pieces(&output, to) => written,
+            () = outlet.overdue() => return End::Cut,
+        };
+        if written.is_err() {
+            return End::Cut;
+        }
+        let bytes = output.len();
         output.clear(WRITE_KEEP_BYTES);
-        if outbox.written(written) && context.mailbox.send(Input::Writable { conn }).await.is_err() {
-            break;
+        if outlet.written(bytes) && context.mailbox.send(Input::Writable { conn }).await.is_err() {
+            return End::Cut;
         }
         if last {
-            break;
+            return End::Over;
         }
     }
-    Ok(())
 }
 
-async fn write_pieces(output: &Output, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+async fn write_pieces(output: &Output, to: &mut impl Writing) -> io::Result<()> {
     let all: SmallVec<[&[u8]; 4]> = output.pieces().collect();
     for some in all.chunks(PIECES_AT_ONCE) {
         let mut slices: SmallVec<[IoSlice<'_>; 4]> = some.iter().map(|piece| IoSlice::new(piece)).collect();
         let mut left = slices.as_mut_slice();
         while !left.is_empty() {
-            match to.write_vectored(left).await? {
+            match to.write(left).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 written => IoSlice::advance_slices(&mut left, written),
             }

@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::arrival::Carrier;
+use super::carrier::Carrier;
 
 /// How long the end itself may take to be written.
 const SHUTDOWN_WITHIN: Duration = Duration::from_millis(500);

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::arrival::{Carrier, OpenError, Opened, Opening};
+use super::arrival::{OpenError, Opened, Opening};
 use super::authentication::Pass;
 use super::authenticators::{Candidate, Known, NotKnown};
+use super::carrier::Carrier;
 use super::connection::Reader;
 use super::outbox::FAREWELL_WITHIN;
 use super::{Context, goodbye, selection};
@@ -322,6 +323,7 @@ mod tests {
 
     use super::super::Input;
     use super::super::authentication::Authenticator;
+    use super::super::carrier::halves_by_lock;
     use super::super::selection::Asked;
     use super::*;
     use crate::clock::Clock;
@@ -332,7 +334,9 @@ mod tests {
     use crate::model::{Plan, ProtocolVersion, Quota, QuotaOverrides, Transport};
     use crate::seam::desired;
 
-    impl Carrier for DuplexStream {}
+    impl Carrier for DuplexStream {
+        halves_by_lock!();
+    }
 
     /// The cluster `default` with the user `ada`, and a check of passwords that has no place left.
     fn context() -> (Context, mpsc::Receiver<Input>) {

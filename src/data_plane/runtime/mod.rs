@@ -6,10 +6,11 @@
 //!   [`websocket`] and [`quic`] are what comes before that.
 //! - [`greeting`] is the rest of what comes before a client is attached: its CONNECT is read, its cluster
 //!   found ([`selection`]), its AUTH checked, or its chain asked who it is ([`authenticators`], [`authentication`]).
-//! - [`connection`] moves bytes: reads and decodes for the worker, writes what the worker made;
-//!   [`goodbye`] is how it ends.
+//! - [`connection`] moves bytes between a [`carrier`] and the worker: reads and decodes, and writes what the worker
+//!   made; [`goodbye`] is how it ends.
 //! - [`worker`] is the one task that owns every cluster: it alone decides.
-//! - [`outbox`] holds a connection's bytes between the worker and the socket.
+//! - [`outbox`] holds a connection's bytes between the worker and the socket. Where there are few the worker writes
+//!   them by itself.
 //! - [`journal`] is the worker's end of the message log on disk; [`counting`] asks it how far behind somebody is.
 //! - [`retention`] lets go of what nobody needs any longer there.
 //! - [`refusals`] adds up what was refused and has it written down.
@@ -23,6 +24,7 @@ mod any_certificate;
 pub mod arrival;
 pub mod authentication;
 pub mod authenticators;
+mod carrier;
 pub mod connection;
 mod counting;
 pub mod goodbye;

@@ -1,8 +1,13 @@
-//! A connection's bytes between the worker and the socket.
+//! A connection's bytes between the worker and the socket: the worker fills an outbox by its [`Inlet`], the
+//! connection's task empties it by its [`Outlet`].
 
+use std::io::IoSlice;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 
 use crate::data_plane::session::output::Output;
@@ -18,24 +23,43 @@ const RELIEVED_BELOW_BYTES: usize = 64 * 1_024;
 /// acknowledgements gets no more of them.
 const READS_BELOW_BYTES: usize = CONGESTED_FROM_BYTES + 128 * 1_024;
 
+/// How many pieces are handed to the socket in one call.
+pub const PIECES_AT_ONCE: usize = 64;
+
 /// How long the last bytes of a connection may take.
 pub const FAREWELL_WITHIN: Duration = Duration::from_millis(500);
 
-/// Shared by the worker (which fills it) and one connection task (which empties it).
-#[derive(Debug, Default)]
-pub struct Outbox {
+/// An empty outbox. Given a socket, the worker may write to it by itself ([`Inlet::write_or_push`]).
+pub fn outbox(socket: Option<Arc<OwnedWriteHalf>>) -> (Inlet, Outlet) {
+    let state = Mutex::new(State { socket, ..State::default() });
+    let shared = Arc::new(Shared { state, filled: Notify::new(), may_read: Notify::new() });
+    (Inlet(Arc::clone(&shared)), Outlet(shared))
+}
+
+/// The worker's end. The connection ends when it is dropped, at once unless it was [finished](Inlet::finish).
+#[derive(Debug)]
+pub struct Inlet(Arc<Shared>);
+
+/// The connection's end, for its reading and its writing half.
+#[derive(Debug)]
+pub struct Outlet(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     state: Mutex<State>,
     /// Wakes the writing half.
     filled: Notify,
     /// Wakes the reading half.
     may_read: Notify,
-    /// Wakes the watch over a farewell.
-    finishing: Notify,
 }
 
 #[allow(clippy::struct_excessive_bools)] // independent facts, each for a reader of its own
 #[derive(Debug, Default)]
 struct State {
+    /// What the worker may write to while the connection's task does not.
+    socket: Option<Arc<OwnedWriteHalf>>,
+    /// Whether the connection's task writes what it took.
+    writing: bool,
     output: Output,
     /// Bytes not yet written, those being written included.
     backlog: usize,
@@ -45,6 +69,8 @@ struct State {
     paused: bool,
     /// Whether the connection ends when everything is written.
     finished: bool,
+    /// Whether the worker has gone without a word.
+    abandoned: bool,
     /// Whether the worker waits to hear that there is room.
     worker_waits: bool,
 }
@@ -59,47 +85,83 @@ pub enum Taken {
     },
     /// Nothing, and nothing will come.
     End,
+    /// Nothing, and nobody is left to say anything.
+    Abandoned,
 }
 
-impl Outbox {
-    /// The worker: adds `output`, leaves it empty, and tells whether the connection is congested; then
-    /// it will be reported by [`Outbox::written`] when it no longer is.
+impl State {
+    /// Writes what it can of `output` at once, and leaves the rest.
+    fn write_now(&self, output: &mut Output) {
+        let Some(socket) = self.socket.as_ref().filter(|_| !self.writing && self.output.is_empty()) else {
+            return;
+        };
+        let pieces: SmallVec<[IoSlice<'_>; 4]> =
+            output.pieces().take(PIECES_AT_ONCE).map(IoSlice::new).collect();
+        let written = socket.try_write_vectored(&pieces);
+        drop(pieces);
+        // What fails is left to the connection's task, which finds the same.
+        if let Ok(written) = written {
+            output.advance(written);
+        }
+    }
+}
+
+impl Inlet {
+    /// Does what [`push`](Self::push) does with what cannot be written at once: a message then need not wait until
+    /// the connection's task has its turn.
+    pub fn write_or_push(&self, output: &mut Output) -> bool {
+        self.0.state.lock().write_now(output);
+        !output.is_empty() && self.push(output)
+    }
+
+    /// Adds `output`, leaves it empty, and tells whether the connection is congested; then it will be reported
+    /// by [`Outlet::written`] when it no longer is.
     pub fn push(&self, output: &mut Output) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.0.state.lock();
         state.backlog += output.len();
         state.output.append(output);
         let congested = state.backlog >= CONGESTED_FROM_BYTES;
         state.worker_waits |= congested;
         drop(state);
-        self.filled.notify_one();
+        self.0.filled.notify_one();
         congested
     }
 
-    /// The worker: the client was let in.
+    /// The client was let in.
     pub fn open(&self) {
-        self.state.lock().open = true;
-        self.may_read.notify_one();
+        self.0.state.lock().open = true;
+        self.0.may_read.notify_one();
     }
 
-    /// The worker: the client is not to be read any further, or may be read again.
+    /// The client is not to be read any further, or may be read again.
     pub fn read_on(&self, reads: bool) {
-        self.state.lock().paused = !reads;
+        self.0.state.lock().paused = !reads;
         if reads {
-            self.may_read.notify_one();
+            self.0.may_read.notify_one();
         }
     }
 
-    /// The worker: `output` is the last; the connection ends when it is written.
+    /// `output` is the last; the connection ends when it is written.
     pub fn finish(&self, mut output: Output) {
-        let mut state = self.state.lock();
+        let mut state = self.0.state.lock();
         state.backlog += output.len();
         state.output.append(&mut output);
         state.finished = true;
         drop(state);
-        self.filled.notify_one();
-        self.finishing.notify_one();
+        self.0.filled.notify_one();
     }
+}
 
+impl Drop for Inlet {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.abandoned = !state.finished;
+        drop(state);
+        self.0.filled.notify_one();
+    }
+}
+
+impl Outlet {
     /// The writing half: waits for bytes and swaps them into `taken`, which must be empty.
     ///
     /// # Cancel safety
@@ -107,57 +169,83 @@ impl Outbox {
     pub async fn take(&self, taken: &mut Output) -> Taken {
         loop {
             {
-                let mut state = self.state.lock();
+                let mut state = self.0.state.lock();
+                if state.abandoned {
+                    return Taken::Abandoned;
+                }
                 if !state.output.is_empty() {
                     std::mem::swap(&mut state.output, taken);
+                    state.writing = true;
                     return Taken::Bytes { last: state.finished };
                 }
                 if state.finished {
                     return Taken::End;
                 }
             }
-            self.filled.notified().await;
+            self.0.filled.notified().await;
         }
     }
 
     /// The writing half: so many bytes were written. Returns whether the worker is to be told that
     /// there is room again.
     pub fn written(&self, bytes: usize) -> bool {
-        let mut state = self.state.lock();
+        let mut state = self.0.state.lock();
         let before = state.backlog;
+        state.writing = false;
         state.backlog -= bytes;
         if before >= READS_BELOW_BYTES && state.backlog < READS_BELOW_BYTES {
-            self.may_read.notify_one();
+            self.0.may_read.notify_one();
         }
         let relieved = state.worker_waits && state.backlog < RELIEVED_BELOW_BYTES;
         state.worker_waits &= !relieved;
         relieved
     }
 
+    /// Nothing more is written: the socket is the connection's alone.
+    pub fn close(&self) {
+        self.0.state.lock().socket = None;
+    }
+
+    /// The writing half, while what it took is not written: waits until it has taken too long, because the
+    /// connection is to end and has had [`FAREWELL_WITHIN`], or the worker is gone.
+    pub async fn overdue(&self) {
+        loop {
+            let (finished, abandoned) = {
+                let state = self.0.state.lock();
+                (state.finished, state.abandoned)
+            };
+            if abandoned {
+                return;
+            }
+            if finished {
+                return tokio::time::sleep(FAREWELL_WITHIN).await;
+            }
+            self.0.filled.notified().await;
+        }
+    }
+
     /// The reading half: waits until the client was let in, reads its answers, and has not sent too much.
     pub async fn until_readable(&self) {
         loop {
             {
-                let state = self.state.lock();
+                let state = self.0.state.lock();
                 if state.open && !state.paused && state.backlog < READS_BELOW_BYTES {
                     return;
                 }
             }
-            self.may_read.notified().await;
+            self.0.may_read.notified().await;
         }
-    }
-
-    /// Waits until the connection is to end and has had [`FAREWELL_WITHIN`] to write its last bytes.
-    pub async fn farewell_overdue(&self) {
-        while !self.state.lock().finished {
-            self.finishing.notified().await;
-        }
-        tokio::time::sleep(FAREWELL_WITHIN).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::carrier::{Carrier, Writing};
     use super::*;
 
     fn output(bytes: usize) -> Output {
@@ -168,46 +256,127 @@ mod tests {
 
     #[tokio::test]
     async fn tells_the_worker_when_to_stop_and_when_to_go_on() {
-        let outbox = Outbox::default();
-        assert!(!outbox.push(&mut output(CONGESTED_FROM_BYTES - 1)));
-        assert!(outbox.push(&mut output(1)));
+        let (inlet, outlet) = outbox(None);
+        assert!(!inlet.push(&mut output(CONGESTED_FROM_BYTES - 1)));
+        assert!(inlet.push(&mut output(1)));
         let mut taken = Output::default();
-        assert_eq!(outbox.take(&mut taken).await, Taken::Bytes { last: false });
+        assert_eq!(outlet.take(&mut taken).await, Taken::Bytes { last: false });
         assert_eq!(taken.len(), CONGESTED_FROM_BYTES);
         let left = RELIEVED_BELOW_BYTES - 1;
-        assert!(!outbox.written(CONGESTED_FROM_BYTES - RELIEVED_BELOW_BYTES));
-        assert!(outbox.written(1));
-        assert!(!outbox.written(left), "told once");
+        assert!(!outlet.written(CONGESTED_FROM_BYTES - RELIEVED_BELOW_BYTES));
+        assert!(outlet.written(1));
+        assert!(!outlet.written(left), "told once");
     }
 
     #[tokio::test]
     async fn the_last_bytes_are_marked_and_then_it_ends() {
-        let outbox = Outbox::default();
-        outbox.finish(output(3));
+        let (inlet, outlet) = outbox(None);
+        inlet.finish(output(3));
+        drop(inlet);
         let mut taken = Output::default();
-        assert_eq!(outbox.take(&mut taken).await, Taken::Bytes { last: true });
+        assert_eq!(outlet.take(&mut taken).await, Taken::Bytes { last: true });
         taken.clear(0);
-        assert_eq!(outbox.take(&mut taken).await, Taken::End);
+        assert_eq!(outlet.take(&mut taken).await, Taken::End);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_written_has_time_to_the_farewell_and_a_little_more() {
+        let (inlet, outlet) = outbox(None);
+        inlet.push(&mut output(1));
+        let mut overdue = Box::pin(outlet.overdue());
+        tokio::time::timeout(FAREWELL_WITHIN * 100, &mut overdue).await.expect_err("nothing ends");
+        inlet.finish(output(1));
+        tokio::time::timeout(FAREWELL_WITHIN / 2, &mut overdue).await.expect_err("there is time");
+        overdue.await;
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_gone_ends_it_at_once() {
+        let (inlet, outlet) = outbox(None);
+        let mut taken = Output::default();
+        let mut taking = Box::pin(outlet.take(&mut taken));
+        assert!(futures_util::poll!(&mut taking).is_pending());
+        drop(inlet);
+        assert_eq!(taking.await, Taken::Abandoned);
+        outlet.overdue().await;
+    }
+
+    /// What fits into the socket goes at once, the rest by the connection's task, and then again at once.
+    #[tokio::test]
+    async fn what_the_worker_writes_by_itself_keeps_its_order() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a listener");
+        let address = listener.local_addr().expect("its address");
+        let mut peer = TcpStream::connect(address).await.expect("a connection");
+        let (stream, _) = listener.accept().await.expect("the same");
+        let (_reading, mut writing) = stream.into_halves();
+        writing.writable().await.expect("an open socket");
+        let (inlet, outlet) = outbox(writing.socket());
+
+        let mut numbers = (0..u64::MAX).flat_map(u64::to_be_bytes);
+        let mut next = |bytes: usize| {
+            let mut output = Output::default();
+            output.buffer().extend(numbers.by_ref().take(bytes));
+            output
+        };
+        inlet.write_or_push(&mut next(1_000));
+        assert_eq!(outlet.0.state.lock().backlog, 0, "nothing is left to the task");
+        let mut total = 1_000;
+        while outlet.0.state.lock().backlog == 0 {
+            inlet.write_or_push(&mut next(100_000));
+            total += 100_000;
+        }
+        let mut taken = Output::default();
+        assert_eq!(outlet.take(&mut taken).await, Taken::Bytes { last: false });
+        // Not past the one who writes.
+        inlet.write_or_push(&mut next(1_000));
+        total += 1_000;
+        assert_eq!(outlet.0.state.lock().output.len(), 1_000);
+
+        let reads = async {
+            let mut got = vec![0; total];
+            peer.read_exact(&mut got).await.expect("everything");
+            got
+        };
+        let writes = async {
+            for _ in 0..2 {
+                for piece in taken.pieces() {
+                    let mut left = piece;
+                    while !left.is_empty() {
+                        let written = writing.write(&[IoSlice::new(left)]).await.expect("an open socket");
+                        left = &left[written..];
+                    }
+                }
+                outlet.written(taken.len());
+                taken.clear(0);
+                if outlet.0.state.lock().backlog > 0 {
+                    outlet.take(&mut taken).await;
+                }
+            }
+        };
+        let (got, ()) = tokio::join!(reads, writes);
+        assert!(got.iter().copied().eq((0..u64::MAX).flat_map(u64::to_be_bytes).take(total)));
+        outlet.close();
+        assert!(Arc::into_inner(writing).is_some(), "the socket is the connection's alone");
     }
 
     #[tokio::test]
     async fn reading_waits_for_admission() {
-        let outbox = Outbox::default();
-        let mut waiting = Box::pin(outbox.until_readable());
+        let (inlet, outlet) = outbox(None);
+        let mut waiting = Box::pin(outlet.until_readable());
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        outbox.open();
+        inlet.open();
         waiting.await;
     }
 
     #[tokio::test]
     async fn reading_waits_for_a_client_that_is_too_fast() {
-        let outbox = Outbox::default();
-        outbox.open();
-        outbox.until_readable().await;
-        outbox.read_on(false);
-        let mut waiting = Box::pin(outbox.until_readable());
+        let (inlet, outlet) = outbox(None);
+        inlet.open();
+        outlet.until_readable().await;
+        inlet.read_on(false);
+        let mut waiting = Box::pin(outlet.until_readable());
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        outbox.read_on(true);
+        inlet.read_on(true);
         waiting.await;
     }
 }

@@ -26,7 +26,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::arrival::{Carrier, Entrance, OpenError, Opened, Place};
+use super::arrival::{Entrance, OpenError, Opened, Place};
+use super::carrier::{Carrier, halves_by_lock};
 use super::tally::Tally;
 use super::tls::{Reloads, Tls, Within};
 use super::{Context, connection};
@@ -213,7 +214,9 @@ struct QuicStream {
 
 type Delivered = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send>>;
 
-impl Carrier for QuicStream {}
+impl Carrier for QuicStream {
+    halves_by_lock!();
+}
 
 impl Drop for QuicStream {
     fn drop(&mut self) {

@@ -23,7 +23,8 @@ use tokio_rustls::server::TlsStream;
 use x509_cert::der::Decode;
 
 use super::any_certificate::AnyCertificate;
-use super::arrival::{Carrier, Entrance, OpenError, Opened};
+use super::arrival::{Entrance, OpenError, Opened};
+use super::carrier::Carrier;
 use crate::config::{self, ClientCertificates, Hygiene, Need};
 use crate::seam::desired::DesiredReceiver;
 

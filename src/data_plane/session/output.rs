@@ -1,6 +1,6 @@
 //! Bytes on their way to one connection.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// What is to be written to one connection, in order.
 ///
@@ -52,6 +52,33 @@ impl Output {
         self.shared_len += std::mem::take(&mut later.shared_len);
     }
 
+    /// Takes so many bytes off the front; at most all of them.
+    pub fn advance(&mut self, count: usize) {
+        if count >= self.len() {
+            self.clear(0);
+            return;
+        }
+        let mut rest = Self::default();
+        let (mut at, mut skip) = (0, count);
+        let shared = std::mem::take(&mut self.shared);
+        for (end, piece) in
+            shared.into_iter().map(|(end, piece)| (end, Some(piece))).chain([(self.bytes.len(), None)])
+        {
+            let skipped = skip.min(end - at);
+            rest.bytes.extend_from_slice(&self.bytes[at + skipped..end]);
+            (at, skip) = (end, skip - skipped);
+            if let Some(mut piece) = piece {
+                let skipped = skip.min(piece.len());
+                skip -= skipped;
+                piece.advance(skipped);
+                if !piece.is_empty() {
+                    rest.push_shared(piece);
+                }
+            }
+        }
+        *self = rest;
+    }
+
     /// Empties it, and gives back memory beyond `keep_bytes`.
     pub fn clear(&mut self, keep_bytes: usize) {
         self.bytes.clear();
@@ -99,5 +126,21 @@ mod tests {
         assert!(later.is_empty());
         output.clear(0);
         assert!(output.is_empty() && text(&output).is_empty());
+    }
+
+    #[test]
+    fn loses_from_its_front_what_was_written() {
+        for count in 0..=11 {
+            let mut output = Output::default();
+            output.buffer().extend_from_slice(b"ab");
+            output.push_shared(Bytes::from_static(b"CDE"));
+            output.push_shared(Bytes::from_static(b"FG"));
+            output.buffer().extend_from_slice(b"hij");
+            output.advance(count);
+            assert_eq!(text(&output), "abCDEFGhij"[count.min(10)..]);
+            assert_eq!(output.len(), 10 - count.min(10));
+            output.buffer().push(b'.');
+            assert!(text(&output).ends_with('.'));
+        }
     }
 }

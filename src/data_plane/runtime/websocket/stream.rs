@@ -18,7 +18,7 @@ use tokio_websockets::{CloseCode, Error, Limits, Message, ServerBuilder, WebSock
 
 use crate::config::Hygiene;
 use crate::data_plane::PACKET_BYTES_MAX;
-use crate::data_plane::runtime::arrival::Carrier;
+use crate::data_plane::runtime::carrier::{Carrier, halves_by_lock};
 
 /// How many packets of the greatest size a client may put into one message, which is kept until it is
 /// whole.
@@ -97,6 +97,8 @@ impl<S: Carrier> WebSocket<S> {
 }
 
 impl<S: Carrier> Carrier for WebSocket<S> {
+    halves_by_lock!();
+
     fn greeted(&mut self) {
         let bytes_max = PACKETS_PER_MESSAGE * PACKET_BYTES_MAX.get() as usize;
         self.inner.limits_mut().set_max_payload_len(Some(bytes_max));

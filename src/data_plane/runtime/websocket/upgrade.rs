@@ -26,7 +26,8 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::WebSocket;
-use crate::data_plane::runtime::arrival::{Carrier, Entrance, OpenError, Opened};
+use crate::data_plane::runtime::arrival::{Entrance, OpenError, Opened};
+use crate::data_plane::runtime::carrier::Carrier;
 use crate::data_plane::runtime::goodbye;
 
 /// Where MQTT is (PRODUCT 4).

@@ -24,7 +24,7 @@ use commands::Awaited;
 use questions::Questions;
 
 use super::journal::{Inherited, LogWriter};
-use super::outbox::Outbox;
+use super::outbox::Inlet;
 use super::records::{RecordQueue, Report};
 use super::refusals::RefusalBook;
 use super::retention::{Clusters, Retention};
@@ -48,6 +48,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// How many batches are taken in one turn.
 const INPUTS_PER_TURN: usize = 256;
 
+/// To how many connections the worker writes by itself at the end of a turn, if there are no more that have output.
+const WRITTEN_AT_ONCE_MAX: usize = 4;
+
 /// How many bytes of messages a cluster keeps in memory of those that are on disk.
 const RECENT_BYTES_MAX: u64 = 64 * 1_024 * 1_024;
 
@@ -66,7 +69,7 @@ pub enum Input {
         /// The CONNECT.
         request: Box<ConnectRequest>,
         /// Where answers go.
-        outbox: Arc<Outbox>,
+        outbox: Inlet,
     },
     /// Packets came, in order; after a violation nothing more comes.
     Packets {
@@ -96,7 +99,7 @@ struct Conn {
     home: ClusterNo,
     /// The session it is attached to, or about to be.
     slot: Option<Slot>,
-    outbox: Arc<Outbox>,
+    outbox: Inlet,
 }
 
 /// Owns the clusters. Made, filled with stored sessions, then run.
@@ -258,7 +261,7 @@ impl Worker {
         }
     }
 
-    fn connect(&mut self, now: Now, cluster: &ClusterId, request: ConnectRequest, outbox: Arc<Outbox>) {
+    fn connect(&mut self, now: Now, cluster: &ClusterId, request: ConnectRequest, outbox: Inlet) {
         let Some((home, _)) = self.by_id.get(cluster) else {
             refuse(&outbox, request.connect.version, NoCluster::OfListener.connack());
             return;
@@ -345,10 +348,16 @@ impl Worker {
                 conn.outbox.read_on(reads);
             }
         }
+        // A few are written to at once; among many the connections' tasks share the work.
+        let at_once = effects.touched.len() <= WRITTEN_AT_ONCE_MAX;
         for slot in effects.touched {
             let Some((conn, output)) = cluster.output(slot) else { continue };
             let Some(Conn { outbox, .. }) = self.conns.get(&conn) else { continue };
-            if !output.is_empty() && outbox.push(output) {
+            if output.is_empty() {
+                continue;
+            }
+            let congested = if at_once { outbox.write_or_push(output) } else { outbox.push(output) };
+            if congested {
                 cluster.congested(conn, slot);
             }
         }
@@ -404,7 +413,7 @@ impl Worker {
 }
 
 /// Answers a CONNECT that no cluster is asked about.
-fn refuse(outbox: &Outbox, version: ProtocolVersion, connack: ConnAck) {
+fn refuse(outbox: &Inlet, version: ProtocolVersion, connack: ConnAck) {
     let mut output = Output::default();
     encode(&Packet::ConnAck(Box::new(connack)), version, output.buffer());
     outbox.finish(output);
