@@ -2,14 +2,14 @@
 //!
 //! While one commit runs the next batch gathers. A write that somebody waits for is committed at once, with all
 //! that came before it; what nobody waits for may gather for a moment, so that a connection that comes and
-//! goes meanwhile costs the database little. When the database is away, everything that waits for a record is
+//! goes meanwhile costs the database little, and a session that has only just begun is left for the next batch. When the database is away, everything that waits for a record is
 //! told so, and the writes stay: what has become superfluous among them is dropped, so that their number is
 //! bounded by the number of sessions and subscriptions, not by how long the absence lasts.
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +22,11 @@ use crate::data_plane::message_log::ClusterNo;
 use crate::model::{SessionId, TopicFilter};
 use crate::seam::ports::{SessionStore, SessionWrite, StoreError};
 
-/// How many writes go into one transaction.
+/// How many writes go into one transaction if somebody waits for one of them.
 const BATCH_MAX: usize = 512;
 
-/// How long writes may gather that nobody waits for.
+/// How many writes may gather that nobody waits for, and how long. They go into one transaction, too.
+const GATHERED_MAX: usize = 1_024;
 const GATHER_MAX: Duration = Duration::from_millis(50);
 
 /// How long to wait before a failed commit is tried again; doubled each time up to the maximum.
@@ -64,13 +65,15 @@ pub struct RecordQueue {
 #[derive(Debug, Default)]
 struct Waiting {
     records: VecDeque<Record>,
+    /// How many of them, the first, were left by a batch before.
+    left: usize,
     /// How many of them somebody waits for.
     awaited: usize,
 }
 
 impl Waiting {
     fn is_due(&self) -> bool {
-        self.awaited > 0 || self.records.len() >= BATCH_MAX
+        self.awaited > 0 || self.records.len() >= GATHERED_MAX
     }
 }
 
@@ -110,24 +113,33 @@ impl RecordQueue {
         let _ = tokio::time::timeout(GATHER_MAX, due).await;
     }
 
-    fn take(&self) -> Batch {
+    /// Takes the next batch; `to_the_last` leaves nothing for another one but what this one has no room for.
+    fn take(&self, to_the_last: bool) -> Batch {
         let mut waiting = self.waiting.lock();
-        let count = waiting.records.len().min(BATCH_MAX);
-        let batch = Batch::of(waiting.records.drain(..count));
+        let most = if waiting.awaited > 0 { BATCH_MAX } else { GATHERED_MAX };
+        let count = waiting.records.len().min(most);
+        let left_before = waiting.left.min(count);
+        let mut batch = Batch::of(waiting.records.drain(..count));
         waiting.awaited -= batch.waiters.len();
+        let young = if to_the_last { Vec::new() } else { batch.split_off_young(left_before) };
+        waiting.left = young.len();
+        for write in young.into_iter().rev() {
+            waiting.records.push_front((write, None));
+        }
         batch
     }
 
     /// Puts a batch back in front, drops what later writes have made superfluous, and gives everybody who waits.
     fn put_back(&self, batch: Batch) -> Vec<Waiter> {
         let mut waiting = self.waiting.lock();
-        let Waiting { records, awaited } = &mut *waiting;
+        let Waiting { records, awaited, left } = &mut *waiting;
         let first = batch.waiters.into_iter().map(|(waiter, _)| waiter);
         let waiters = first.chain(records.iter().filter_map(|(_, waiter)| *waiter)).collect();
         let first = batch.writes.into_iter().map(|write| (write, None));
         let all = Batch::of(first.chain(records.drain(..)));
         records.extend(all.writes.into_iter().map(|write| (write, None)));
-        *awaited = 0;
+        // All of it has waited long enough.
+        (*awaited, *left) = (0, records.len());
         waiters
     }
 }
@@ -145,7 +157,7 @@ pub async fn commit_until<S: SessionStore>(
             () = queue.until_due() => {}
             () = stop.cancelled() => {}
         }
-        let batch = queue.take();
+        let batch = queue.take(stop.is_cancelled());
         if batch.writes.is_empty() {
             if stop.is_cancelled() {
                 return;
@@ -233,6 +245,28 @@ impl Batch {
         batch
     }
 
+    /// Takes out what is said of sessions of which nothing was said before but that they began and live, and for
+    /// which nobody waits: they may be over in a moment. The first `left_before` writes have been left once, and are
+    /// not again.
+    fn split_off_young(&mut self, left_before: usize) -> Vec<SessionWrite> {
+        if !self.waiters.is_empty() {
+            return Vec::new();
+        }
+        let begins = |write: &SessionWrite| match write {
+            SessionWrite::Put(row) if row.disconnected_at.is_none() => Some(row.session_id),
+            _ => None,
+        };
+        let known: HashSet<SessionId> = self.writes.iter().take(left_before).map(session).collect();
+        let young: HashSet<SessionId> = self
+            .writes
+            .iter()
+            .skip(left_before)
+            .filter_map(begins)
+            .filter(|id| !known.contains(id))
+            .collect();
+        self.writes.extract_if(.., |write| young.contains(&session(write))).collect()
+    }
+
     fn all_are(&self, outcome: RecordOutcome) -> Outcomes {
         self.waiters.iter().map(|((cluster, ticket), _)| (*cluster, *ticket, outcome)).collect()
     }
@@ -255,6 +289,16 @@ enum Subject {
     Session(SessionId),
     Part(SessionId),
     Subscription(SessionId, TopicFilter),
+}
+
+fn session(write: &SessionWrite) -> SessionId {
+    match write {
+        SessionWrite::Put(row) | SessionWrite::Pass(row, _) => row.session_id,
+        SessionWrite::Begin(id, _)
+        | SessionWrite::Remove(id, _)
+        | SessionWrite::Subscribe(id, _)
+        | SessionWrite::Unsubscribe(id, _) => *id,
+    }
 }
 
 fn subject(write: &SessionWrite) -> Subject {

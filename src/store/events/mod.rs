@@ -27,14 +27,21 @@ use crate::model::{ClientId, ClusterId, Epoch, SessionId, Timestamp};
 /// How many events of a cluster are kept at most.
 pub const EVENTS_MAX: u32 = 1_000_000;
 
-// In the order of the ids, so that two transactions cannot wait for each other in a circle.
-const NUMBER: &str = "INSERT INTO session_event_heads AS h (cluster_id, last, first) \
-     SELECT cluster_id, n, 1 FROM UNNEST($1::text[], $2::bigint[]) AS e (cluster_id, n) \
-     ON CONFLICT (cluster_id) DO UPDATE SET last = h.last + excluded.last RETURNING cluster_id, last";
-
-const INSERT: &str = "INSERT INTO session_events (cluster_id, seq, at, client_id, session_id, epoch, kind, \
-     detail, earlier, actor, request_id) SELECT * FROM UNNEST($1::text[], $2::bigint[], $3::timestamptz[], \
-     $4::text[], $5::uuid[], $6::bigint[], $7::text[], $8::jsonb[], $9::jsonb[], $10::text[], $11::text[])";
+// Heads in the order of the ids, so that two transactions cannot wait for each other in a circle. `behind`: how many
+// of the cluster's events come after the row's last.
+const INSERT: &str = "
+    WITH heads AS (
+        INSERT INTO session_event_heads AS h (cluster_id, last, first)
+        SELECT cluster_id, n, 1 FROM UNNEST($1::text[], $2::bigint[]) AS e (cluster_id, n)
+        ON CONFLICT (cluster_id) DO UPDATE SET last = h.last + excluded.last RETURNING cluster_id, last
+    )
+    INSERT INTO session_events (cluster_id, seq, at, client_id, session_id, epoch, kind, detail, earlier, actor,
+        request_id)
+    SELECT cluster_id, heads.last - behind, at, client_id, session_id, epoch, kind, detail, earlier, actor, request_id
+    FROM UNNEST($3::text[], $4::bigint[], $5::timestamptz[], $6::text[], $7::uuid[], $8::bigint[], $9::text[],
+        $10::jsonb[], $11::jsonb[], $12::text[], $13::text[]) AS e (cluster_id, behind, at, client_id, session_id,
+        epoch, kind, detail, earlier, actor, request_id)
+    JOIN heads USING (cluster_id)";
 
 const SPAN: &str = "SELECT first, last FROM session_event_heads WHERE cluster_id = $1";
 
@@ -261,26 +268,20 @@ pub(super) async fn add(connection: &mut PgConnection, events: &[NewEvent]) -> R
     for event in events {
         *counts.entry(event.cluster.as_str()).or_default() += 1;
     }
-    let heads: Vec<(String, i64)> = sqlx::query_as(NUMBER)
-        .bind(counts.keys().copied().collect::<Vec<_>>())
-        .bind(counts.values().copied().collect::<Vec<_>>())
-        .fetch_all(&mut *connection)
-        .await?;
-    let mut next: BTreeMap<&str, i64> = BTreeMap::new();
-    for (cluster, last) in &heads {
-        next.insert(cluster, last - counts.get(cluster.as_str()).copied().unwrap_or_default());
-    }
     let rows: Vec<NewRow<'_>> = NewRow::all_of(events).collect();
-    let mut seqs = Vec::with_capacity(rows.len());
+    let mut left = counts.clone();
+    let mut behind = Vec::with_capacity(rows.len());
     for row in &rows {
-        let seq = next.entry(row.last.cluster.as_str()).or_default();
-        *seq += i64::try_from(row.len()).map_err(Error::unreadable)?;
-        seqs.push(*seq);
+        let left = left.entry(row.last.cluster.as_str()).or_default();
+        *left -= i64::try_from(row.len()).map_err(Error::unreadable)?;
+        behind.push(*left);
     }
     let lasts = || rows.iter().map(|row| row.last);
     sqlx::query(INSERT)
+        .bind(counts.keys().copied().collect::<Vec<_>>())
+        .bind(counts.values().copied().collect::<Vec<_>>())
         .bind(lasts().map(|event| event.cluster.as_str()).collect::<Vec<_>>())
-        .bind(seqs)
+        .bind(behind)
         .bind(lasts().map(|event| OffsetDateTime::from(event.at)).collect::<Vec<_>>())
         .bind(lasts().map(|event| event.client_id.as_str()).collect::<Vec<_>>())
         .bind(lasts().map(|event| event.session_id.0).collect::<Vec<_>>())

@@ -78,6 +78,11 @@ fn put(n: u128) -> SessionWrite {
     }))
 }
 
+fn passed(n: u128) -> SessionWrite {
+    let SessionWrite::Put(row) = put(n) else { unreachable!("it puts") };
+    SessionWrite::Pass(row, SessionEnd::WithConnection)
+}
+
 fn remove(n: u128) -> SessionWrite {
     SessionWrite::Remove(id(n), SessionEnd::WithConnection)
 }
@@ -120,10 +125,27 @@ async fn what_nobody_waits_for_gathers_and_a_session_that_came_and_went_is_one_w
     let work = at_work(Fake::default());
     work.queue.submit([(put(1), None)].into_iter());
     tokio::time::advance(GATHER_MAX / 2).await;
-    work.queue.submit([(remove(1), None), (put(2), None)].into_iter());
-    let SessionWrite::Put(row) = put(1) else { unreachable!("it puts") };
-    let passed = SessionWrite::Pass(row, SessionEnd::WithConnection);
-    assert_eq!(work.batches(1).await, [vec![passed, put(2)]]);
+    work.queue.submit([(remove(1), None), (remove(2), None)].into_iter());
+    assert_eq!(work.batches(1).await, [vec![passed(1), remove(2)]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_has_just_begun_is_left_for_the_next_batch_and_not_longer() {
+    let work = at_work(Fake::default());
+    work.queue.submit([(remove(1), None), (put(2), None), (put(3), None)].into_iter());
+    assert_eq!(work.batches(1).await, [vec![remove(1)]]);
+    tokio::time::advance(GATHER_MAX / 2).await;
+    work.queue.submit([(put(4), None), (remove(2), None)].into_iter());
+    assert_eq!(work.batches(2).await[1], [passed(2), put(3)]);
+    assert_eq!(work.batches(3).await[2], [put(4)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_of_a_session_stays_together() {
+    let work = at_work(Fake::default());
+    let unsubscribe = |n| SessionWrite::Unsubscribe(id(n), TopicFilter::new("t").expect("a filter"));
+    work.queue.submit([(put(1), None), (unsubscribe(1), None), (unsubscribe(2), None)].into_iter());
+    assert_eq!(work.batches(2).await, [vec![unsubscribe(2)], vec![put(1), unsubscribe(1)]]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,8 +164,8 @@ async fn what_somebody_waits_for_is_committed_at_once_with_all_before_it() {
 async fn a_full_batch_does_not_gather() {
     let work = at_work(Fake::default());
     let began = tokio::time::Instant::now();
-    work.queue.submit((0..BATCH_MAX as u128).map(|n| (put(n), None)));
-    assert_eq!(work.batches(1).await[0].len(), BATCH_MAX);
+    work.queue.submit((0..GATHERED_MAX as u128).map(|n| (put(n), None)));
+    assert_eq!(work.batches(1).await[0].len(), GATHERED_MAX);
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
