@@ -52,6 +52,8 @@ bench: tools ## Run the benchmarks
 .PHONY: peers
 peers: tools ## Build brokers from the crate registry for the benchmarks to be measured beside
 	$(CARGO) install --root target/peers --target-dir target/peers rumqttd --version 0.20.0
+	@command -v protoc cmake >/dev/null || echo "rmqttd needs protoc and cmake to build (apt-get install protobuf-compiler cmake)"
+	$(CARGO) install --root target/peers --target-dir target/peers rmqttd --version 0.24.0
 
 .PHONY: crash
 crash: tools ## Kill the service at random moments for CRASH_SECS, and check what it promised (docs/crash-harness.md)

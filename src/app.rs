@@ -115,8 +115,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // A restart need not wait until the kernel has forgotten the connections of before.
     socket.set_reuseaddr(true)?;
-    // Output is written once per turn in whole packets: waiting to fill a segment only adds delay. Every connection
-    // that is accepted has this from here, without a system call of its own.
+    // What is written is whole: waiting to fill a segment only adds delay. Every connection that is accepted has this
+    // from here, without a system call of its own.
     socket.set_nodelay(true)?;
     socket.bind(address)?;
     socket.listen(LISTEN_QUEUE)

@@ -97,9 +97,7 @@ pub(crate) fn measure(bench: &Bench) -> anyhow::Result<()> {
     TABLE.head();
     for scenario in SCENARIOS.iter().filter(|scenario| bench.wants(scenario.name)) {
         bench.compare(scenario.name, &TABLE, |broker| {
-            let before = broker.cpu_time()?;
-            let (delivered, took) = bench.runtime.block_on(run(broker, scenario))?;
-            let cpu = broker.cpu_time()?.saturating_sub(before);
+            let Round { delivered, took, cpu } = bench.runtime.block_on(run(broker, scenario))?;
             let delivered = f64::from(delivered);
             let resident = f64::from(u32::try_from(broker.resident_bytes()? >> 10)?) / 1_024.0;
             Ok([delivered / took.as_secs_f64(), cpu.as_secs_f64() * 1e6 / delivered, resident])
@@ -125,8 +123,16 @@ impl Pace {
     }
 }
 
-/// Runs a round: how many messages were delivered, and how long that took.
-async fn run(broker: &Broker, scenario: &Scenario) -> anyhow::Result<(u32, Duration)> {
+/// What a round gave, from when everybody was connected.
+struct Round {
+    /// Messages.
+    delivered: u32,
+    took: Duration,
+    /// The broker's.
+    cpu: Duration,
+}
+
+async fn run(broker: &Broker, scenario: &Scenario) -> anyhow::Result<Round> {
     let &Scenario { publishers, audience, messages, qos, way, payload_bytes, .. } = scenario;
     let connect = |name: String| Client::connect(&broker.door, way, name, Session::Passing);
     let subscribers = match audience {
@@ -171,6 +177,7 @@ async fn run(broker: &Broker, scenario: &Scenario) -> anyhow::Result<(u32, Durat
             Words { publisher, messages, payload_bytes, qos, paced: matches!(audience, Audience::One) };
         tasks.push(tokio::spawn(publish(client, words, pace, Arc::clone(&start))));
     }
+    let cpu_before = broker.cpu_time()?;
     start.wait().await;
     #[allow(clippy::disallowed_methods)] // a benchmark measures the time
     let began = Instant::now();
@@ -181,7 +188,9 @@ async fn run(broker: &Broker, scenario: &Scenario) -> anyhow::Result<(u32, Durat
         anyhow::Ok(())
     };
     tokio::time::timeout(ROUND_WITHIN, all).await.context("messages were lost")??;
-    Ok((publishers * each.max(1) * messages, began.elapsed()))
+    let took = began.elapsed();
+    let cpu = broker.cpu_time()?.saturating_sub(cpu_before);
+    Ok(Round { delivered: publishers * each.max(1) * messages, took, cpu })
 }
 
 /// What a publisher says.

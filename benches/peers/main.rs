@@ -8,7 +8,7 @@
 //! - *latency*: 5,000 messages a second, from PUBLISH to PUBLISH.
 //! - *connections*: how many come a second, and what an idle one takes.
 //!
-//! Debian's mosquitto is found where apt puts it; `make peers` builds rumqttd. A broker that is
+//! Debian's mosquitto is found where apt puts it; `make peers` builds rumqttd and rmqttd. A broker that is
 //! not there is left out.
 //!
 //! | variable | effect |
@@ -47,6 +47,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("rumqttd") {
         brokers.extend(Broker::rumqttd()?);
+    }
+    if wanted("rmqttd") {
+        brokers.extend(Broker::rmqttd()?);
     }
     let only = setting("ONLY").unwrap_or_default();
     let rounds = setting("ROUNDS").map(|rounds| rounds.parse()).transpose()?;
@@ -89,6 +92,9 @@ impl Bench {
         let mut failures: Vec<Option<anyhow::Error>> = self.brokers.iter().map(|_| None).collect();
         for _ in 0..self.rounds.filter(|_| table.rounds > 1).unwrap_or(table.rounds) {
             for (at, broker) in self.brokers.iter().enumerate().filter(|(_, b)| b.can(scenario)) {
+                if failures[at].is_some() {
+                    continue;
+                }
                 match round(broker) {
                     Ok(figures) => rounds[at].push(figures),
                     // A peer that fails is told of; we may not.

@@ -109,32 +109,55 @@ impl Broker {
 
     /// From the crate registry; keeps nothing on disk. `None` when `make peers` was not run.
     pub(crate) fn rumqttd() -> anyhow::Result<Option<Self>> {
-        let program = Path::new(PEERS).join("rumqttd");
+        let settings = |tcp: SocketAddr| {
+            format!(
+                "id = 0\n[router]\nid = 0\nmax_connections = 20000\nmax_outgoing_packet_count = 200\n\
+                 max_segment_size = 104857600\nmax_segment_count = 10\n[v5.1]\nname = \"v5\"\nlisten = \"{tcp}\"\n\
+                 next_connection_delay_ms = 1\n[v5.1.connections]\nconnection_timeout_ms = 60000\n\
+                 max_payload_size = 1048576\nmax_inflight_count = 100\ndynamic_filters = true\n"
+            )
+        };
+        Self::of_registry("rumqttd", settings, &["-q", "-c"])
+    }
+
+    /// The same for rmqttd, without limits on its queues.
+    pub(crate) fn rmqttd() -> anyhow::Result<Option<Self>> {
+        let rpc = free_address()?;
+        let settings = |tcp: SocketAddr| {
+            format!(
+                "[node]\nid = 1\n[rpc]\nserver_addr = \"{rpc}\"\n[log]\nto = \"off\"\nlevel = \"error\"\n\
+                 [listener.tcp.external]\naddr = \"{tcp}\"\nnodelay = true\nallow_anonymous = true\n\
+                 max_handshaking_limit = 10000\nmax_inflight = 65535\nmax_mqueue_len = 1000000\n\
+                 mqueue_rate_limit = \"1000000000,1s\"\n"
+            )
+        };
+        Self::of_registry("rmqttd", settings, &["-f"])
+    }
+
+    /// A broker that `make peers` has built, with a file of settings, whose name follows `arguments`.
+    fn of_registry(
+        name: &'static str,
+        settings: impl FnOnce(SocketAddr) -> String,
+        arguments: &[&str],
+    ) -> anyhow::Result<Option<Self>> {
+        let program = Path::new(PEERS).join(name);
         if !program.exists() {
-            println!("rumqttd is not there (make peers): it is left out");
+            println!("{name} is not there (make peers): it is left out");
             return Ok(None);
         }
         let files = folder()?;
         let tcp = free_address()?;
-        let config = files.path().join("rumqttd.toml");
-        std::fs::write(
-            &config,
-            format!(
-                "id = 0\n[router]\nid = 0\nmax_connections = 10010\nmax_outgoing_packet_count = 200\n\
-                 max_segment_size = 104857600\nmax_segment_count = 10\n[v5.1]\nname = \"v5\"\nlisten = \"{tcp}\"\n\
-                 next_connection_delay_ms = 1\n[v5.1.connections]\nconnection_timeout_ms = 60000\n\
-                 max_payload_size = 1048576\nmax_inflight_count = 100\ndynamic_filters = true\n"
-            ),
-        )?;
+        let config = files.path().join("settings.toml");
+        std::fs::write(&config, settings(tcp))?;
         let process = Command::new(program)
-            .arg("-q")
-            .arg("-c")
+            .args(arguments)
             .arg(&config)
+            .current_dir(files.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .context("cannot start rumqttd")?;
-        Self { name: "rumqttd", door: Door { tcp, tls: None }, at_once: 100, ours: None, process, files }
+            .with_context(|| format!("cannot start {name}"))?;
+        Self { name, door: Door { tcp, tls: None }, at_once: 100, ours: None, process, files }
             .answering()
             .map(Some)
     }

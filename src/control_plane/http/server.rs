@@ -100,8 +100,6 @@ async fn converse(
     limits: Limits,
     stop: CancellationToken,
 ) {
-    // Answers are written at once; a failure costs only that.
-    let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| answer(router.clone(), peer, request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -23,12 +23,7 @@ impl Cluster {
             if self.attached_session(attachment).is_none() {
                 return;
             }
-            // By reference: a packet is large to be handed to and fro.
-            if self.is_in_time(now, attachment, &packet) {
-                self.take_packet(now, attachment, packet);
-            } else {
-                self.keep_waiting(slot, packet);
-            }
+            self.take_in_time(now, attachment, packet);
         }
         if self.attached_session(attachment).is_some() {
             self.catch_up(now, slot);

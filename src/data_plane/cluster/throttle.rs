@@ -154,8 +154,18 @@ impl Cluster {
         }
     }
 
-    /// Whether the packet may be taken now. If not, it is to be [kept](Self::keep_waiting) until then.
-    pub(super) fn is_in_time(&mut self, now: Now, attachment: Attachment, packet: &Packet) -> bool {
+    /// Takes the packet if it may be taken now; else it is kept until then.
+    pub(super) fn take_in_time(&mut self, now: Now, attachment: Attachment, packet: Packet) {
+        // Looked at where it is: a packet is large to be handed to and fro.
+        if self.may_be_taken(now, attachment, &packet) {
+            self.take_packet(now, attachment, packet);
+        } else {
+            self.throttle.client(attachment.slot).waiting.push_back(packet);
+        }
+    }
+
+    /// Judges a packet. With the first that must wait its connection gets in line, and is read no further.
+    fn may_be_taken(&mut self, now: Now, attachment: Attachment, packet: &Packet) -> bool {
         let Attachment { slot, conn } = attachment;
         if self.throttle.is_stalled(slot) {
             return matches!(
@@ -176,11 +186,6 @@ impl Cluster {
         self.throttle.stalled.push_back(attachment);
         self.effects.reading.push((conn, false));
         false
-    }
-
-    /// Keeps a packet that came too early.
-    pub(super) fn keep_waiting(&mut self, slot: Slot, packet: Packet) {
-        self.throttle.client(slot).waiting.push_back(packet);
     }
 
     /// Whether a packet must wait because its client cannot be told that it is refused, and why.

@@ -24,13 +24,13 @@ pub trait Carrier: AsyncRead + AsyncWrite + Send + Sized + Unpin {
     /// The two halves.
     fn into_halves(self) -> (Self::Reading, Self::Writing);
 
-    /// The whole of two halves; `None` when somebody else still has a part in them.
+    /// The whole of two halves, of which nobody else may still have a part; else `None`.
     fn of_halves(reading: Self::Reading, writing: Self::Writing) -> Option<Self>;
 }
 
 /// The half of a carrier that is written to.
 pub trait Writing: Send {
-    /// Writes some of `pieces`: at least a byte.
+    /// Writes some of `pieces`, and says how many bytes; 0 when the stream takes no more.
     fn write(&mut self, pieces: &[IoSlice<'_>]) -> impl Future<Output = io::Result<usize>> + Send;
 
     /// Has what was written leave.

@@ -5,6 +5,7 @@
 //! client that does not read cannot keep us from hearing it, and the other way round.
 
 use std::io::{self, IoSlice};
+use std::pin::pin;
 
 use bytes::BytesMut;
 use smallvec::SmallVec;
@@ -65,12 +66,18 @@ pub async fn run<S: Carrier>(context: Context, place: Place, opening: Opening<S>
         () = reader.pump(&context, conn, &outlet, &mut reading) => End::Over,
         end = write_all(&context, conn, &outlet, &mut writing) => end,
     };
-    outlet.close();
-    let mut stream = S::of_halves(reading, writing);
-    match (end, stream.as_mut()) {
-        (End::Over, Some(stream)) if reader.has_heard_all => goodbye::end(stream).await,
-        (End::Over, Some(stream)) => goodbye::close(stream).await,
-        (End::Cut, _) | (_, None) => {}
+    // The worker can write to it no longer.
+    drop(outlet);
+    let Some(mut stream) = S::of_halves(reading, writing) else {
+        tracing::error!(
+            "a connection has ended while somebody else held its socket; nobody is told that it is closed"
+        );
+        return;
+    };
+    match end {
+        End::Over if reader.has_heard_all => goodbye::end(&mut stream).await,
+        End::Over => goodbye::close(&mut stream).await,
+        End::Cut => {}
     }
     // The socket is closed before the worker hears of it: that is what proves a kick.
     drop(stream);
@@ -206,6 +213,7 @@ impl Reader {
 /// The writing half: writes whatever the outbox holds until its end.
 async fn write_all(context: &Context, conn: ConnId, outlet: &Outlet, to: &mut impl Writing) -> End {
     let mut output = Output::default();
+    let mut overdue = pin!(outlet.overdue());
     loop {
         let last = match outlet.take(&mut output).await {
             Taken::Bytes { last } => last,
@@ -216,7 +224,7 @@ async fn write_all(context: &Context, conn: ConnId, outlet: &Outlet, to: &mut im
         let written = tokio::select! {
             biased;
             written = write_pieces(&output, to) => written,
-            () = outlet.overdue() => return End::Cut,
+            () = &mut overdue => return End::Cut,
         };
         if written.is_err() {
             return End::Cut;
@@ -229,6 +237,8 @@ async fn write_all(context: &Context, conn: ConnId, outlet: &Outlet, to: &mut im
         if last {
             return End::Over;
         }
+        // A socket that always takes more must not keep the reading half, or the thread's other tasks, waiting.
+        tokio::task::coop::consume_budget().await;
     }
 }
 

@@ -67,7 +67,8 @@ impl Listener {
         self.entrance.listener
     }
 
-    /// Accepts connections until `stop`, each a task of `tasks`.
+    /// Accepts connections until `stop`, each a task of `tasks`. The socket has no delay (`TCP_NODELAY`), which they
+    /// have from it.
     pub async fn accept(
         self,
         socket: TcpListener,

@@ -32,7 +32,8 @@ pub const FAREWELL_WITHIN: Duration = Duration::from_millis(500);
 /// An empty outbox. Given a socket, the worker may write to it by itself ([`Inlet::write_or_push`]).
 pub fn outbox(socket: Option<Arc<OwnedWriteHalf>>) -> (Inlet, Outlet) {
     let state = Mutex::new(State { socket, ..State::default() });
-    let shared = Arc::new(Shared { state, filled: Notify::new(), may_read: Notify::new() });
+    let (filled, may_read, finishing) = (Notify::new(), Notify::new(), Notify::new());
+    let shared = Arc::new(Shared { state, filled, may_read, finishing });
     (Inlet(Arc::clone(&shared)), Outlet(shared))
 }
 
@@ -40,7 +41,7 @@ pub fn outbox(socket: Option<Arc<OwnedWriteHalf>>) -> (Inlet, Outlet) {
 #[derive(Debug)]
 pub struct Inlet(Arc<Shared>);
 
-/// The connection's end, for its reading and its writing half.
+/// The connection's end, for its reading and its writing half. Once it is dropped the socket is the connection's alone.
 #[derive(Debug)]
 pub struct Outlet(Arc<Shared>);
 
@@ -51,6 +52,8 @@ struct Shared {
     filled: Notify,
     /// Wakes the reading half.
     may_read: Notify,
+    /// Wakes the watch over a farewell.
+    finishing: Notify,
 }
 
 #[allow(clippy::struct_excessive_bools)] // independent facts, each for a reader of its own
@@ -122,8 +125,12 @@ impl Inlet {
         state.output.append(output);
         let congested = state.backlog >= CONGESTED_FROM_BYTES;
         state.worker_waits |= congested;
+        let is_writing = state.writing;
         drop(state);
-        self.0.filled.notify_one();
+        // Who writes looks again when that is done.
+        if !is_writing {
+            self.0.filled.notify_one();
+        }
         congested
     }
 
@@ -149,6 +156,7 @@ impl Inlet {
         state.finished = true;
         drop(state);
         self.0.filled.notify_one();
+        self.0.finishing.notify_one();
     }
 }
 
@@ -158,6 +166,13 @@ impl Drop for Inlet {
         state.abandoned = !state.finished;
         drop(state);
         self.0.filled.notify_one();
+        self.0.finishing.notify_one();
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.0.state.lock().socket = None;
     }
 }
 
@@ -201,13 +216,8 @@ impl Outlet {
         relieved
     }
 
-    /// Nothing more is written: the socket is the connection's alone.
-    pub fn close(&self) {
-        self.0.state.lock().socket = None;
-    }
-
-    /// The writing half, while what it took is not written: waits until it has taken too long, because the
-    /// connection is to end and has had [`FAREWELL_WITHIN`], or the worker is gone.
+    /// Waits until writing takes too long, because the connection is to end and has had [`FAREWELL_WITHIN`], or the
+    /// worker is gone.
     pub async fn overdue(&self) {
         loop {
             let (finished, abandoned) = {
@@ -220,7 +230,7 @@ impl Outlet {
             if finished {
                 return tokio::time::sleep(FAREWELL_WITHIN).await;
             }
-            self.0.filled.notified().await;
+            self.0.finishing.notified().await;
         }
     }
 
@@ -280,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_written_has_time_to_the_farewell_and_a_little_more() {
+    async fn the_last_bytes_have_a_little_time() {
         let (inlet, outlet) = outbox(None);
         inlet.push(&mut output(1));
         let mut overdue = Box::pin(outlet.overdue());
@@ -355,7 +365,7 @@ mod tests {
         };
         let (got, ()) = tokio::join!(reads, writes);
         assert!(got.iter().copied().eq((0..u64::MAX).flat_map(u64::to_be_bytes).take(total)));
-        outlet.close();
+        drop(outlet);
         assert!(Arc::into_inner(writing).is_some(), "the socket is the connection's alone");
     }
 

@@ -2,9 +2,10 @@
 //!
 //! While one commit runs the next batch gathers. A write that somebody waits for is committed at once, with all
 //! that came before it; what nobody waits for may gather for a moment, so that a connection that comes and
-//! goes meanwhile costs the database little, and a session that has only just begun is left for the next batch. When the database is away, everything that waits for a record is
-//! told so, and the writes stay: what has become superfluous among them is dropped, so that their number is
-//! bounded by the number of sessions and subscriptions, not by how long the absence lasts.
+//! goes meanwhile costs the database little, and a session that has only just begun is left for the next batch.
+//! When the database is away, everything that waits for a record is told so, and the writes stay: what has become
+//! superfluous among them is dropped, so that their number is bounded by the number of sessions and
+//! subscriptions, not by how long the absence lasts.
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,10 @@ const BATCH_MAX: usize = 512;
 /// How many writes may gather that nobody waits for, and how long. They go into one transaction, too.
 const GATHERED_MAX: usize = 1_024;
 const GATHER_MAX: Duration = Duration::from_millis(50);
+
+/// How long they gather when some were left by the batch before. Together with [`GATHER_MAX`] below the 100 ms within
+/// which a record follows that nobody waits for (DESIGN 1).
+const GATHER_AGAIN_MAX: Duration = Duration::from_millis(25);
 
 /// How long to wait before a failed commit is tried again; doubled each time up to the maximum.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -109,20 +114,22 @@ impl RecordQueue {
                 self.changed.notified().await;
             }
         };
+        let gathers = if self.waiting.lock().left > 0 { GATHER_AGAIN_MAX } else { GATHER_MAX };
         // Due or not: it has gathered.
-        let _ = tokio::time::timeout(GATHER_MAX, due).await;
+        let _ = tokio::time::timeout(gathers, due).await;
     }
 
     /// Takes the next batch; `to_the_last` leaves nothing for another one but what this one has no room for.
     fn take(&self, to_the_last: bool) -> Batch {
         let mut waiting = self.waiting.lock();
-        let most = if waiting.awaited > 0 { BATCH_MAX } else { GATHERED_MAX };
-        let count = waiting.records.len().min(most);
+        let is_awaited = waiting.awaited > 0;
+        let count = waiting.records.len().min(if is_awaited { BATCH_MAX } else { GATHERED_MAX });
         let left_before = waiting.left.min(count);
         let mut batch = Batch::of(waiting.records.drain(..count));
         waiting.awaited -= batch.waiters.len();
-        let young = if to_the_last { Vec::new() } else { batch.split_off_young(left_before) };
-        waiting.left = young.len();
+        let leaves_none = is_awaited || to_the_last;
+        let young = if leaves_none { Vec::new() } else { batch.split_off_young(left_before) };
+        waiting.left = waiting.left - left_before + young.len();
         for write in young.into_iter().rev() {
             waiting.records.push_front((write, None));
         }
@@ -157,9 +164,10 @@ pub async fn commit_until<S: SessionStore>(
             () = queue.until_due() => {}
             () = stop.cancelled() => {}
         }
-        let batch = queue.take(stop.is_cancelled());
+        let is_stopping = stop.is_cancelled();
+        let batch = queue.take(is_stopping);
         if batch.writes.is_empty() {
-            if stop.is_cancelled() {
+            if is_stopping {
                 return;
             }
             continue;
@@ -245,25 +253,19 @@ impl Batch {
         batch
     }
 
-    /// Takes out what is said of sessions of which nothing was said before but that they began and live, and for
-    /// which nobody waits: they may be over in a moment. The first `left_before` writes have been left once, and are
-    /// not again.
+    /// Takes out what is said of sessions whose rows say that they are connected: they may be over in a moment. Nobody
+    /// waits for it. The first `left_before` writes have been left once, and are not again.
     fn split_off_young(&mut self, left_before: usize) -> Vec<SessionWrite> {
-        if !self.waiters.is_empty() {
-            return Vec::new();
-        }
-        let begins = |write: &SessionWrite| match write {
+        let connected = |write: &SessionWrite| match write {
             SessionWrite::Put(row) if row.disconnected_at.is_none() => Some(row.session_id),
             _ => None,
         };
-        let known: HashSet<SessionId> = self.writes.iter().take(left_before).map(session).collect();
-        let young: HashSet<SessionId> = self
-            .writes
-            .iter()
-            .skip(left_before)
-            .filter_map(begins)
-            .filter(|id| !known.contains(id))
-            .collect();
+        let (left, new) = self.writes.split_at(left_before);
+        let mut young: HashSet<SessionId, foldhash::fast::RandomState> =
+            new.iter().filter_map(connected).collect();
+        for write in left {
+            young.remove(&session(write));
+        }
         self.writes.extract_if(.., |write| young.contains(&session(write))).collect()
     }
 

@@ -23,7 +23,7 @@ struct FakeState {
 
 impl SessionStore for Fake {
     async fn commit(&self, batch: &[SessionWrite]) -> Result<(), StoreError> {
-        let sessions: Vec<SessionId> = batch.iter().map(session_of).collect();
+        let sessions: Vec<SessionId> = batch.iter().map(session).collect();
         if sessions.iter().any(|id| self.0.refused.contains(id)) {
             return Err(StoreError::Refused("refused".into()));
         }
@@ -36,16 +36,6 @@ impl SessionStore for Fake {
 
     async fn load(&self, _: Option<SessionId>, _: u32) -> Result<Vec<StoredSession>, StoreError> {
         Ok(Vec::new())
-    }
-}
-
-fn session_of(write: &SessionWrite) -> SessionId {
-    match write {
-        SessionWrite::Put(row) | SessionWrite::Pass(row, _) => row.session_id,
-        SessionWrite::Remove(id, _)
-        | SessionWrite::Begin(id, _)
-        | SessionWrite::Subscribe(id, _)
-        | SessionWrite::Unsubscribe(id, _) => *id,
     }
 }
 
@@ -138,6 +128,27 @@ async fn a_session_that_has_just_begun_is_left_for_the_next_batch_and_not_longer
     work.queue.submit([(put(4), None), (remove(2), None)].into_iter());
     assert_eq!(work.batches(2).await[1], [passed(2), put(3)]);
     assert_eq!(work.batches(3).await[2], [put(4)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_follows_soon_though_it_was_left_once() {
+    let work = at_work(Fake::default());
+    let began = tokio::time::Instant::now();
+    work.queue.submit([(put(1), None)].into_iter());
+    assert_eq!(work.batches(1).await, [vec![put(1)]]);
+    assert!(began.elapsed() < Duration::from_millis(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_before_what_somebody_waits_for() {
+    let mut work = at_work(Fake::default());
+    let many = BATCH_MAX as u128;
+    let records = (0..=many).map(|n| (put(n), (n == many).then(|| ticket(1))));
+    work.queue.submit(records);
+    assert_eq!(work.outcomes().await, [], "nobody waits for the first ones");
+    assert_eq!(work.outcomes().await, [(1, RecordOutcome::Committed)]);
+    let sizes: Vec<usize> = work.batches(2).await.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [BATCH_MAX, 1]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,8 @@
 //! The worker: the one task that owns every cluster.
 //!
 //! A turn takes whatever waits, lets the clusters act on it, and carries out what they want: output
-//! into outboxes (each connection woken once), records into the queue, answers to their callers.
+//! into outboxes (each connection woken once) or, where it is for a few, into their sockets, records into the queue,
+//! answers to their callers.
 //! What the log tells is in [`log_events`], orders from the API in [`commands`] and [`quota`], what it only asks and
 //! the disk answers in [`questions`], what is to be enforced in
 //! [`desired`].
@@ -48,7 +49,8 @@ const TICK: Duration = Duration::from_millis(100);
 /// How many batches are taken in one turn.
 const INPUTS_PER_TURN: usize = 256;
 
-/// To how many connections the worker writes by itself at the end of a turn, if there are no more that have output.
+/// To how many connections the worker writes by itself at the end of a turn, if there are no more of a cluster's that
+/// have output.
 const WRITTEN_AT_ONCE_MAX: usize = 4;
 
 /// How many bytes of messages a cluster keeps in memory of those that are on disk.
@@ -234,6 +236,9 @@ impl Worker {
             self.finish_turn();
         }
         self.say_goodbye(&mut sources, &mut inputs).await;
+        // A connection that was just being handed over ends with its outbox, not with the mailbox.
+        sources.inputs.close();
+        while sources.inputs.recv().await.is_some() {}
     }
 
     fn take_inputs(&mut self, inputs: &mut Vec<Input>) {
@@ -322,17 +327,19 @@ impl Worker {
 
     /// Carries out what the clusters want.
     fn finish_turn(&mut self) {
+        let mut may_write = WRITTEN_AT_ONCE_MAX;
         while let Some(home) = self.dirty.pop() {
             if let Some(cluster) = self.clusters.get_mut(&home) {
                 let effects = cluster.take_effects();
-                self.carry_out(home, effects);
+                self.carry_out(home, effects, &mut may_write);
             }
         }
         self.log.submit(self.clock.micros());
         self.answer_awaited_expulsions();
     }
 
-    fn carry_out(&mut self, home: ClusterNo, effects: Effects) {
+    /// Carries out what one cluster wants. `may_write`: to how many sockets more in this turn.
+    fn carry_out(&mut self, home: ClusterNo, effects: Effects, may_write: &mut usize) {
         let Some(cluster) = self.clusters.get_mut(&home) else { return };
         self.log.gather(home, effects.turn, effects.entries);
         for read in effects.reads {
@@ -349,7 +356,8 @@ impl Worker {
             }
         }
         // A few are written to at once; among many the connections' tasks share the work.
-        let at_once = effects.touched.len() <= WRITTEN_AT_ONCE_MAX;
+        let at_once = effects.touched.len() <= *may_write;
+        *may_write -= if at_once { effects.touched.len() } else { 0 };
         for slot in effects.touched {
             let Some((conn, output)) = cluster.output(slot) else { continue };
             let Some(Conn { outbox, .. }) = self.conns.get(&conn) else { continue };

@@ -1,4 +1,4 @@
-//! The data plane's batches: a few hundred facts, one transaction, one statement for each kind.
+//! The data plane's batches: up to a thousand facts, one transaction, one statement for each kind.
 //!
 //! Rows are written in the order of their keys, so that two batches cannot wait for each other in
 //! a circle; should they still (with a cluster being deleted), the database ends one and the batch
