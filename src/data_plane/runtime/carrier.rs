@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_rustls::server::TlsStream;
@@ -14,7 +14,7 @@ pub trait Carrier: AsyncRead + AsyncWrite + Send + Sized + Unpin {
     const ENDS_WITH_SOCKET: bool = false;
 
     /// What is read from.
-    type Reading: AsyncRead + Send + Unpin;
+    type Reading: Reading;
     /// What is written to.
     type Writing: Writing;
 
@@ -26,6 +26,14 @@ pub trait Carrier: AsyncRead + AsyncWrite + Send + Sized + Unpin {
 
     /// The whole of two halves, of which nobody else may still have a part; else `None`.
     fn of_halves(reading: Self::Reading, writing: Self::Writing) -> Option<Self>;
+}
+
+/// The half of a carrier that is read from.
+pub trait Reading: AsyncRead + Send + Unpin {
+    /// Returns when there is something to be read, an end or an error included; at once where that cannot be known.
+    fn until_ready(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// The half of a carrier that is written to.
@@ -57,6 +65,15 @@ impl Carrier for TcpStream {
         reading.reunite(Arc::into_inner(writing)?).ok()
     }
 }
+
+impl Reading for OwnedReadHalf {
+    async fn until_ready(&mut self) {
+        // What is wrong with the socket shows when it is read.
+        let _ = self.readable().await;
+    }
+}
+
+impl<S: AsyncRead + Send> Reading for ReadHalf<S> {}
 
 impl Writing for Arc<OwnedWriteHalf> {
     async fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -4,8 +4,10 @@
 //! protocol state but the decoder's. A reading and a writing half run side by side in one task, so that a
 //! client that does not read cannot keep us from hearing it, and the other way round.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::pin;
+use std::task::Poll;
 
 use bytes::BytesMut;
 use smallvec::SmallVec;
@@ -13,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use uuid::Uuid;
 
 use super::arrival::{Opened, Opening, Place};
-use super::carrier::{Carrier, Writing};
+use super::authentication::Pass;
+use super::carrier::{Carrier, Reading, Writing};
 use super::greeting::{self, Greeted};
 use super::outbox::{Outlet, PIECES_AT_ONCE, Taken, outbox};
 use super::{Context, Input, goodbye};
@@ -23,7 +26,7 @@ use crate::data_plane::protocol::{Connect, Decoder, Packet, Violation};
 use crate::data_plane::session::link::ConnId;
 use crate::data_plane::session::output::Output;
 
-/// How much is read at once from a connection that has been quiet. An idle connection holds no more.
+/// How much is read at once from a connection that has been quiet.
 const READ_SMALL_BYTES: usize = 512;
 
 /// How much is read at once from a connection that sends a lot.
@@ -43,14 +46,46 @@ enum End {
     Cut,
 }
 
+/// A connection that the worker knows of.
+struct Begun<S: Carrier> {
+    conn: ConnId,
+    reading: S::Reading,
+    writing: S::Writing,
+    reader: Reader,
+    outlet: Outlet,
+    /// Held while the connection lasts.
+    pass: Option<Pass>,
+}
+
 /// Runs a connection from its first byte to its last, and tells the worker when it is closed.
 pub async fn run<S: Carrier>(context: Context, place: Place, opening: Opening<S>) {
-    // On the heap, so that a connection does not hold for life what was needed to open it.
-    let Some(greeted) = Box::pin(greeting::greet(&context, opening)).await else { return };
+    // What is only needed to begin, or to end, is on the heap meanwhile: a connection does not hold it for life.
+    let Some(begun) = Box::pin(begin(&context, place, opening)).await else { return };
+    let Begun { conn, mut reading, mut writing, mut reader, outlet, pass: _pass } = begun;
+    let end = tokio::select! {
+        () = reader.pump(&context, conn, &outlet, &mut reading) => End::Over,
+        end = write_all(&context, conn, &outlet, &mut writing) => end,
+    };
+    // The worker can write to it no longer.
+    drop(outlet);
+    let Some(stream) = S::of_halves(reading, writing) else {
+        tracing::error!(
+            "a connection has ended while somebody else held its socket; nobody is told that it is closed"
+        );
+        return;
+    };
+    // The socket is closed before the worker hears of it: that is what proves a kick.
+    Box::pin(finish(stream, end, reader.has_heard_all)).await;
+    let _ = context.mailbox.send(Input::Closed { conn }).await;
+}
+
+/// Learns who the client is, and tells the worker of it.
+async fn begin<S: Carrier>(context: &Context, place: Place, opening: Opening<S>) -> Option<Begun<S>> {
+    let greeted = greeting::greet(context, opening).await?;
     drop(place);
-    let Greeted { opened: Opened { stream, origin, .. }, mut reader, connect, judged, pass: _pass } = greeted;
+    let Greeted { opened: Opened { stream, origin, .. }, reader, connect, judged, pass } = greeted;
     let conn = context.next_conn();
-    let (mut reading, mut writing) = stream.into_halves();
+    let (reading, writing) = stream.into_halves();
     let (inlet, outlet) = outbox(writing.socket());
     let request = ConnectRequest { conn, origin, connect, proven: judged.proven, fresh_id: Uuid::now_v7() };
     let input = Input::Connect {
@@ -59,29 +94,17 @@ pub async fn run<S: Carrier>(context: Context, place: Place, opening: Opening<S>
         request: Box::new(request),
         outbox: inlet,
     };
-    if context.mailbox.send(input).await.is_err() {
-        return;
-    }
-    let end = tokio::select! {
-        () = reader.pump(&context, conn, &outlet, &mut reading) => End::Over,
-        end = write_all(&context, conn, &outlet, &mut writing) => end,
-    };
-    // The worker can write to it no longer.
-    drop(outlet);
-    let Some(mut stream) = S::of_halves(reading, writing) else {
-        tracing::error!(
-            "a connection has ended while somebody else held its socket; nobody is told that it is closed"
-        );
-        return;
-    };
+    context.mailbox.send(input).await.ok()?;
+    Some(Begun { conn, reading, writing, reader, outlet, pass })
+}
+
+/// Closes the stream.
+async fn finish<S: Carrier>(mut stream: S, end: End, has_heard_all: bool) {
     match end {
-        End::Over if reader.has_heard_all => goodbye::end(&mut stream).await,
+        End::Over if has_heard_all => goodbye::end(&mut stream).await,
         End::Over => goodbye::close(&mut stream).await,
         End::Cut => {}
     }
-    // The socket is closed before the worker hears of it: that is what proves a kick.
-    drop(stream);
-    let _ = context.mailbox.send(Input::Closed { conn }).await;
 }
 
 /// The reading half.
@@ -141,13 +164,7 @@ impl Reader {
     }
 
     /// Hands every batch of packets to the worker until the peer goes away or breaks the rules.
-    async fn pump(
-        &mut self,
-        context: &Context,
-        conn: ConnId,
-        outlet: &Outlet,
-        from: &mut (impl AsyncRead + Unpin),
-    ) {
+    async fn pump(&mut self, context: &Context, conn: ConnId, outlet: &Outlet, from: &mut impl Reading) {
         loop {
             outlet.until_readable().await;
             let (packets, violation) = self.decode_all();
@@ -163,6 +180,7 @@ impl Reader {
                 // The worker ends the connection; nothing more is read.
                 std::future::pending::<()>().await;
             }
+            self.until_ready(from).await;
             match self.fill(from).await {
                 Ok(1..) => {}
                 end => {
@@ -190,6 +208,18 @@ impl Reader {
         };
         self.packets_at_once = packets.len().clamp(1, PACKETS_FORESEEN_MAX);
         (packets, violation)
+    }
+
+    /// Waits until there is something to be read. Meanwhile whoever says little has no memory for what it may say.
+    async fn until_ready(&mut self, from: &mut impl Reading) {
+        let mut ready = pin!(from.until_ready());
+        let is_ready = poll_fn(|context| Poll::Ready(ready.as_mut().poll(context).is_ready())).await;
+        if !is_ready {
+            if self.buffer.is_empty() && self.read_bytes == READ_SMALL_BYTES {
+                self.buffer = BytesMut::new();
+            }
+            ready.await;
+        }
     }
 
     /// Reads once. The buffer grows for who sends a lot and is given back when it is empty.
