@@ -27,14 +27,17 @@ const ROUND_WITHIN: Duration = Duration::from_mins(2);
 /// Storms of connects.
 pub(crate) fn measure_storms(bench: &Bench) -> anyhow::Result<()> {
     STORM.head();
-    let storms =
-        [("connect storm, clean", Session::Passing), ("connect storm, lasting, new", Session::Lasting)];
-    for (name, session) in storms.into_iter().filter(|(name, _)| bench.wants(name)) {
+    let storms = [
+        ("connect storm, clean", Session::Passing, Way::Tcp),
+        ("connect storm, lasting, new", Session::Lasting, Way::Tcp),
+        ("TLS, connect storm, clean", Session::Passing, Way::Tls),
+    ];
+    for (name, session, way) in storms.into_iter().filter(|(name, ..)| bench.wants(name)) {
         let mut round = 0;
         bench.compare(name, &STORM, |broker| {
             round += 1;
             let before = broker.cpu_time()?;
-            let took = bench.runtime.block_on(storm(broker, session, round))?;
+            let took = bench.runtime.block_on(storm(broker, way, session, round))?;
             let cpu = broker.cpu_time()?.saturating_sub(before).as_secs_f64() * 1e6 / f64::from(CONNECTIONS);
             Ok([f64::from(CONNECTIONS) / took.as_secs_f64(), cpu])
         })?;
@@ -53,7 +56,7 @@ pub(crate) fn measure_idle(bench: &Bench) -> anyhow::Result<()> {
 }
 
 /// So many clients come, each a new one, and go as soon as they are in.
-async fn storm(broker: &Broker, session: Session, round: u32) -> anyhow::Result<Duration> {
+async fn storm(broker: &Broker, way: Way, session: Session, round: u32) -> anyhow::Result<Duration> {
     let next = Arc::new(AtomicU32::new(0));
     #[allow(clippy::disallowed_methods)] // a benchmark measures the time
     let began = Instant::now();
@@ -69,7 +72,7 @@ async fn storm(broker: &Broker, session: Session, round: u32) -> anyhow::Result<
                     return anyhow::Ok(());
                 }
                 let name = format!("storm-{round}-{number}");
-                Client::connect(&door, Way::Tcp, name, session).await?.leave().await?;
+                Client::connect(&door, way, name, session).await?.leave().await?;
             }
         }));
     }

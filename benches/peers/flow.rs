@@ -59,7 +59,7 @@ const fn fan_in(name: &'static str, qos: QoS) -> Scenario {
     Scenario { audience: Audience::One, ..pairs(name, 64, 1_000, qos) }
 }
 
-const SCENARIOS: [Scenario; 14] = [
+const SCENARIOS: [Scenario; 19] = [
     pairs("100 pairs, QoS 0, 64 B", 64, 3_000, QoS::AtMostOnce),
     pairs("100 pairs, QoS 1, 64 B", 64, 2_000, QoS::AtLeastOnce),
     pairs("100 pairs, QoS 2, 64 B", 64, 700, QoS::ExactlyOnce),
@@ -76,6 +76,15 @@ const SCENARIOS: [Scenario; 14] = [
     },
     Scenario { way: Way::Tls, ..pairs("TLS, 100 pairs, QoS 0, 1 KiB", 1_024, 1_500, QoS::AtMostOnce) },
     Scenario { way: Way::Tls, ..pairs("TLS, 100 pairs, QoS 1, 1 KiB", 1_024, 1_000, QoS::AtLeastOnce) },
+    Scenario { way: Way::Tls, ..pairs("TLS, 100 pairs, QoS 2, 1 KiB", 1_024, 400, QoS::ExactlyOnce) },
+    Scenario { way: Way::Tls, ..fan_out("TLS, fan-out 1 to 1,000, QoS 0", 200, QoS::AtMostOnce) },
+    Scenario { way: Way::Tls, ..fan_out("TLS, fan-out 1 to 1,000, QoS 1", 200, QoS::AtLeastOnce) },
+    Scenario { way: Way::Tls, ..fan_in("TLS, fan-in 100 to 1, QoS 1", QoS::AtLeastOnce) },
+    Scenario {
+        audience: Audience::Shared(8),
+        way: Way::Tls,
+        ..pairs("TLS, shared group of 8, QoS 1", 64, 1_000, QoS::AtLeastOnce)
+    },
     Scenario { publishers: 1, ..pairs("1 pair, QoS 1, 64 B", 64, 50_000, QoS::AtLeastOnce) },
 ];
 
