@@ -52,7 +52,8 @@ bench: tools ## Run the benchmarks
 .PHONY: peers
 peers: tools ## Build brokers from the crate registry for the benchmarks to be measured beside
 	$(CARGO) install --root target/peers --target-dir target/peers rumqttd --version 0.20.0
-	@command -v protoc cmake >/dev/null || echo "rmqttd needs protoc and cmake to build (apt-get install protobuf-compiler cmake)"
+	@command -v protoc >/dev/null && command -v cmake >/dev/null || \
+		{ echo "rmqttd needs protoc and cmake to build: apt-get install protobuf-compiler cmake"; exit 1; }
 	$(CARGO) install --root target/peers --target-dir target/peers rmqttd --version 0.24.0
 
 .PHONY: crash

@@ -17,8 +17,6 @@ use holdfast::model::{
 /// What the log may keep in memory.
 const LOG_BYTES_MAX: u64 = 16 * 1_024 * 1_024;
 const PACKET_BYTES_MAX: u32 = 1 << 20;
-/// What a connection's output keeps of its room while it is empty.
-const OUTPUT_KEEP_BYTES: usize = 64 * 1_024;
 /// Bytes of a message.
 const PAYLOAD_BYTES: usize = 64;
 const TOPIC: &str = "pair/0";
@@ -149,7 +147,7 @@ impl Stage {
         // A piece may end within a packet.
         self.heard.clear();
         output.pieces().for_each(|piece| self.heard.extend_from_slice(piece));
-        output.clear(OUTPUT_KEEP_BYTES);
+        output.clear();
         let at = usize::try_from(conn.0 - 1).unwrap_or(usize::MAX);
         let Some(client) = self.clients.get_mut(at) else { return };
         let mut rest = self.heard.as_slice();

@@ -35,9 +35,6 @@ const READ_LARGE_BYTES: usize = 64 * 1_024;
 /// For how many packets room is made before they are read.
 const PACKETS_FORESEEN_MAX: usize = 256;
 
-/// How much memory a connection's output buffer keeps while nothing is written.
-const WRITE_KEEP_BYTES: usize = 0;
-
 /// How the exchange of packets came to its end.
 enum End {
     /// The last of the output was written, or the peer went away or sent what the transport does not carry.
@@ -260,7 +257,7 @@ async fn write_all(context: &Context, conn: ConnId, outlet: &Outlet, to: &mut im
             return End::Cut;
         }
         let bytes = output.len();
-        output.clear(WRITE_KEEP_BYTES);
+        output.clear();
         if outlet.written(bytes) && context.mailbox.send(Input::Writable { conn }).await.is_err() {
             return End::Cut;
         }

@@ -285,7 +285,7 @@ mod tests {
         drop(inlet);
         let mut taken = Output::default();
         assert_eq!(outlet.take(&mut taken).await, Taken::Bytes { last: true });
-        taken.clear(0);
+        taken.clear();
         assert_eq!(outlet.take(&mut taken).await, Taken::End);
     }
 
@@ -357,7 +357,7 @@ mod tests {
                     }
                 }
                 outlet.written(taken.len());
-                taken.clear(0);
+                taken.clear();
                 if outlet.0.state.lock().backlog > 0 {
                     outlet.take(&mut taken).await;
                 }

@@ -55,7 +55,7 @@ impl Output {
     /// Takes so many bytes off the front; at most all of them.
     pub fn advance(&mut self, count: usize) {
         if count >= self.len() {
-            self.clear(0);
+            self.clear();
             return;
         }
         let mut rest = Self::default();
@@ -79,15 +79,9 @@ impl Output {
         *self = rest;
     }
 
-    /// Empties it, and gives back memory beyond `keep_bytes`.
-    pub fn clear(&mut self, keep_bytes: usize) {
-        self.bytes.clear();
-        self.shared.clear();
-        self.shared_len = 0;
-        if self.bytes.capacity() > keep_bytes {
-            self.bytes = Vec::new();
-            self.shared = Vec::new();
-        }
+    /// Empties it, and gives its memory back: a connection keeps none while nothing is written.
+    pub fn clear(&mut self) {
+        *self = Self::default();
     }
 
     /// The pieces in the order in which they are written.
@@ -124,7 +118,7 @@ mod tests {
         output.append(&mut later);
         assert_eq!(text(&output), "abCDEFghIJkl");
         assert!(later.is_empty());
-        output.clear(0);
+        output.clear();
         assert!(output.is_empty() && text(&output).is_empty());
     }
 
